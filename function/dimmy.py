@@ -1,0 +1,180 @@
+"""Dimmy's REST API: one item at a time, over pooled connections, with the patience it needs.
+
+`GET /items/{id}` with `X-API-KEY`; errors are FastAPI's `{"detail": ...}`. Rate limits are not
+documented, so a 429 is expected at any time, with or without Retry-After.
+"""
+
+import os
+import random
+import threading
+import time
+from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
+
+import requests
+import requests.utils
+from requests.adapters import HTTPAdapter
+
+from items import Item, NotAnItemError, NotJsonError, read_item, read_json
+from settings import ResolveSettings
+
+MAX_ITEM_BYTES = 32 * 1024 * 1024
+CONNECT_SECONDS = 5.0
+
+_TRIES = 4
+_FIRST_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 5.0
+
+
+class DimmyError(Exception):
+    """The item could not be had. The text is the reason, short enough for a receipt."""
+
+
+class ApiKeyRejectedError(DimmyError):
+    """401 or 403: no item can be had with this key."""
+
+
+class _PassingError(DimmyError):
+    """Worth another try in a moment. `after` is what Retry-After asked for, in seconds."""
+
+    def __init__(self, reason: str, after: float | None = None) -> None:
+        self.after = after
+        super().__init__(reason)
+
+
+class _RateLimitedError(_PassingError):
+    """429: the API wants less of everyone."""
+
+
+class DimmyClient:
+    """Fetches items. Safe to share between threads: that is how its limits hold for a process."""
+
+    def __init__(self, settings: ResolveSettings) -> None:
+        self._items_url = f"{settings.api_url}/items"
+        self._api_key = settings.api_key
+        self._timeout = settings.timeout_seconds
+        self._under_way = threading.BoundedSemaphore(settings.concurrency)
+        self._calm_from = 0.0  # monotonic; no request begins before it
+        self._session = _open_session(settings)
+
+    def fetch_item(self, item_id: str, deadline: float) -> Item:
+        """The item, after a few tries if need be, before `deadline` (of time.monotonic()).
+
+        `item_id` must have the form of an id (`items.is_item_id`): it becomes part of a URL.
+
+        Raises:
+            ApiKeyRejectedError: the key is not accepted.
+            DimmyError: the item cannot be had now.
+        """
+        tries = 0
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            self._wait_for_calm(deadline)
+            try:
+                return self._fetch_once(item_id, deadline)
+            except _PassingError as error:
+                # What the API asks us to wait for is no failure of a try.
+                tries += not isinstance(error, _RateLimitedError)
+                wait = max(error.after or 0.0, pause * random.uniform(0.5, 1.0))
+                if tries == _TRIES or time.monotonic() + wait >= deadline:
+                    raise
+                if isinstance(error, _RateLimitedError):
+                    self._calm_from = max(self._calm_from, time.monotonic() + wait)
+                else:
+                    time.sleep(wait)
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _wait_for_calm(self, deadline: float) -> None:
+        while (wait := self._calm_from - time.monotonic()) > 0:
+            if time.monotonic() + wait >= deadline:
+                raise DimmyError("429: the API asked for a longer pause than this attempt has left")
+            time.sleep(wait)
+
+    def _fetch_once(self, item_id: str, deadline: float) -> Item:
+        with self._under_way:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise DimmyError("not tried: this attempt's time was over")
+            timeout = min(self._timeout, remaining)
+            try:
+                with self._session.get(
+                    f"{self._items_url}/{item_id}",
+                    timeout=(min(CONNECT_SECONDS, timeout), timeout),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response:
+                    body = _read_body(response, time.monotonic() + timeout)
+            except requests.Timeout:
+                raise _PassingError("timeout") from None
+            except requests.RequestException as error:
+                raise _PassingError(f"connection failed: {type(error).__name__}") from error
+        self._raise_for_status(response, body)
+        try:
+            item = read_item(body)
+        except (NotJsonError, NotAnItemError) as error:
+            raise _PassingError(f"200, but {str(error)[:100]}") from error
+        if item.item_id != item_id:
+            raise DimmyError("200, but another item was returned")
+        return item
+
+    def _raise_for_status(self, response: requests.Response, body: bytes) -> None:
+        status = response.status_code
+        if status == 200:
+            return
+        reason = f"{status}: {_detail(body) or response.reason or 'no reason given'}"
+        reason = reason.replace(self._api_key, "***")  # should the API ever echo it
+        if status in {401, 403}:
+            raise ApiKeyRejectedError(reason)
+        if status == 429:
+            raise _RateLimitedError(reason, _retry_after(response))
+        if status >= 500 or status == 408:
+            raise _PassingError(reason, _retry_after(response))
+        raise DimmyError(reason)
+
+
+def _open_session(settings: ResolveSettings) -> requests.Session:
+    session = requests.Session()
+    # The environment is read once, not before every request; .netrc never replaces the key.
+    session.proxies = requests.utils.get_environ_proxies(settings.api_url)
+    session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+    session.trust_env = False
+    session.headers["X-API-KEY"] = settings.api_key
+    session.headers["Accept"] = "application/json"
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=settings.concurrency)
+    session.mount(settings.api_url, adapter)
+    return session
+
+
+def _read_body(response: requests.Response, deadline: float) -> bytes:
+    """The body, bounded in size and in time: a server that trickles keeps no thread for long."""
+    chunks = []
+    size = 0
+    for chunk in response.iter_content(64 * 1024):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_ITEM_BYTES:
+            raise DimmyError(f"the response is over {MAX_ITEM_BYTES} bytes")
+        if time.monotonic() > deadline:
+            raise _PassingError("timeout")
+    return b"".join(chunks)
+
+
+def _detail(body: bytes) -> str:
+    """FastAPI's detail, as far as it fits a receipt."""
+    try:
+        detail = read_json(body)["detail"]
+    except (NotJsonError, TypeError, LookupError):
+        return ""
+    return str(detail)[:200]
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """Retry-After in seconds; it comes as a number or as a date (RFC 9110, 10.2.3)."""
+    text = response.headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdecimal():
+        return float(text[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None

@@ -1,0 +1,66 @@
+"""Events: what a body says, told by its shape, because nothing else names the type."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from items import Item, NotAnItemError, NotJsonError, as_item, is_item_id, read_json
+
+_SHOWN_CHARACTERS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsScanned:
+    """`items.scanned`: ids to fetch, each once, and those that are no ids, with the reason."""
+
+    item_ids: tuple[str, ...]
+    malformed: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class FullPayload:
+    """`item.scanned.full_payload`: the item itself, or the reason why it is none."""
+
+    item: Item | None
+    malformed: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecognised:
+    """Authentic, but of no shape that we know: kept, never refused."""
+
+
+Event = ItemsScanned | FullPayload | Unrecognised
+
+
+def recognise(body: bytes) -> Event:
+    """The event in a body: an object with a list `item_ids`, an object with `_id`, or neither."""
+    try:
+        value = read_json(body)
+    except NotJsonError:
+        return Unrecognised()
+    if not isinstance(value, dict):
+        return Unrecognised()
+    if isinstance(value.get("item_ids"), list):
+        return _items_scanned(value["item_ids"])
+    if "_id" in value:
+        try:
+            return FullPayload(as_item(value, body), {})
+        except NotAnItemError as error:
+            return FullPayload(None, {_shown(value["_id"]): f"malformed: {error}"})
+    return Unrecognised()
+
+
+def _items_scanned(values: list[object]) -> ItemsScanned:
+    return ItemsScanned(
+        item_ids=tuple(dict.fromkeys(str(value) for value in values if is_item_id(value))),
+        malformed={_shown(v): "malformed: not an item id" for v in values if not is_item_id(v)},
+    )
+
+
+def _shown(value: object) -> str:
+    """A name for a value that is no id, short enough for a receipt."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    if len(text) <= _SHOWN_CHARACTERS:
+        return text
+    return f"{text[:_SHOWN_CHARACTERS]}... ({len(text)} characters)"

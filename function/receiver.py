@@ -1,0 +1,187 @@
+"""The way in: verify a webhook, publish it, answer. Knows nothing of Dimmy, parses nothing."""
+
+import asyncio
+import time
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+import sources
+from logs import log
+from publisher import CONFIRMATION_SECONDS, MAX_BATCH_BYTES, Publisher, PublishError
+from settings import ReceiveSettings
+from storage import StorageError, Store, payload_name
+from verification import (
+    MalformedRequestError,
+    SignedHeaders,
+    UnauthenticRequestError,
+    VerifiedEvent,
+    Verifier,
+    read_headers,
+)
+
+MAX_BODY_BYTES = 32 * 1024 * 1024  # Google Cloud lets no more through to a function
+_MAX_MESSAGE_BODY_BYTES = MAX_BATCH_BYTES - 4096  # room for the attributes
+_LARGE_BODY_BYTES = 1024 * 1024  # hashed beside the event loop, not in it
+_DRAINED_BYTES = 2 * MAX_BODY_BYTES
+RETRY_AFTER_SECONDS = 5
+
+
+class Receiver:
+    """Answers deliveries of webhooks. What touches the network opens with the first of them."""
+
+    def __init__(self, settings: ReceiveSettings) -> None:
+        self._settings = settings
+        self._verifier = Verifier(settings.signing_secrets)
+        self._store = Store(settings.storage_url)
+        self._publisher: Publisher | None = None
+
+    async def handle(self, request: Request) -> Response:
+        """204 when, and only when, Pub/Sub has confirmed the event; else the reason why not."""
+        started = time.perf_counter()
+        outcome = await self._answer(request)
+        outcome.report(started)
+        return outcome.response
+
+    async def _answer(self, request: Request) -> "_Outcome":
+        if request.method != "POST":
+            refusal = _refusal(405, "method_not_allowed", "Webhooks are sent with POST.")
+            refusal.response.headers["Allow"] = "POST"
+            return refusal
+        address = self._address_of(request)
+        if not sources.is_allowed(address, self._settings.allowed_sources):
+            await _drain(request)
+            return _refusal(
+                403,
+                "source_not_allowed",
+                f"The source address {address or '(unknown)'} is not in ALLOWED_SOURCES.",
+            )
+        try:
+            headers = read_headers(lambda name: _joined_header(request, name))
+        except MalformedRequestError as error:
+            await _drain(request)
+            return _refusal(400, error.code, str(error))
+        try:
+            body = await _read_body(request)
+        except ClientDisconnect:
+            return _refusal(400, "incomplete_body", "The connection ended before the body did.")
+        if body is None:
+            return _refusal(
+                413,
+                "body_too_large",
+                f"The body is over {MAX_BODY_BYTES} bytes (32 MiB), more than a function can take."
+                " Subscribe this endpoint to items.scanned, whose messages stay small.",
+                event_id=headers.event_id,
+            )
+        return await self._verify_and_publish(headers, body)
+
+    async def _verify_and_publish(self, headers: SignedHeaders, body: bytes) -> "_Outcome":
+        known: dict[str, Any] = {"event_id": headers.event_id, "bytes": len(body)}
+        try:
+            if len(body) < _LARGE_BODY_BYTES:
+                event = self._verifier.verify(headers, body)
+            else:
+                event = await asyncio.to_thread(self._verifier.verify, headers, body)
+        except MalformedRequestError as error:
+            return _refusal(400, error.code, str(error), **known)
+        except UnauthenticRequestError as error:
+            return _refusal(401, error.code, str(error), **known)
+        try:
+            async with asyncio.timeout(CONFIRMATION_SECONDS):
+                await self._publish(event)
+        except (PublishError, StorageError, TimeoutError) as error:
+            return _unavailable(error, **known)
+        return _Outcome(Response(status_code=204), "published", known)
+
+    async def _publish(self, event: VerifiedEvent) -> None:
+        if self._publisher is None:
+            self._publisher = Publisher(
+                self._settings.events_topic, self._settings.pubsub_emulator_host
+            )
+        if len(event.body) <= _MAX_MESSAGE_BODY_BYTES:
+            await self._publisher.publish(event)
+        else:
+            await self._store.put_payload(event.event_id, event.body)
+            await self._publisher.publish(event, stored_payload=payload_name(event.event_id))
+
+    def _address_of(self, request: Request) -> sources.Address | None:
+        return sources.client_address(
+            _joined_header(request, "x-forwarded-for") or "",
+            request.client.host if request.client else None,
+            self._settings.trusted_proxy_hops,
+        )
+
+
+class _Outcome:
+    """What one delivery is answered, and the one log line that it ends in."""
+
+    def __init__(self, response: Response, outcome: str, known: dict[str, Any]) -> None:
+        self.response = response
+        self._outcome = outcome
+        self._known = known
+
+    def report(self, started: float) -> None:
+        status = self.response.status_code
+        severity = "INFO" if status < 400 else "WARNING" if status < 500 else "ERROR"
+        log(
+            severity,
+            f"webhook {self._outcome}",
+            outcome=self._outcome,
+            status=status,
+            milliseconds=round((time.perf_counter() - started) * 1000, 1),
+            **self._known,
+        )
+
+
+def _refusal(status: int, code: str, message: str, **known: Any) -> _Outcome:
+    response = JSONResponse({"error": code, "message": message}, status_code=status)
+    return _Outcome(response, code, known)
+
+
+def _unavailable(error: Exception, **known: Any) -> _Outcome:
+    what = "storage" if isinstance(error, StorageError) else "Pub/Sub"
+    response = JSONResponse(
+        {
+            "error": "unavailable",
+            "message": f"The event is authentic, but {what} did not confirm it in time."
+            " Nothing is lost: it will be accepted when it is sent again.",
+        },
+        status_code=503,
+        headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+    )
+    reason = str(error) or f"no confirmation within {CONFIRMATION_SECONDS:.0f} s"
+    return _Outcome(response, "unavailable", known | {"reason": reason})
+
+
+def _joined_header(request: Request, name: str) -> str | None:
+    """All values of a repeated header, comma-joined as Google's front end does it."""
+    values = request.headers.getlist(name)
+    return ",".join(values) if values else None
+
+
+async def _read_body(request: Request) -> bytes | None:
+    """The whole body, or None where it is too large (the rest is then read and forgotten)."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size <= MAX_BODY_BYTES:
+            chunks.append(chunk)
+        else:
+            chunks.clear()
+        if size > _DRAINED_BYTES:
+            break
+    return b"".join(chunks) if size <= MAX_BODY_BYTES else None
+
+
+async def _drain(request: Request) -> None:
+    """Read a refused body to its end, so that the sender reads our reason and not a reset."""
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > _DRAINED_BYTES:
+                return
+    except ClientDisconnect:
+        return

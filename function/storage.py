@@ -1,0 +1,190 @@
+"""Storage: items, receipts and large payloads, in a bucket (gs://) or a folder (file://).
+
+Items are written so that neither order nor repetition matters: the first write is one conditional
+create; after that the newer `updated_at` wins, and every replacement names the version it replaces,
+so that of two writers the one with the older item can never have the last word.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import functools
+from collections.abc import Iterator
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.store import GCSStore, LocalStore
+
+from items import Item, NotAnItemError, NotJsonError, read_item
+from receipts import Receipt, ReceiptError
+
+if TYPE_CHECKING:
+    from obstore import PutMode, UpdateVersion
+
+_ROUNDS = 50  # conflicts with other writers of the same object before a write gives up
+
+
+class StorageError(Exception):
+    """Storage refused, or could not be reached. The object is unchanged, or whole."""
+
+
+class Written(Enum):
+    """What became of an item."""
+
+    CREATED = "created"
+    REPLACED = "replaced"
+    UNCHANGED = "unchanged"
+
+
+def payload_name(event_id: str) -> str:
+    """The object that holds the body of an event too large for a message."""
+    return f"payloads/{event_id}"
+
+
+class Store:
+    """The storage layout of the design: `items/`, `events/` and `payloads/` below one URL.
+
+    Opens on first use. Safe to share between threads; every method raises StorageError.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def put_item(self, item: Item) -> Written:
+        """Store the item unless the stored one is as new."""
+        path = _item_path(item.item_id)
+        if self._create(path, item.line):
+            return Written.CREATED
+        for _ in range(_ROUNDS):
+            content, version = self._get(path)
+            if not item.is_newer_than(_stored_item(item.item_id, content)):
+                return Written.UNCHANGED
+            if self._replace(path, item.line, version):
+                return Written.REPLACED
+        raise StorageError(f"{path}: too many others wrote to it at the same time")
+
+    def get_receipt(self, event_id: str) -> Receipt | None:
+        """The receipt of an event, or None where there is none yet."""
+        try:
+            content, _ = self._get(_receipt_path(event_id))
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+        return _stored_receipt(event_id, content)
+
+    def put_receipt(self, receipt: Receipt) -> Receipt:
+        """Store the receipt, joined with what other attempts have written; return the result."""
+        path = _receipt_path(receipt.event_id)
+        if self._create(path, receipt.line()):
+            return receipt
+        for _ in range(_ROUNDS):
+            content, version = self._get(path)
+            joined = receipt.after(_stored_receipt(receipt.event_id, content))
+            if self._replace(path, joined.line(), version):
+                return joined
+        raise StorageError(f"{path}: too many others wrote to it at the same time")
+
+    def get_payload(self, event_id: str) -> bytes:
+        """The body of an event that was too large for a message."""
+        content, _ = self._get(payload_name(event_id))
+        return content
+
+    async def put_payload(self, event_id: str, body: bytes) -> None:
+        """Keep the body of an event. An event's body never changes, so the first one stays."""
+        with _storage_errors(payload_name(event_id)):
+            opened = await asyncio.to_thread(lambda: self._opened)
+            with contextlib.suppress(AlreadyExistsError):
+                await obstore.put_async(opened, payload_name(event_id), body, mode="create")
+
+    @functools.cached_property
+    def _opened(self) -> LocalStore | GCSStore:
+        if self._url.startswith("file://"):
+            return LocalStore(self._folder, mkdir=True)
+        return GCSStore.from_url(
+            self._url,
+            client_options={"timeout": timedelta(seconds=20), "connect_timeout": "5s"},
+            retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=20)},
+        )
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self._url.removeprefix("file://"))
+
+    def _create(self, path: str, content: bytes) -> bool:
+        """Whether the object was created; False where there is one already."""
+        return self._put(path, content, "create")
+
+    def _replace(self, path: str, content: bytes, version: "UpdateVersion") -> bool:
+        """Whether that very version was replaced; False where another writer was faster."""
+        if self._url.startswith("gs://"):
+            return self._put(path, content, version)
+        # A folder knows no conditional replace: its writers take turns, and look again.
+        with _storage_errors(path), _locked(self._folder / ".lock"):
+            if self._version(path) != version:
+                return False
+            return self._put(path, content, "overwrite")
+
+    def _put(self, path: str, content: bytes, mode: "PutMode") -> bool:
+        with _storage_errors(path):
+            try:
+                obstore.put(self._opened, path, content, mode=mode)
+            except (AlreadyExistsError, PreconditionError):
+                return False
+        return True
+
+    def _get(self, path: str) -> tuple[bytes, "UpdateVersion"]:
+        with _storage_errors(path):
+            found = obstore.get(self._opened, path)
+            version: UpdateVersion = {
+                "e_tag": found.meta["e_tag"],
+                "version": found.meta["version"],
+            }
+            return bytes(found.bytes()), version
+
+    def _version(self, path: str) -> "UpdateVersion":
+        meta = obstore.head(self._opened, path)
+        return {"e_tag": meta["e_tag"], "version": meta["version"]}
+
+
+def _item_path(item_id: str) -> str:
+    return f"items/{item_id}.json"
+
+
+def _receipt_path(event_id: str) -> str:
+    return f"events/{event_id}.json"
+
+
+def _stored_item(item_id: str, content: bytes) -> Item:
+    try:
+        return read_item(content)
+    except (NotJsonError, NotAnItemError):
+        # Not ours: somebody put it there by hand. A real item replaces it.
+        return Item(item_id, None, content)
+
+
+def _stored_receipt(event_id: str, content: bytes) -> Receipt:
+    try:
+        return Receipt.read(content)
+    except ReceiptError as error:
+        raise StorageError(f"{_receipt_path(event_id)} cannot be read: {error}") from error
+
+
+@contextlib.contextmanager
+def _storage_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StorageError(f"{path}: {first_line}") from error
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

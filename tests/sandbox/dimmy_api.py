@@ -1,0 +1,223 @@
+"""Dimmy's REST API: `GET /items/{id}` and `GET /items`, with the faults of real APIs on demand.
+
+Keys are checked and errors look like FastAPI's. Items are served byte for byte as they were put in.
+"""
+
+import asyncio
+import json
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from aiohttp import web
+
+from sandbox.catalogue import Item
+
+_ID = re.compile(r"[0-9a-f]{24}")
+
+Trouble = Literal["status", "cut", "cut in the body", "truncated", "not json", "another item"]
+
+
+@dataclass
+class Fault:
+    """What goes wrong with a request: for whom, how often, and how.
+
+    `share` is the chance that a matching request is hit, `times` how many are hit at most.
+    """
+
+    trouble: Trouble = "status"
+    status: int = 500
+    retry_after: str | None = None
+    item_id: str | None = None
+    share: float = 1.0
+    times: int | None = None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request as the API saw it."""
+
+    path: str
+    query: str
+    key: str | None
+    status: int | None  # None: the connection was cut
+
+
+class DimmyApi:
+    """The server. Start it and stop it in one event loop; put items in from any thread."""
+
+    def __init__(self, key: str, seed: int = 0) -> None:
+        self.key = key
+        self.seen: list[Seen] = []
+        self.simultaneous = 0
+        self.most_simultaneous = 0
+        self.latency: Callable[[], float] = lambda: 0.0
+        self._items: dict[str, bytes] = {}
+        self._faults: list[Fault] = []
+        self._chance = random.Random(seed)
+        self._runner: web.AppRunner | None = None
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    async def start(self) -> None:
+        """Serve on loopback, on the same port as before where there was one."""
+        app = web.Application(client_max_size=1024)
+        app.router.add_get("/items/{id}", self._get_item)
+        app.router.add_get("/items", self._list_items)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        await site.start()
+        self._port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        if self._runner:
+            await self._runner.cleanup()
+            self._runner = None
+
+    def put(self, item: Item, body: bytes | None = None) -> str:
+        """Add or replace an item (served as `body`, or as compact JSON); return its id."""
+        compact = json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode()
+        self._items[item["_id"]] = compact if body is None else body
+        return str(item["_id"])
+
+    def body_of(self, item_id: str) -> bytes:
+        """The item as it is served."""
+        return self._items[item_id]
+
+    def fail(self, fault: Fault) -> None:
+        """Let requests fail from now on, until `mend`."""
+        self._faults.append(fault)
+
+    def mend(self) -> None:
+        self._faults.clear()
+
+    def requests_for(self, item_id: str) -> int:
+        return sum(seen.path == f"/items/{item_id}" for seen in self.seen)
+
+    async def _get_item(self, request: web.Request) -> web.StreamResponse:
+        item_id = request.match_info["id"]
+        return await self._answer(request, item_id, lambda: self._item(item_id))
+
+    async def _list_items(self, request: web.Request) -> web.StreamResponse:
+        return await self._answer(request, None, lambda: self._page(request))
+
+    async def _answer(
+        self, request: web.Request, item_id: str | None, work: Callable[[], web.Response]
+    ) -> web.StreamResponse:
+        self.simultaneous += 1
+        self.most_simultaneous = max(self.most_simultaneous, self.simultaneous)
+        try:
+            await asyncio.sleep(self.latency())
+            fault = self._fault_for(item_id)
+            response = await self._hit(request, fault) if fault else None
+            if response is None and not fault:
+                response = self._refusal(request) or work()
+            self._note(request, response)
+            return response or web.Response()
+        finally:
+            self.simultaneous -= 1
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        if request.headers.get("X-API-KEY") != self.key:
+            return _error(401, "Invalid API key")
+        return None
+
+    def _item(self, item_id: str) -> web.Response:
+        if not _ID.fullmatch(item_id):
+            return _error(
+                422,
+                [
+                    {
+                        "type": "string_pattern_mismatch",
+                        "loc": ["path", "item_id"],
+                        "msg": "not a valid id",
+                        "input": item_id,
+                    }
+                ],
+            )
+        if item_id not in self._items:
+            return _error(404, "Item not found")
+        return _json(self._items[item_id])
+
+    def _page(self, request: web.Request) -> web.Response:
+        try:
+            start, end = (_time(request.query.get(name)) for name in ("start_date", "end_date"))
+            skip, limit = (int(request.query.get(name, low)) for name, low in _PAGE.items())
+        except ValueError as error:
+            return _error(422, [{"type": "value_error", "loc": ["query"], "msg": str(error)}])
+        if skip < 0 or limit < 0:
+            return _error(422, [{"type": "greater_than_equal", "loc": ["query"], "msg": ">= 0"}])
+        within = [
+            body
+            for body in self._items.values()
+            if (start is None or _created(body) >= start) and (end is None or _created(body) < end)
+        ]
+        page = sorted(within, key=_created)[skip : skip + limit]
+        if not page:
+            return _error(404, "No items found")
+        return _json(b"[" + b",".join(page) + b"]")
+
+    def _fault_for(self, item_id: str | None) -> Fault | None:
+        for fault in self._faults:
+            if fault.item_id not in {None, item_id} or fault.times == 0:
+                continue
+            if self._chance.random() < fault.share:
+                if fault.times:
+                    fault.times -= 1
+                return fault
+        return None
+
+    async def _hit(self, request: web.Request, fault: Fault) -> web.StreamResponse | None:
+        match fault.trouble:
+            case "status":
+                response = _error(fault.status, "the sandbox was told to fail")
+                if fault.retry_after:
+                    response.headers["Retry-After"] = fault.retry_after
+                return response
+            case "truncated":
+                return _json(b'{"_id": "67c861de20bb29fb40d2cbbd", "created_at": "2025-')
+            case "not json":
+                return web.Response(text="<html>Bad gateway</html>", content_type="text/html")
+            case "another item":
+                return _json(b'{"_id":"000000000000000000000000"}')
+            case "cut in the body":
+                partial = web.StreamResponse(headers={"Content-Length": "1000"})
+                await partial.prepare(request)
+                await partial.write(b'{"_id": ')
+        if request.transport:
+            request.transport.abort()
+        return None
+
+    def _note(self, request: web.Request, response: web.StreamResponse | None) -> None:
+        key = request.headers.get("X-API-KEY")
+        status = response.status if response else None
+        self.seen.append(Seen(request.path, request.query_string, key, status))
+
+
+_PAGE = {"skip": "0", "limit": "100"}
+
+
+def _time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    time = datetime.fromisoformat(text)
+    return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
+
+
+def _created(body: bytes) -> datetime:
+    return datetime.fromisoformat(json.loads(body)["created_at"])
+
+
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json")
+
+
+def _error(status: int, detail: Any) -> web.Response:
+    return web.json_response({"detail": detail}, status=status)

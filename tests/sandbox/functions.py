@@ -1,0 +1,85 @@
+"""The functions themselves, each in a process of its own under functions-framework, as deployed."""
+
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sandbox.processes import Process, free_port
+
+SOURCE = Path(__file__).resolve().parents[2] / "function" / "main.py"
+
+# Nothing of the caller's own settings may reach a function of the sandbox.
+_PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "COVERAGE", "REQUESTS_CA_BUNDLE")
+
+
+class Function:
+    """One running function. `on_log` gets each of its log lines, decoded."""
+
+    def __init__(
+        self,
+        target: str,
+        settings: Mapping[str, str],
+        *,
+        port: int | None = None,
+        source: Path = SOURCE,
+        on_log: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> None:
+        self.target = target
+        self.port = port or free_port()
+        self._on_log = on_log
+        passed_on = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
+        command = ["functions_framework", "--host=127.0.0.1", f"--port={self.port}"]
+        self.process = Process(
+            [sys.executable, "-m", *command, f"--target={target}", f"--source={source}"],
+            passed_on | {"PYTHONUNBUFFERED": "1"} | settings,
+            self._read,
+        )
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    @property
+    def logs(self) -> list[dict[str, Any]]:
+        """The log lines so far."""
+        return [decoded for line in self.process.lines if (decoded := _decode(line))]
+
+    def wait_until_up(self) -> None:
+        """Return once it answers.
+
+        Raises:
+            StartError: it ended instead; the text holds what it said, such as its settings' faults.
+        """
+        self.process.wait_until(self._answers)
+
+    def stop(self) -> None:
+        self.process.stop()
+
+    def _answers(self) -> bool:
+        try:
+            # The framework answers this one by itself, so the function's log stays clean.
+            urllib.request.urlopen(f"{self.url}robots.txt", timeout=5)
+        except urllib.error.HTTPError as error:
+            return error.code == 404
+        except OSError:
+            return False
+        return True
+
+    def _read(self, line: str) -> None:
+        if decoded := _decode(line):
+            self._on_log(decoded)
+
+
+def _decode(line: str) -> dict[str, Any] | None:
+    if not line.startswith("{"):
+        return None
+    try:
+        decoded = json.loads(line)
+    except ValueError:
+        return None
+    return decoded if isinstance(decoded, dict) else None

@@ -1,0 +1,193 @@
+"""The whole pipeline on loopback: Pub/Sub, Dimmy's API, both functions and a folder as storage."""
+
+import base64
+import contextlib
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sandbox.background import Background
+from sandbox.dimmy_api import DimmyApi
+from sandbox.functions import Function
+from sandbox.google_pubsub import start_emulator
+from sandbox.pubsub import PubSub
+from sandbox.pubsub_admin import PubSubAdmin, topic_path
+from sandbox.relay import Relay
+from sandbox.svix_sender import Attempt, Message, SvixSender, new_message
+
+PubSubKind = Literal["own", "google"]
+
+EVENTS = "dimmy-events"
+DEAD_LETTERS = "dimmy-dead-letters"
+RESOLVE = "dimmy-resolve"
+
+_API_KEY = "sandbox-api-key"  # of the sandbox's own API, so no secret
+_SIMULTANEOUS_DELIVERIES = 16
+
+
+@dataclass
+class Stack:
+    """What runs, and how to look into it."""
+
+    background: Background
+    admin: PubSubAdmin
+    relay: Relay
+    receive: Function
+    resolve: Function
+    folder: Path
+    api: DimmyApi | None  # None: the real one
+    sender: SvixSender
+
+    def send(self, content: Any, message_id: str | None = None) -> Message:
+        """Send one event once, as Svix does, and wait for the answer."""
+        message = new_message(content, message_id)
+        self.attempt(message)
+        return message
+
+    def attempt(self, message: Message) -> Attempt:
+        """One more attempt at a message."""
+        return self.background.run(self.sender.attempt(message))
+
+    def item(self, item_id: str) -> bytes | None:
+        """A stored item."""
+        return _read(self.folder / "items" / f"{item_id}.json")
+
+    def receipt(self, event_id: str) -> dict[str, Any] | None:
+        """What became of an event."""
+        line = _read(self.folder / "events" / f"{event_id}.json")
+        return json.loads(line) if line else None
+
+    def payload(self, event_id: str) -> bytes | None:
+        """A body that was too large for a message."""
+        return _read(self.folder / "payloads" / event_id)
+
+    def cut_pubsub(self) -> None:
+        """Put Pub/Sub out of the receiver's reach."""
+        self.background.run(self.relay.cut())
+
+    def mend_pubsub(self) -> None:
+        self.background.run(self.relay.start())
+
+
+@contextlib.contextmanager
+def start_stack(
+    folder: Path,
+    *,
+    pubsub: PubSubKind = "own",
+    port: int | None = None,
+    api: tuple[str, str] | None = None,
+    secrets: tuple[str, ...] = (),
+    settings: dict[str, str] | None = None,
+    backoff_seconds: tuple[float, float] | None = None,
+    on_log: Callable[[str, dict[str, Any]], None] = lambda _target, _line: None,
+) -> Iterator[Stack]:
+    """Start everything, and end everything at the end.
+
+    Args:
+        folder: becomes the storage (file://).
+        pubsub: ours, or Google's emulator.
+        port: of `receive`; a free one where it does not matter.
+        api: URL and key of a real API; without it the sandbox's own is started.
+        secrets: signing secrets; without them a new one is made.
+        settings: of both functions, beyond those that the stack sets itself.
+        backoff_seconds: of the push subscription; Google's emulator loses messages with one.
+        on_log: gets each log line of `receive` and `resolve`.
+
+    Raises:
+        MissingEmulatorError: Google's emulator was asked for and is not installed.
+        StartError: something did not come up.
+    """
+    secrets = secrets or (new_secret(),)
+    with contextlib.ExitStack() as cleanup:
+        background = cleanup.enter_context(Background())
+        pubsub_host = _start_pubsub(pubsub, background, cleanup)
+        admin = PubSubAdmin(pubsub_host)
+        cleanup.callback(admin.close)
+        relay = Relay(int(pubsub_host.rpartition(":")[2]))
+        relay_port = background.run(relay.start())
+        cleanup.callback(lambda: background.run(relay.cut()))
+
+        own_api = None
+        if api is None:
+            own_api = DimmyApi(_API_KEY)
+            background.run(own_api.start())
+            cleanup.callback(lambda: background.run(own_api.stop()))
+            api = own_api.url, own_api.key
+
+        common = {
+            "STORAGE_URL": f"file://{folder}",
+            "LOG_LEVEL": "DEBUG",
+            **(settings or {}),
+        }
+        receive = Function(
+            "receive",
+            common
+            | {
+                "SIGNING_SECRETS": " ".join(secrets),
+                "EVENTS_TOPIC": topic_path(EVENTS),
+                "PUBSUB_EMULATOR_HOST": f"127.0.0.1:{relay_port}",
+            },
+            port=port,
+            on_log=lambda line: on_log("receive", line),
+        )
+        cleanup.callback(receive.stop)
+        resolve = Function(
+            "resolve",
+            common
+            | {
+                "DIMMY_API_URL": api[0],
+                "DIMMY_API_KEY": api[1],
+                "THREADS": str(_SIMULTANEOUS_DELIVERIES),
+            },
+            on_log=lambda line: on_log("resolve", line),
+        )
+        cleanup.callback(resolve.stop)
+        _create_topics(admin, resolve.url, backoff_seconds)
+        receive.wait_until_up()
+        resolve.wait_until_up()
+
+        sender = SvixSender(f"{receive.url}webhook", *secrets)
+        background.run(sender.__aenter__())
+        cleanup.callback(lambda: background.run(sender.__aexit__()))
+        yield Stack(background, admin, relay, receive, resolve, folder, own_api, sender)
+
+
+def new_secret() -> str:
+    """A signing secret such as Svix issues: 24 random bytes."""
+    return "whsec_" + base64.b64encode(random.randbytes(24)).decode()
+
+
+def _start_pubsub(kind: PubSubKind, background: Background, cleanup: contextlib.ExitStack) -> str:
+    if kind == "google":
+        process, host = start_emulator()
+        cleanup.callback(process.stop)
+        return host
+    server = PubSub()
+    port = background.run(server.start())
+    cleanup.callback(lambda: background.run(server.stop()))
+    return f"127.0.0.1:{port}"
+
+
+def _create_topics(
+    admin: PubSubAdmin, resolve_url: str, backoff_seconds: tuple[float, float] | None
+) -> None:
+    admin.create_topic(EVENTS)
+    admin.create_topic(DEAD_LETTERS)
+    admin.create_subscription(DEAD_LETTERS, DEAD_LETTERS)
+    admin.create_subscription(
+        RESOLVE,
+        EVENTS,
+        push_endpoint=resolve_url,
+        dead_letter_topic=DEAD_LETTERS,
+        backoff_seconds=backoff_seconds,
+    )
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
