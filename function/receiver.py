@@ -34,7 +34,7 @@ class Receiver:
     def __init__(self, settings: ReceiveSettings) -> None:
         self._settings = settings
         self._verifier = Verifier(settings.signing_secrets)
-        self._store = Store(settings.storage_url)
+        self._store = Store(settings.storage)
         self._publisher: Publisher | None = None
 
     async def handle(self, request: Request) -> Response:

@@ -29,7 +29,7 @@ class Resolver:
     """Answers Pub/Sub's push requests. Opens nothing before the first of them."""
 
     def __init__(self, settings: ResolveSettings) -> None:
-        self._store = Store(settings.storage_url)
+        self._store = Store(settings.storage)
         self._dimmy = DimmyClient(settings)
         self._attempt_seconds = settings.attempt_seconds
         # One pool for all events of the process. An event has no more in it at a time than this,

@@ -40,10 +40,16 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageSettings:
+    url: str
+    emulator_url: str | None = None  # where a bucket (gs://) is served in Google's place
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiveSettings:
     signing_secrets: tuple[str, ...] = field(repr=False)
     events_topic: str
-    storage_url: str
+    storage: StorageSettings
     allowed_sources: tuple[sources.Network, ...]
     trusted_proxy_hops: int
     pubsub_emulator_host: str | None
@@ -52,7 +58,7 @@ class ReceiveSettings:
 
 @dataclass(frozen=True, slots=True)
 class ResolveSettings:
-    storage_url: str
+    storage: StorageSettings
     api_url: str
     api_key: str = field(repr=False)
     concurrency: int
@@ -75,7 +81,7 @@ def read_receive_settings(environment: Mapping[str, str]) -> ReceiveSettings:
             "the signing secret of the endpoint, as the webhook dashboard shows it (whsec_...)",
         ),
         events_topic=read.required("EVENTS_TOPIC", _topic, "projects/PROJECT/topics/TOPIC"),
-        storage_url=read.required("STORAGE_URL", _storage_url, "gs://bucket or file:///folder"),
+        storage=_read_storage_settings(read),
         allowed_sources=read.optional("ALLOWED_SOURCES", sources.parse, ()),
         trusted_proxy_hops=read.optional("TRUSTED_PROXY_HOPS", _whole_number(0, 10), 1),
         pubsub_emulator_host=read.optional("PUBSUB_EMULATOR_HOST", _host_and_port, None),
@@ -93,7 +99,7 @@ def read_resolve_settings(environment: Mapping[str, str]) -> ResolveSettings:
     """
     read = _Reader(environment)
     settings = ResolveSettings(
-        storage_url=read.required("STORAGE_URL", _storage_url, "gs://bucket or file:///folder"),
+        storage=_read_storage_settings(read),
         api_url=read.optional("DIMMY_API_URL", _api_url, DEFAULT_API_URL),
         api_key=read.required(
             "DIMMY_API_KEY", _api_key, "an API key from Account & Limits in the Dimmy web app"
@@ -179,6 +185,13 @@ def _read_log_settings(read: _Reader) -> LogSettings:
     )
 
 
+def _read_storage_settings(read: _Reader) -> StorageSettings:
+    return StorageSettings(
+        url=read.required("STORAGE_URL", _storage_url, "gs://bucket or file:///absolute/folder"),
+        emulator_url=read.optional("STORAGE_EMULATOR_HOST", _loopback_url, None),
+    )
+
+
 def _topic(text: str) -> str:
     if not _TOPIC.fullmatch(text):
         raise ValueError("is not a topic's full name: write projects/PROJECT/topics/TOPIC")
@@ -215,6 +228,12 @@ def _api_key(text: str) -> str:
         raise ValueError(
             "does not look like an API key (8 or more visible characters, no quotes, no <...>)"
         )
+    return text
+
+
+def _loopback_url(text: str) -> str:
+    if not re.fullmatch(r"http://(localhost|127\.0\.0\.1):\d{1,5}", text):
+        raise ValueError("is not http://127.0.0.1:PORT; only an emulator on this machine is used")
     return text
 
 

@@ -21,9 +21,11 @@ from obstore.store import GCSStore, LocalStore
 
 from items import Item, NotAnItemError, NotJsonError, read_item
 from receipts import Receipt, ReceiptError
+from settings import StorageSettings
 
 if TYPE_CHECKING:
     from obstore import PutMode, UpdateVersion
+    from obstore.store import GCSConfig
 
 _ROUNDS = 50  # conflicts with other writers of the same object before a write gives up
 
@@ -51,8 +53,9 @@ class Store:
     Opens on first use. Safe to share between threads; every method raises StorageError.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, settings: StorageSettings) -> None:
+        self._url = settings.url
+        self._emulator_url = settings.emulator_url
 
     def put_item(self, item: Item) -> Written:
         """Store the item unless the stored one is as new."""
@@ -105,9 +108,17 @@ class Store:
     def _opened(self) -> LocalStore | GCSStore:
         if self._url.startswith("file://"):
             return LocalStore(self._folder, mkdir=True)
+        emulator: GCSConfig = {}
+        if self._emulator_url:
+            emulator = {"base_url": self._emulator_url, "bearer_token": "emulator"}
         return GCSStore.from_url(
             self._url,
-            client_options={"timeout": timedelta(seconds=20), "connect_timeout": "5s"},
+            config=emulator,
+            client_options={
+                "timeout": "20s",
+                "connect_timeout": "5s",
+                "allow_http": bool(self._emulator_url),
+            },
             retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=20)},
         )
 

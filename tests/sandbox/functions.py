@@ -36,7 +36,7 @@ class Function:
         command = ["functions_framework", "--host=127.0.0.1", f"--port={self.port}"]
         self.process = Process(
             [sys.executable, "-m", *command, f"--target={target}", f"--source={source}"],
-            passed_on | {"PYTHONUNBUFFERED": "1"} | settings,
+            passed_on | {"PYTHONUNBUFFERED": "1"} | dict(settings),
             self._read,
         )
 

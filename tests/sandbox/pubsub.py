@@ -8,6 +8,8 @@ streaming pull, exactly-once delivery and authentication.
 Alone: python -m sandbox.pubsub --port 8085
 """
 
+from __future__ import annotations
+
 import argparse
 import asyncio
 import base64
@@ -18,7 +20,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import grpc
@@ -26,6 +28,9 @@ import grpc.aio
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.pubsub_v1 import types
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[Any, Any]
 
 ACKNOWLEDGING = {102, 200, 201, 202, 204}
 MAX_REQUEST_BYTES = 10_000_000
@@ -53,7 +58,7 @@ class _Subscription:
     backlog: list[_Held] = field(default_factory=list)  # a heap; the next one due is first
     leased: dict[str, _Held] = field(default_factory=dict)  # by ack id
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    pump: "asyncio.Task[None] | None" = None
+    pump: asyncio.Task[None] | None = None
 
     def add(self, held: _Held) -> None:
         heapq.heappush(self.backlog, held)
@@ -121,21 +126,21 @@ class PubSub:
             Publish=(self._publish, types.PublishRequest),
         )
 
-    async def _create_topic(self, topic: Message, context: grpc.aio.ServicerContext) -> Message:
+    async def _create_topic(self, topic: Message, context: Context) -> Message:
         await _check_name(topic.name, "topics", context)
         if topic.name in self._topics:
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, "Topic already exists")
         self._topics[topic.name] = topic
         return topic
 
-    async def _get_topic(self, request: Message, context: grpc.aio.ServicerContext) -> Message:
+    async def _get_topic(self, request: Message, context: Context) -> Message:
         return await self._topic(request.topic, context)
 
-    async def _list_topics(self, request: Message, _: grpc.aio.ServicerContext) -> Message:
+    async def _list_topics(self, request: Message, _: Context) -> Message:
         mine = [t for name, t in self._topics.items() if name.startswith(f"{request.project}/")]
         return types.ListTopicsResponse.pb()(topics=mine)
 
-    async def _delete_topic(self, request: Message, context: grpc.aio.ServicerContext) -> Message:
+    async def _delete_topic(self, request: Message, context: Context) -> Message:
         await self._topic(request.topic, context)
         del self._topics[request.topic]
         for subscription in self._subscriptions.values():
@@ -143,7 +148,7 @@ class PubSub:
                 subscription.config.topic = "_deleted-topic_"
         return Empty()
 
-    async def _publish(self, request: Message, context: grpc.aio.ServicerContext) -> Message:
+    async def _publish(self, request: Message, context: Context) -> Message:
         await self._topic(request.topic, context)
         if fault := _publish_fault(request):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, fault)
@@ -165,7 +170,7 @@ class PubSub:
                 subscription.add(_Held(_now(), number, accepted))
         return str(number)
 
-    async def _topic(self, name: str, context: grpc.aio.ServicerContext) -> Message:
+    async def _topic(self, name: str, context: Context) -> Message:
         await _check_name(name, "topics", context)
         if name not in self._topics:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"Topic not found (resource={name}).")
@@ -186,9 +191,7 @@ class PubSub:
             Pull=(self._pull, types.PullRequest),
         )
 
-    async def _create_subscription(
-        self, config: Message, context: grpc.aio.ServicerContext
-    ) -> Message:
+    async def _create_subscription(self, config: Message, context: Context) -> Message:
         await _check_name(config.name, "subscriptions", context)
         if config.name in self._subscriptions:
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, "Subscription already exists")
@@ -210,12 +213,10 @@ class PubSub:
         self._start_pump(subscription)
         return config
 
-    async def _get_subscription(
-        self, request: Message, context: grpc.aio.ServicerContext
-    ) -> Message:
+    async def _get_subscription(self, request: Message, context: Context) -> Message:
         return (await self._subscription(request.subscription, context)).config
 
-    async def _list_subscriptions(self, request: Message, _: grpc.aio.ServicerContext) -> Message:
+    async def _list_subscriptions(self, request: Message, _: Context) -> Message:
         mine = [
             s.config
             for name, s in self._subscriptions.items()
@@ -223,26 +224,20 @@ class PubSub:
         ]
         return types.ListSubscriptionsResponse.pb()(subscriptions=mine)
 
-    async def _delete_subscription(
-        self, request: Message, context: grpc.aio.ServicerContext
-    ) -> Message:
+    async def _delete_subscription(self, request: Message, context: Context) -> Message:
         subscription = await self._subscription(request.subscription, context)
         if subscription.pump:
             subscription.pump.cancel()
         del self._subscriptions[request.subscription]
         return Empty()
 
-    async def _modify_push_config(
-        self, request: Message, context: grpc.aio.ServicerContext
-    ) -> Message:
+    async def _modify_push_config(self, request: Message, context: Context) -> Message:
         subscription = await self._subscription(request.subscription, context)
         subscription.config.push_config.CopyFrom(request.push_config)
         self._start_pump(subscription)
         return Empty()
 
-    async def _modify_ack_deadline(
-        self, request: Message, context: grpc.aio.ServicerContext
-    ) -> Message:
+    async def _modify_ack_deadline(self, request: Message, context: Context) -> Message:
         subscription = await self._subscription(request.subscription, context)
         for ack_id in request.ack_ids:
             if request.ack_deadline_seconds == 0:
@@ -251,13 +246,13 @@ class PubSub:
                 self._lease(subscription, held, request.ack_deadline_seconds, ack_id)
         return Empty()
 
-    async def _acknowledge(self, request: Message, context: grpc.aio.ServicerContext) -> Message:
+    async def _acknowledge(self, request: Message, context: Context) -> Message:
         subscription = await self._subscription(request.subscription, context)
         for ack_id in request.ack_ids:
             subscription.leased.pop(ack_id, None)
         return Empty()
 
-    async def _pull(self, request: Message, context: grpc.aio.ServicerContext) -> Message:
+    async def _pull(self, request: Message, context: Context) -> Message:
         subscription = await self._subscription(request.subscription, context)
         give_up = _now() + (0 if request.return_immediately else PULL_SECONDS)
         received: list[Message] = []
@@ -279,7 +274,7 @@ class PubSub:
                 await _wait_for_due(subscription, give_up)
         return types.PullResponse.pb()(received_messages=received)
 
-    async def _subscription(self, name: str, context: grpc.aio.ServicerContext) -> _Subscription:
+    async def _subscription(self, name: str, context: Context) -> _Subscription:
         await _check_name(name, "subscriptions", context)
         if name not in self._subscriptions:
             await context.abort(
@@ -311,11 +306,11 @@ class PubSub:
     def _bring_back(self, subscription: _Subscription, held: _Held) -> None:
         """After a failed attempt: the dead letters, or another attempt after the backoff."""
         policy = subscription.config.dead_letter_policy
-        if subscription.dead_letter_topic and held.attempts >= policy.max_delivery_attempts:
-            if subscription.dead_letter_topic in self._topics:
-                self._accept(subscription.dead_letter_topic, _dead_letter(subscription, held))
-                return
-            # As in the cloud, where forwarding that is not permitted keeps the message.
+        exhausted = held.attempts >= policy.max_delivery_attempts
+        # Where the topic is missing the message stays, as it does in the cloud.
+        if exhausted and subscription.dead_letter_topic in self._topics:
+            self._accept(subscription.dead_letter_topic, _dead_letter(subscription, held))
+            return
         held.due = _now() + _backoff(subscription.config, held.attempts)
         subscription.add(held)
 
@@ -336,7 +331,8 @@ class PubSub:
             await slots.acquire()
             push = asyncio.create_task(self._push(subscription, held, endpoint))
             self._pushes.add(push)
-            push.add_done_callback(lambda done: (self._pushes.discard(done), slots.release()))
+            push.add_done_callback(self._pushes.discard)
+            push.add_done_callback(lambda _: slots.release())
 
     async def _push(self, subscription: _Subscription, held: _Held, endpoint: str) -> None:
         held.attempts += 1
@@ -370,7 +366,7 @@ class PubSub:
 def _rpcs(
     service: str, **methods: tuple[Callable[..., Awaitable[Message]], Any]
 ) -> grpc.GenericRpcHandler:
-    handlers = {
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         name: grpc.unary_unary_rpc_method_handler(
             method,
             request_deserializer=request.pb().FromString,
@@ -381,7 +377,7 @@ def _rpcs(
     return grpc.method_handlers_generic_handler(service, handlers)
 
 
-async def _check_name(name: str, collection: str, context: grpc.aio.ServicerContext) -> None:
+async def _check_name(name: str, collection: str, context: Context) -> None:
     parts = name.split("/")
     if len(parts) != 4 or (parts[0], parts[2]) != ("projects", collection) or len(parts[3]) < 3:
         await context.abort(

@@ -85,7 +85,8 @@ class PubSubAdmin:
     def publish(self, topic: str, data: bytes, **attributes: str) -> str:
         """Publish one message; return its id."""
         response = self._publisher.publish(
-            topic=topic_path(topic), messages=[{"data": data, "attributes": attributes}]
+            topic=topic_path(topic),
+            messages=[types.PubsubMessage(data=data, attributes=attributes)],
         )
         return str(response.message_ids[0])
 

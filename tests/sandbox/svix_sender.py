@@ -7,6 +7,7 @@ as it was. `speed` makes the ladder's clock run faster; the 15 s stay 15 s.
 """
 
 import asyncio
+import io
 import json
 import random
 import time
@@ -117,7 +118,7 @@ class SvixSender:
         try:
             async with self._http.post(
                 self.url,
-                data=message.body,
+                data=io.BytesIO(message.body),
                 headers=headers,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=PATIENCE_SECONDS),

@@ -1,0 +1,87 @@
+"""What the tests share: the pipeline, and Pub/Sub alone, on our own Pub/Sub and on Google's.
+
+`-k own` and `-k google` choose one of the two. Each worker starts what its tests need once.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from sandbox.background import Background
+from sandbox.google_pubsub import find_emulator, start_emulator
+from sandbox.pubsub import PubSub
+from sandbox.pubsub_admin import PubSubAdmin
+from sandbox.stack import PubSubKind, Stack, start_stack
+
+T = TypeVar("T")
+
+WAIT_SECONDS = 45.0
+
+_NO_GOOGLE = pytest.mark.skipif(
+    find_emulator() is None, reason="Google's Pub/Sub emulator is not installed (gcloud SDK, Java)"
+)
+# A group stays on one worker, so that each Pub/Sub, and above all Google's, is started once.
+BOTH_PUBSUBS = [
+    pytest.param("own", marks=pytest.mark.xdist_group("own")),
+    pytest.param("google", marks=[pytest.mark.xdist_group("google"), _NO_GOOGLE]),
+]
+
+
+def wait_for(condition: Callable[[], T], what: str = "the condition") -> T:
+    """The first true value of `condition`; fails the test where none comes."""
+    give_up = time.monotonic() + WAIT_SECONDS
+    while not (value := condition()):
+        assert time.monotonic() < give_up, f"{what} did not come true within {WAIT_SECONDS:.0f} s"
+        time.sleep(0.01)
+    return value
+
+
+@pytest.fixture(scope="session")
+def background() -> Iterator[Background]:
+    with Background() as running:
+        yield running
+
+
+@pytest.fixture(scope="session", params=BOTH_PUBSUBS)
+def pubsub_kind(request: pytest.FixtureRequest) -> PubSubKind:
+    kind: PubSubKind = request.param
+    return kind
+
+
+@pytest.fixture(scope="session")
+def stack(pubsub_kind: PubSubKind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole pipeline, once on each Pub/Sub."""
+    with start_stack(tmp_path_factory.mktemp(pubsub_kind), pubsub=pubsub_kind) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole pipeline on our own Pub/Sub, for what does not depend on Pub/Sub."""
+    with start_stack(tmp_path_factory.mktemp("own_stack")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def pubsub(pubsub_kind: PubSubKind, background: Background) -> Iterator[PubSubAdmin]:
+    """Pub/Sub alone, once of each kind."""
+    with contextlib.ExitStack() as cleanup:
+        if pubsub_kind == "google":
+            process, host = start_emulator()
+            cleanup.callback(process.stop)
+        else:
+            server = PubSub()
+            host = f"127.0.0.1:{background.run(server.start())}"
+            cleanup.callback(lambda: background.run(server.stop()))
+        admin = PubSubAdmin(host)
+        cleanup.callback(admin.close)
+        yield admin
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path

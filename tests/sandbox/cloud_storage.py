@@ -1,0 +1,83 @@
+"""Cloud Storage as far as the functions use it: its XML API's PUT, GET and HEAD with generations.
+
+STORAGE_EMULATOR_HOST brings the functions here.
+"""
+
+import hashlib
+import itertools
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+from aiohttp import web
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One generation of one object."""
+
+    content: bytes
+    generation: int
+    written: datetime
+
+
+class CloudStorage:
+    """The server, for any bucket. `refuse` lets its next requests fail with a status."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, Stored] = {}
+        self.writes = 0
+        self._refusals: list[int] = []
+        self._generations = itertools.count(1_700_000_000_000_000)
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """What STORAGE_EMULATOR_HOST has to be."""
+        assert self._runner
+        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def start(self) -> None:
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_put("/{name:.+}", self._put)
+        app.router.add_get("/{name:.+}", self._get)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+
+    async def stop(self) -> None:
+        if self._runner:
+            await self._runner.cleanup()
+
+    def refuse(self, status: int, times: int = 1) -> None:
+        """Answer the next requests with an error."""
+        self._refusals += [status] * times
+
+    async def _put(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        content = await request.read()
+        if self._refusals:
+            return web.Response(status=self._refusals.pop(0))
+        present = self.objects.get(name)
+        expected = request.headers.get("x-goog-if-generation-match")
+        if expected is not None and int(expected) != (present.generation if present else 0):
+            return web.Response(status=412, text="<Error><Code>PreconditionFailed</Code></Error>")
+        self.writes += 1
+        self.objects[name] = Stored(content, next(self._generations), datetime.now(UTC))
+        return web.Response(headers=_headers(self.objects[name]))
+
+    async def _get(self, request: web.Request) -> web.Response:
+        if self._refusals:
+            return web.Response(status=self._refusals.pop(0))
+        found = self.objects.get(request.match_info["name"])
+        if not found:
+            return web.Response(status=404, text="<Error><Code>NoSuchKey</Code></Error>")
+        return web.Response(body=found.content, headers=_headers(found))
+
+
+def _headers(stored: Stored) -> dict[str, str]:
+    return {
+        "ETag": f'"{hashlib.md5(stored.content, usedforsecurity=False).hexdigest()}"',
+        "x-goog-generation": str(stored.generation),
+        "Last-Modified": format_datetime(stored.written, usegmt=True),
+    }
