@@ -31,13 +31,19 @@ BOTH_PUBSUBS = [
 ]
 
 
-def wait_for(condition: Callable[[], T], what: str = "the condition") -> T:
+def wait_for(condition: Callable[[], T | None], what: str = "the condition") -> T:
     """The first true value of `condition`; fails the test where none comes."""
     give_up = time.monotonic() + WAIT_SECONDS
     while not (value := condition()):
         assert time.monotonic() < give_up, f"{what} did not come true within {WAIT_SECONDS:.0f} s"
         time.sleep(0.01)
     return value
+
+
+def early_second() -> int:
+    """The unix time, in the first half of a second: what follows happens within that second."""
+    wait_for(lambda: time.time() % 1 < 0.5)
+    return int(time.time())
 
 
 @pytest.fixture(scope="session")

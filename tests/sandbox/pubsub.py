@@ -197,16 +197,18 @@ class PubSub:
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, "Subscription already exists")
         await self._topic(config.topic, context)
         config.ack_deadline_seconds = config.ack_deadline_seconds or DEFAULT_ACK_DEADLINE_SECONDS
-        if not 10 <= config.ack_deadline_seconds <= 600:
+        if not 1 <= config.ack_deadline_seconds <= 600:
             await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT, "ack_deadline_seconds must be 10 to 600"
+                grpc.StatusCode.INVALID_ARGUMENT, "ack_deadline_seconds is out of bounds"
             )
         if config.HasField("dead_letter_policy"):
             attempts = config.dead_letter_policy.max_delivery_attempts or 5
             if not 5 <= attempts <= 100:
                 await context.abort(
-                    grpc.StatusCode.INVALID_ARGUMENT, "max_delivery_attempts must be 5 to 100"
+                    grpc.StatusCode.OUT_OF_RANGE, "max_delivery_attempts must be 5 to 100"
                 )
+            if config.dead_letter_policy.dead_letter_topic not in self._topics:
+                await context.abort(grpc.StatusCode.NOT_FOUND, "Dead letter topic not found")
             config.dead_letter_policy.max_delivery_attempts = attempts
         subscription = _Subscription(config)
         self._subscriptions[config.name] = subscription
@@ -254,7 +256,9 @@ class PubSub:
 
     async def _pull(self, request: Message, context: Context) -> Message:
         subscription = await self._subscription(request.subscription, context)
-        give_up = _now() + (0 if request.return_immediately else PULL_SECONDS)
+        # Google's answers a second before the client would give up, with nothing, too.
+        patience = min(PULL_SECONDS, (context.time_remaining() or PULL_SECONDS) - 1)
+        give_up = _now() + (0 if request.return_immediately else patience)
         received: list[Message] = []
         while len(received) < max(request.max_messages, 1):
             held = subscription.take_due(_now())
@@ -389,8 +393,8 @@ async def _check_name(name: str, collection: str, context: Context) -> None:
 def _publish_fault(request: Message) -> str | None:
     if request.ByteSize() > MAX_REQUEST_BYTES:
         return f"The request is over {MAX_REQUEST_BYTES} bytes."
-    if not request.messages:
-        return "The request has no messages."
+    if not 1 <= len(request.messages) <= 1000:
+        return "A request takes 1 to 1,000 messages."
     for message in request.messages:
         if not (message.data or message.attributes):
             return "A message needs data or at least one attribute."

@@ -28,6 +28,7 @@ class PubSubAdmin:
     """A client for the emulator at HOST:PORT. Names are short: the project is always the same."""
 
     def __init__(self, host: str) -> None:
+        self.host = host
         options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         self._channel = grpc.insecure_channel(host, options=options)
         self._publisher = PublisherClient(transport=PublisherGrpcTransport(channel=self._channel))

@@ -1,0 +1,164 @@
+"""The publisher: confirmed or failed, and many requests in few round trips.
+
+One of them: .venv/bin/pytest tests/test_publisher.py -k burst
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from svix.webhooks import Webhook
+
+from publisher import MAX_BATCH_BYTES, MAX_IN_FLIGHT, Publisher, PublishError
+from sandbox.background import Background
+from sandbox.pubsub import PubSub
+from sandbox.pubsub_admin import PubSubAdmin, topic_path
+from verification import VerifiedEvent, Verifier, read_headers
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+class CountingPubSub(PubSub):
+    """Ours, with a look at each publish request, and slow where a test wants it so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[list[bytes]] = []
+        self.largest = 0
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+        self._arrived = asyncio.Condition()
+
+    async def requests(self, count: int) -> None:
+        """Until so many publish requests have come."""
+        async with self._arrived:
+            await self._arrived.wait_for(lambda: len(self.batches) >= count)
+
+    async def _publish(self, request: Any, context: Any) -> Any:
+        self.batches.append([message.data for message in request.messages])
+        self.largest = max(self.largest, request.ByteSize())
+        async with self._arrived:
+            self._arrived.notify_all()
+        await self.go_on.wait()
+        return await super()._publish(request, context)
+
+
+def verified(event_id: str, body: str = "{}") -> VerifiedEvent:
+    now = datetime.fromtimestamp(int(time.time()), UTC)
+    headers = {
+        "svix-id": event_id,
+        "svix-timestamp": str(int(now.timestamp())),
+        "svix-signature": Webhook(SECRET).sign(event_id, now, body),
+    }
+    return Verifier([SECRET]).verify(read_headers(headers.get), body.encode())
+
+
+@pytest.fixture
+def pubsub_server(background: Background) -> Iterator[tuple[CountingPubSub, str]]:
+    server = CountingPubSub()
+    host = f"127.0.0.1:{background.run(server.start())}"
+    admin = PubSubAdmin(host)
+    admin.create_topic("events")
+    admin.close()
+    yield server, host
+    background.run(server.stop())
+
+
+def test_a_burst_shares_round_trips_and_each_is_confirmed(
+    pubsub_server: tuple[CountingPubSub, str], background: Background
+) -> None:
+    server, host = pubsub_server
+
+    async def burst() -> None:
+        publisher = Publisher(topic_path("events"), host)
+        server.go_on.clear()
+        events = [verified(f"e{n}", f'"{n}"') for n in range(500)]
+        waiting = [asyncio.create_task(publisher.publish(event)) for event in events]
+        await server.requests(1)
+        assert not any(task.done() for task in waiting), "confirmed before Pub/Sub has confirmed"
+        server.go_on.set()
+        await asyncio.gather(*waiting)
+
+    background.run(burst())
+
+    arrived = [data for batch in server.batches for data in batch]
+    assert sorted(arrived) == sorted(f'"{n}"'.encode() for n in range(500))
+    assert len(server.batches) <= 6
+
+
+def test_a_lone_event_waits_for_nobody_even_while_another_publish_hangs(
+    pubsub_server: tuple[CountingPubSub, str], background: Background
+) -> None:
+    server, host = pubsub_server
+
+    async def two() -> None:
+        publisher = Publisher(topic_path("events"), host)
+        server.go_on.clear()
+        first = asyncio.create_task(publisher.publish(verified("first")))
+        await server.requests(1)
+        second = asyncio.create_task(publisher.publish(verified("second")))
+        await server.requests(2)  # it is on its way although the first one hangs
+        server.go_on.set()
+        await asyncio.gather(first, second)
+
+    background.run(asyncio.wait_for(two(), 20))
+
+
+def test_no_request_outgrows_pubsubs_limit(
+    pubsub_server: tuple[CountingPubSub, str], background: Background
+) -> None:
+    server, host = pubsub_server
+
+    async def large() -> None:
+        publisher = Publisher(topic_path("events"), host)
+        await asyncio.gather(
+            *(publisher.publish(verified(f"large{n}", "x" * 4_000_000)) for n in range(7))
+        )
+
+    background.run(large())
+
+    assert sum(len(batch) for batch in server.batches) == 7
+    assert 4_000_000 < server.largest <= MAX_BATCH_BYTES + 100
+
+
+def test_one_refusal_does_not_stop_those_that_come_later(
+    pubsub_server: tuple[CountingPubSub, str], background: Background
+) -> None:
+    _, host = pubsub_server
+
+    async def refused_then_fine() -> None:
+        publisher = Publisher(topic_path("later"), host)
+        with pytest.raises(PublishError, match="NOT_FOUND"):
+            await publisher.publish(verified("early"))
+        admin = PubSubAdmin(host)
+        await asyncio.to_thread(admin.create_topic, "later")
+        await publisher.publish(verified("late"))
+        admin.close()
+
+    background.run(asyncio.wait_for(refused_then_fine(), 20))
+
+
+def test_a_request_that_gave_up_waiting_is_not_published_later(
+    pubsub_server: tuple[CountingPubSub, str], background: Background
+) -> None:
+    server, host = pubsub_server
+
+    async def give_up() -> None:
+        publisher = Publisher(topic_path("events"), host)
+        server.go_on.clear()
+        hanging = []
+        for number in range(MAX_IN_FLIGHT):
+            hanging.append(asyncio.create_task(publisher.publish(verified(f"hanging{number}"))))
+            await server.requests(number + 1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(publisher.publish(verified("gone", '"gone"')), 0.2)
+        server.go_on.set()
+        await asyncio.gather(*hanging)
+        await publisher.publish(verified("last"))
+
+    background.run(asyncio.wait_for(give_up(), 20))
+
+    assert b'"gone"' not in [data for batch in server.batches for data in batch]

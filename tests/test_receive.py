@@ -1,0 +1,342 @@
+"""`receive` as its callers see it: every status of the table, each with a reason that helps.
+
+One of them: .venv/bin/pytest tests/test_receive.py -k chunked
+"""
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from conftest import wait_for
+from sandbox.background import Background
+from sandbox.functions import Function
+from sandbox.pubsub import PubSub
+from sandbox.pubsub_admin import PubSubAdmin, Pulled, topic_path
+from sandbox.stack import new_secret
+from sandbox.svix_sender import Message, SvixSender, new_message
+
+TOPIC = SUBSCRIPTION = "received"
+OLD_SECRET, NEW_SECRET = new_secret(), new_secret()
+CALM_SOURCE = {"X-Forwarded-For": "203.0.113.7, 52.24.126.164"}
+
+pytestmark = pytest.mark.xdist_group("receive")
+
+
+class Receiving:
+    """A running `receive`, and what it has published."""
+
+    def __init__(self, function: Function, admin: PubSubAdmin, background: Background) -> None:
+        self.url = f"{function.url}webhook"
+        self.port = function.port
+        self.function = function
+        self._admin = admin
+        self._background = background
+        self.sender = SvixSender(self.url, OLD_SECRET, NEW_SECRET)
+
+    def post(self, message: Message, **headers: str) -> requests.Response:
+        signed = self.sender.sign(message) | headers
+        return requests.post(self.url, data=message.body, headers=signed, timeout=15)
+
+    def published(self) -> list[Pulled]:
+        """Everything published since the last look, up to a sentinel."""
+        sentinel = new_message(b"sentinel")
+        assert self.post(sentinel).status_code == 204
+        found: list[Pulled] = []
+
+        def sentinel_found() -> bool:
+            pulled = self._admin.pull(SUBSCRIPTION)
+            self._admin.acknowledge(SUBSCRIPTION, pulled)
+            found.extend(pulled)
+            return any(p.attributes["svix-id"] == sentinel.message_id for p in pulled)
+
+        wait_for(sentinel_found, "the sentinel")
+        return [p for p in found if p.attributes["svix-id"] != sentinel.message_id]
+
+
+@pytest.fixture(scope="module")
+def admin(background: Background) -> Iterator[PubSubAdmin]:
+    server = PubSub()
+    running = PubSubAdmin(f"127.0.0.1:{background.run(server.start())}")
+    running.create_topic(TOPIC)
+    running.create_subscription(SUBSCRIPTION, TOPIC)
+    yield running
+    running.close()
+    background.run(server.stop())
+
+
+def start_receive(admin: PubSubAdmin, storage: str, **changes: str) -> Function:
+    function = Function(
+        "receive",
+        {
+            "SIGNING_SECRETS": f"{OLD_SECRET},{NEW_SECRET}",
+            "EVENTS_TOPIC": topic_path(TOPIC),
+            "STORAGE_URL": storage,
+            "PUBSUB_EMULATOR_HOST": admin.host,
+        }
+        | changes,
+    )
+    function.wait_until_up()
+    return function
+
+
+@pytest.fixture(scope="module")
+def receive(
+    admin: PubSubAdmin, background: Background, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Receiving]:
+    function = start_receive(admin, f"file://{tmp_path_factory.mktemp('receive')}")
+    yield Receiving(function, admin, background)
+    function.stop()
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    admin: PubSubAdmin, background: Background, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Receiving]:
+    """One that only lets Svix's American addresses in."""
+    function = start_receive(
+        admin, f"file://{tmp_path_factory.mktemp('guarded')}", ALLOWED_SOURCES="svix-us"
+    )
+    yield Receiving(function, admin, background)
+    function.stop()
+
+
+def assert_refused(response: requests.Response, status: int, code: str) -> str:
+    assert response.status_code == status, response.text
+    refusal = response.json()
+    assert refusal["error"] == code
+    assert OLD_SECRET not in response.text
+    assert NEW_SECRET not in response.text
+    return str(refusal["message"])
+
+
+def test_an_authentic_event_is_published_byte_for_byte(receive: Receiving) -> None:
+    message = new_message(b'{"item_ids": [ "\xc3\xa9" ]}\n')
+
+    response = receive.post(message)
+
+    assert (response.status_code, response.content) == (204, b"")
+    (published,) = receive.published()
+    assert published.data == message.body
+    assert published.attributes["svix-id"] == message.message_id
+
+
+def test_every_path_receives(receive: Receiving) -> None:
+    message = new_message({})
+    url = f"http://127.0.0.1:{receive.port}/a/b?c=d"
+
+    response = requests.post(
+        url, data=message.body, headers=receive.sender.sign(message), timeout=9
+    )
+
+    assert response.status_code == 204
+    assert len(receive.published()) == 1
+
+
+@pytest.mark.parametrize("secret", [OLD_SECRET, NEW_SECRET], ids=["old", "new"])
+def test_either_secret_of_a_rotation_is_accepted(receive: Receiving, secret: str) -> None:
+    message = new_message({})
+    headers = SvixSender(receive.url, secret, branded=False).sign(message)
+
+    assert requests.post(receive.url, data=message.body, headers=headers, timeout=9).ok
+
+
+def test_a_missing_header_is_named(receive: Receiving) -> None:
+    response = requests.post(receive.url, json={"item_ids": []}, timeout=9)
+
+    assert "svix-id" in assert_refused(response, 400, "missing_header")
+
+
+def test_a_header_that_comes_twice_is_malformed(receive: Receiving) -> None:
+    message = new_message({})
+    connection = http.client.HTTPConnection("127.0.0.1", receive.port, timeout=9)
+    connection.putrequest("POST", "/webhook")
+    for name, value in receive.sender.sign(message).items():
+        connection.putheader(name, value)
+    connection.putheader("svix-id", "msg_another")
+    connection.putheader("content-length", str(len(message.body)))
+    connection.endheaders(message.body)
+
+    response = connection.getresponse()
+
+    assert response.status == 400
+    assert json.loads(response.read())["error"] == "malformed_header"
+    connection.close()
+
+
+def test_a_wrong_secret_says_where_to_look(receive: Receiving) -> None:
+    message = new_message({"item_ids": []})
+    headers = SvixSender(receive.url, new_secret()).sign(message)
+
+    response = requests.post(receive.url, data=message.body, headers=headers, timeout=9)
+
+    assert "SIGNING_SECRETS" in assert_refused(response, 401, "signature_mismatch")
+
+
+def test_a_body_that_is_no_text_cannot_be_verified(receive: Receiving) -> None:
+    headers = receive.sender.sign(new_message(b""))
+
+    response = requests.post(receive.url, data=b"\xff\x00", headers=headers, timeout=9)
+
+    assert_refused(response, 400, "unreadable_body")
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_other_methods_are_refused(receive: Receiving, method: str) -> None:
+    response = requests.request(method, receive.url, timeout=9)
+
+    assert_refused(response, 405, "method_not_allowed")
+    assert response.headers["Allow"] == "POST"
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_chunked_body_is_bounded_where_a_declared_one_is(receive: Receiving, excess: int) -> None:
+    body = b"x" * (32 * 1024 * 1024 + excess)
+    message = new_message(body)
+
+    def chunks() -> Iterator[bytes]:
+        for start in range(0, len(body), 1 << 20):
+            yield body[start : start + (1 << 20)]
+
+    response = requests.post(
+        receive.url, data=chunks(), headers=receive.sender.sign(message), timeout=30
+    )
+
+    if excess:
+        assert_refused(response, 413, "body_too_large")
+    else:
+        assert response.status_code == 204
+
+
+def test_a_sender_that_goes_away_leaves_nothing_behind(receive: Receiving) -> None:
+    receive.published()
+    head = "".join(f"{n}: {v}\r\n" for n, v in receive.sender.sign(new_message({})).items())
+    with socket.create_connection(("127.0.0.1", receive.port)) as half:
+        half.sendall(f"POST / HTTP/1.1\r\nHost: x\r\n{head}Content-Length: 99\r\n\r\n{{".encode())
+
+    def incomplete() -> bool:
+        return any(line.get("outcome") == "incomplete_body" for line in receive.function.logs)
+
+    wait_for(incomplete, "a log line of the incomplete body")
+    assert receive.published() == []
+
+
+@pytest.mark.parametrize(
+    ("forwarded_for", "status"),
+    [
+        ("52.24.126.164", 204),
+        ("203.0.113.7, 52.24.126.164", 204),
+        ("2600:1f24:64:8000::1", 204),
+        ("52.24.126.164, 203.0.113.7", 403),
+        ("", 403),
+        ("rubbish", 403),
+    ],
+)
+def test_only_the_listed_sources_are_let_in(
+    guarded: Receiving, forwarded_for: str, status: int
+) -> None:
+    response = guarded.post(new_message({}), **{"X-Forwarded-For": forwarded_for})
+
+    if status == 204:
+        assert response.status_code == 204
+    else:
+        assert "ALLOWED_SOURCES" in assert_refused(response, 403, "source_not_allowed")
+
+
+def test_without_trusted_proxies_the_peer_counts_and_not_what_it_claims(
+    admin: PubSubAdmin, background: Background, tmp_path: Path
+) -> None:
+    function = start_receive(
+        admin, f"file://{tmp_path}", ALLOWED_SOURCES="svix-us", TRUSTED_PROXY_HOPS="0"
+    )
+    try:
+        direct = Receiving(function, admin, background)
+        response = direct.post(new_message({}), **{"X-Forwarded-For": "52.24.126.164"})
+    finally:
+        function.stop()
+
+    assert "127.0.0.1" in assert_refused(response, 403, "source_not_allowed")
+
+
+def test_a_missing_topic_is_unavailable_at_once(
+    admin: PubSubAdmin, background: Background, tmp_path: Path
+) -> None:
+    function = start_receive(
+        admin, f"file://{tmp_path}", EVENTS_TOPIC=topic_path("forgotten"), LOG_FORMAT="text"
+    )
+    try:
+        response = Receiving(function, admin, background).post(new_message({}))
+    finally:
+        function.stop()
+
+    assert_refused(response, 503, "unavailable")
+    assert int(response.headers["Retry-After"]) > 0
+    assert any("ERROR" in line and "NOT_FOUND" in line for line in function.process.lines)
+
+
+def test_storage_that_refuses_a_large_body_makes_it_unavailable(
+    admin: PubSubAdmin, background: Background, tmp_path: Path
+) -> None:
+    (tmp_path / "payloads").write_text("a file where the folder should be")
+    function = start_receive(admin, f"file://{tmp_path}")
+    try:
+        response = Receiving(function, admin, background).post(new_message(b"x" * 10_000_000))
+    finally:
+        function.stop()
+
+    assert "storage" in assert_refused(response, 503, "unavailable")
+
+
+_NAMES = [f"{p}-{n}" for p in ("svix", "webhook") for n in ("id", "timestamp", "signature")]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    headers=st.lists(
+        st.tuples(
+            st.sampled_from([*_NAMES, "content-type", "x-forwarded-for", "expect"]),
+            st.binary(max_size=60) | st.sampled_from([b"1764000000", b"v1," + b"A" * 43 + b"="]),
+        ),
+        max_size=8,
+    ),
+    body=st.binary(max_size=300),
+    method=st.sampled_from([b"POST", b"POST", b"POST", b"GET", b"BREW"]),
+)
+def test_hostile_requests_never_break_it(
+    receive: Receiving, headers: list[tuple[str, bytes]], body: bytes, method: bytes
+) -> None:
+    lines = [name.encode() + b": " + value for name, value in headers]
+    lines = [line.replace(b"\r", b"").replace(b"\n", b"") for line in lines]
+    request = b"\r\n".join(
+        [
+            method + b" /webhook HTTP/1.1",
+            b"host: x",
+            b"connection: close",
+            *lines,
+            b"content-length: %d" % len(body),
+            b"",
+            body,
+        ]
+    )
+    with socket.create_connection(("127.0.0.1", receive.port), timeout=15) as connection:
+        connection.sendall(request)
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+
+    statuses = [int(line.split()[1]) for line in answer.splitlines() if line[:7] == b"HTTP/1."]
+    assert statuses
+    assert all(status == 100 or 400 <= status < 500 for status in statuses), answer
+
+
+def test_nothing_unsigned_was_published_by_the_hostile_requests(receive: Receiving) -> None:
+    receive.published()
+    test_hostile_requests_never_break_it(receive)
+
+    assert receive.published() == []
