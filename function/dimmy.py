@@ -69,7 +69,6 @@ class DimmyClient:
         tries = 0
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            self._wait_for_calm(deadline)
             try:
                 return self._fetch_once(item_id, deadline)
             except _PassingError as error:
@@ -92,6 +91,7 @@ class DimmyClient:
 
     def _fetch_once(self, item_id: str, deadline: float) -> Item:
         with self._under_way:
+            self._wait_for_calm(deadline)
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise DimmyError("not tried: this attempt's time was over")

@@ -6,7 +6,6 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -66,13 +65,6 @@ def stack(pubsub_kind: PubSubKind, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="session")
-def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole pipeline on our own Pub/Sub, for what does not depend on Pub/Sub."""
-    with start_stack(tmp_path_factory.mktemp("own_stack")) as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
 def pubsub(pubsub_kind: PubSubKind, background: Background) -> Iterator[PubSubAdmin]:
     """Pub/Sub alone, once of each kind."""
     with contextlib.ExitStack() as cleanup:
@@ -86,8 +78,3 @@ def pubsub(pubsub_kind: PubSubKind, background: Background) -> Iterator[PubSubAd
         admin = PubSubAdmin(host)
         cleanup.callback(admin.close)
         yield admin
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path

@@ -27,6 +27,7 @@ class CloudStorage:
     def __init__(self) -> None:
         self.objects: dict[str, Stored] = {}
         self.writes = 0
+        self.always_conflicting = False  # as if another writer were always faster
         self._refusals: list[int] = []
         self._generations = itertools.count(1_700_000_000_000_000)
         self._runner: web.AppRunner | None = None
@@ -53,17 +54,23 @@ class CloudStorage:
         """Answer the next requests with an error."""
         self._refusals += [status] * times
 
+    def place(self, name: str, content: bytes) -> None:
+        """Write an object (its name begins with the bucket's) whatever lies there."""
+        self.objects[name] = Stored(content, next(self._generations), datetime.now(UTC))
+
     async def _put(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         content = await request.read()
         if self._refusals:
             return web.Response(status=self._refusals.pop(0))
+        if self.always_conflicting:
+            return web.Response(status=412)
         present = self.objects.get(name)
         expected = request.headers.get("x-goog-if-generation-match")
         if expected is not None and int(expected) != (present.generation if present else 0):
             return web.Response(status=412, text="<Error><Code>PreconditionFailed</Code></Error>")
         self.writes += 1
-        self.objects[name] = Stored(content, next(self._generations), datetime.now(UTC))
+        self.place(name, content)
         return web.Response(headers=_headers(self.objects[name]))
 
     async def _get(self, request: web.Request) -> web.Response:

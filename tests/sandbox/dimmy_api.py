@@ -7,6 +7,7 @@ import asyncio
 import json
 import random
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ from aiohttp import web
 from sandbox.catalogue import Item
 
 _ID = re.compile(r"[0-9a-f]{24}")
+
+TOLD_TO_FAIL = "the sandbox was told to fail"
 
 Trouble = Literal["status", "cut", "cut in the body", "truncated", "not json", "another item"]
 
@@ -31,6 +34,7 @@ class Fault:
     trouble: Trouble = "status"
     status: int = 500
     retry_after: str | None = None
+    location: str | None = None
     item_id: str | None = None
     share: float = 1.0
     times: int | None = None
@@ -44,6 +48,7 @@ class Seen:
     query: str
     key: str | None
     status: int | None  # None: the connection was cut
+    arrived: float  # monotonic, in seconds
 
 
 class DimmyApi:
@@ -111,6 +116,7 @@ class DimmyApi:
     async def _answer(
         self, request: web.Request, item_id: str | None, work: Callable[[], web.Response]
     ) -> web.StreamResponse:
+        arrived = time.monotonic()
         self.simultaneous += 1
         self.most_simultaneous = max(self.most_simultaneous, self.simultaneous)
         try:
@@ -119,7 +125,7 @@ class DimmyApi:
             response = await self._hit(request, fault) if fault else None
             if response is None and not fault:
                 response = self._refusal(request) or work()
-            self._note(request, response)
+            self._note(request, response, arrived)
             return response or web.Response()
         finally:
             self.simultaneous -= 1
@@ -177,9 +183,11 @@ class DimmyApi:
     async def _hit(self, request: web.Request, fault: Fault) -> web.StreamResponse | None:
         match fault.trouble:
             case "status":
-                response = _error(fault.status, "the sandbox was told to fail")
+                response = _error(fault.status, TOLD_TO_FAIL)
                 if fault.retry_after:
                     response.headers["Retry-After"] = fault.retry_after
+                if fault.location:
+                    response.headers["Location"] = fault.location
                 return response
             case "truncated":
                 return _json(b'{"_id": "67c861de20bb29fb40d2cbbd", "created_at": "2025-')
@@ -195,10 +203,12 @@ class DimmyApi:
             request.transport.abort()
         return None
 
-    def _note(self, request: web.Request, response: web.StreamResponse | None) -> None:
+    def _note(
+        self, request: web.Request, response: web.StreamResponse | None, arrived: float
+    ) -> None:
         key = request.headers.get("X-API-KEY")
         status = response.status if response else None
-        self.seen.append(Seen(request.path, request.query_string, key, status))
+        self.seen.append(Seen(request.path, request.query_string, key, status, arrived))
 
 
 _PAGE = {"skip": "0", "limit": "100"}

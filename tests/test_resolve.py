@@ -1,0 +1,335 @@
+"""`resolve` as Pub/Sub sees it: what is acknowledged, what is not, and what it does to the API.
+
+One of them: .venv/bin/pytest tests/test_resolve.py -k hostile
+"""
+
+import base64
+import json
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from sandbox import catalogue
+from sandbox.background import Background
+from sandbox.dimmy_api import DimmyApi, Fault
+from sandbox.functions import Function
+from sandbox.svix_sender import new_message_id
+
+VARIETY = random.Random()
+
+pytestmark = pytest.mark.xdist_group("resolve")
+
+
+class Resolving:
+    """A running `resolve`, the API it asks, and the folder it writes to."""
+
+    def __init__(self, function: Function, api: DimmyApi, folder: Path) -> None:
+        self.function = function
+        self.api = api
+        self.folder = folder
+
+    def push(self, envelope: object) -> requests.Response:
+        body = envelope if isinstance(envelope, bytes) else json.dumps(envelope).encode()
+        return requests.post(self.function.url, data=body, timeout=60)
+
+    def deliver(
+        self,
+        content: object,
+        event_id: str | None = None,
+        attempt: int | None = 1,
+        delivery: int = 1,
+    ) -> tuple[int, dict[str, Any]]:
+        """Push an event; return the status and the receipt."""
+        event_id = event_id or new_message_id()
+        response = self.push(envelope(content, event_id, attempt, delivery))
+        return response.status_code, self.receipt(event_id)
+
+    def receipt(self, event_id: str) -> dict[str, Any]:
+        receipt: dict[str, Any] = json.loads(self.read(f"events/{event_id}.json") or b"{}")
+        return receipt
+
+    def read(self, name: str) -> bytes | None:
+        path = self.folder / name
+        return path.read_bytes() if path.exists() else None
+
+    def item(self) -> str:
+        return self.api.put(catalogue.make_item(VARIETY))
+
+
+def envelope(
+    content: object, event_id: str, attempt: int | None = 1, delivery: int = 1, **attributes: str
+) -> dict[str, Any]:
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    known = {"svix-id": event_id, "received-at": f"2026-11-01T08:00:00.{delivery:06}Z"}
+    message = {
+        "messageId": "1",
+        "publishTime": "2026-11-01T08:00:00.1Z",
+        "attributes": known | attributes,
+        "data": base64.b64encode(body).decode(),
+    }
+    pushed = {"subscription": "projects/p/subscriptions/s", "message": message}
+    return pushed if attempt is None else pushed | {"deliveryAttempt": attempt}
+
+
+@pytest.fixture(scope="module")
+def api(background: Background) -> Iterator[DimmyApi]:
+    server = DimmyApi("the-key-of-the-tests")
+    background.run(server.start())
+    yield server
+    background.run(server.stop())
+
+
+@pytest.fixture(scope="module")
+def running(api: DimmyApi, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resolving]:
+    folder = tmp_path_factory.mktemp("resolve")
+    function = start_resolve(api, folder)
+    yield Resolving(function, api, folder)
+    function.stop()
+
+
+@pytest.fixture
+def resolve(running: Resolving) -> Iterator[Resolving]:
+    yield running
+    running.api.mend()
+
+
+def start_resolve(api: DimmyApi, folder: Path, **changes: str) -> Function:
+    function = Function(
+        "resolve",
+        {
+            "STORAGE_URL": f"file://{folder}",
+            "DIMMY_API_URL": api.url,
+            "DIMMY_API_KEY": api.key,
+            "DIMMY_TIMEOUT_SECONDS": "2",
+            "LOG_LEVEL": "DEBUG",
+        }
+        | changes,
+    )
+    function.wait_until_up()
+    return function
+
+
+def test_an_event_is_acknowledged_once_all_of_it_is_stored(resolve: Resolving) -> None:
+    item_ids = [resolve.item() for _ in range(3)]
+
+    status, receipt = resolve.deliver({"item_ids": [*item_ids, item_ids[0]]})
+
+    assert status == 204
+    assert receipt["items"] == dict.fromkeys(item_ids, "stored")
+    assert receipt["outcome"] == "done"
+    assert [resolve.api.requests_for(item_id) for item_id in item_ids] == [1, 1, 1]
+
+
+def test_an_event_without_items_is_done(resolve: Resolving) -> None:
+    status, receipt = resolve.deliver({"item_ids": []})
+
+    assert (status, receipt["outcome"], receipt["items"]) == (204, "done", {})
+
+
+@pytest.mark.parametrize("attempt", [2, None], ids=["numbered", "not numbered"])
+def test_another_attempt_fetches_only_what_is_missing(
+    resolve: Resolving, attempt: int | None
+) -> None:
+    stored, late = resolve.item(), catalogue.make_item(VARIETY)
+    event = {"item_ids": [stored, late["_id"]]}
+    status, receipt = resolve.deliver(event, event_id := new_message_id())
+    assert (status, receipt["outcome"]) == (503, "partial")
+    assert receipt["items"] == {stored: "stored", late["_id"]: "404: Item not found"}
+    resolve.api.put(late)
+
+    status, receipt = resolve.deliver(event, event_id, attempt)
+
+    assert (status, receipt["outcome"], receipt["attempts"]) == (204, "done", 2)
+    assert receipt["items"] == {stored: "stored", late["_id"]: "stored"}
+    assert resolve.api.requests_for(stored) == 1
+
+
+def test_a_lost_acknowledgement_costs_nothing(resolve: Resolving) -> None:
+    item_id = resolve.item()
+    resolve.deliver({"item_ids": [item_id]}, event_id := new_message_id())
+
+    status, receipt = resolve.deliver({"item_ids": [item_id]}, event_id, attempt=2)
+
+    assert (status, receipt["attempts"]) == (204, 1)
+    assert resolve.api.requests_for(item_id) == 1
+
+
+def test_a_resend_of_a_finished_event_asks_again(resolve: Resolving) -> None:
+    item_id = resolve.item()
+    resolve.deliver({"item_ids": [item_id]}, event_id := new_message_id())
+
+    status, receipt = resolve.deliver({"item_ids": [item_id]}, event_id, delivery=2)
+
+    assert (status, receipt["items"], receipt["attempts"]) == (204, {item_id: "unchanged"}, 2)
+    assert resolve.api.requests_for(item_id) == 2
+
+
+HOSTILE = ["../x", "a/b", "http://169.254.169.254/", "%2e%2e", "x" * 10_240, "", 7, None, {"a": 1}]
+
+
+def test_hostile_ids_are_named_and_never_asked_for(resolve: Resolving) -> None:
+    good = resolve.item()
+    before = len(resolve.api.seen)
+
+    status, receipt = resolve.deliver({"item_ids": [*HOSTILE, good, good]})
+
+    assert status == 503
+    assert receipt["items"].pop(good) == "stored"
+    assert set(receipt["items"].values()) == {"malformed: not an item id"}
+    named = ["../x", "a/b", "http://169.254.169.254/", "%2e%2e", "", "7", "null", '{"a": 1}']
+    assert set(receipt["items"]) == {*named, "x" * 80 + "... (10240 characters)"}
+    assert [seen.path for seen in resolve.api.seen[before:]] == [f"/items/{good}"]
+    assert {path.name for path in (resolve.folder).iterdir()} <= {"items", "events", ".lock"}
+
+
+@pytest.mark.parametrize("item_id", ["../../x", 7, None])
+def test_a_full_payload_with_a_hostile_id_is_kept_but_no_item(
+    resolve: Resolving, item_id: object
+) -> None:
+    status, receipt = resolve.deliver({"_id": item_id, "flow_id": "F"})
+
+    assert (status, receipt["outcome"]) == (503, "partial")
+    (reason,) = receipt["items"].values()
+    assert reason == "malformed: its _id is missing or malformed"
+    assert receipt["payload"] == {"_id": item_id, "flow_id": "F"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"message": 1}',
+        b'{"message": {"data": ""}}',
+        b'{"message": {"messageId": "1", "data": "***"}}',
+        b'{"message": {"messageId": "1", "attributes": {"svix-id": "../x"}}}',
+        b'{"message": {"messageId": "1"}, "deliveryAttempt": true}',
+        json.dumps(envelope(b"", "msg_1", payload="payloads/msg_2")).encode(),
+        json.dumps(envelope(b"", "msg_1", payload="../secret")).encode(),
+    ],
+)
+def test_what_is_no_delivery_is_refused(resolve: Resolving, body: bytes) -> None:
+    response = resolve.push(body)
+
+    assert response.status_code == 400
+    assert response.json()["error"] == "malformed_envelope"
+
+
+def test_a_message_published_by_hand_is_an_event_of_its_own(resolve: Resolving) -> None:
+    item_id = resolve.item()
+    data = base64.b64encode(json.dumps({"item_ids": [item_id]}).encode()).decode()
+
+    response = resolve.push({"message": {"messageId": "10042", "data": data}})
+
+    assert response.status_code == 204
+    assert resolve.receipt("10042")["items"] == {item_id: "stored"}
+
+
+def test_a_payload_that_is_gone_leaves_the_message_to_pubsub(resolve: Resolving) -> None:
+    pushed = envelope(b"", "msg_gone", payload="payloads/msg_gone")
+
+    response = resolve.push(pushed)
+
+    assert response.status_code == 503
+    assert "payloads/msg_gone" in response.json()["message"]
+
+
+def test_a_rejected_key_stops_the_attempt_and_is_never_shown(api: DimmyApi, tmp_path: Path) -> None:
+    function = start_resolve(
+        api, tmp_path, DIMMY_API_KEY="a-revoked-key-of-old", DIMMY_CONCURRENCY="2"
+    )
+    try:
+        refused = Resolving(function, api, tmp_path)
+        item_ids = [refused.item() for _ in range(20)]
+        before = len(api.seen)
+        status, receipt = refused.deliver({"item_ids": item_ids})
+    finally:
+        function.stop()
+
+    assert status == 503
+    assert len(api.seen) - before <= 4
+    assert set(receipt["items"]) == set(item_ids)
+    assert set(receipt["items"].values()) == {
+        "401: Invalid API key",
+        "not tried: 401: Invalid API key",
+    }
+    assert not any("a-revoked-key-of-old" in line for line in function.process.lines)
+
+
+def test_a_storage_that_refuses_is_no_acknowledgement(api: DimmyApi, tmp_path: Path) -> None:
+    (tmp_path / "items").write_text("a file where the folder should be")
+    function = start_resolve(api, tmp_path)
+    try:
+        refused = Resolving(function, api, tmp_path)
+        item_id = refused.item()
+        status, receipt = refused.deliver({"item_ids": [item_id]})
+        (tmp_path / "items").unlink()
+        (tmp_path / "events").rename(tmp_path / "moved")
+        (tmp_path / "events").write_text("a file where the folder should be")
+        unreceipted = refused.push(envelope({"item_ids": [item_id]}, "msg_2"))
+    finally:
+        function.stop()
+
+    assert status == 503
+    assert receipt["items"][item_id].startswith("storage: ")
+    assert (unreceipted.status_code, unreceipted.json()["error"]) == (503, "unavailable")
+
+
+def test_an_attempt_ends_in_time_and_says_so(api: DimmyApi, tmp_path: Path) -> None:
+    function = start_resolve(
+        api, tmp_path, ATTEMPT_SECONDS="1", DIMMY_CONCURRENCY="1", LOG_FORMAT="text"
+    )
+    slow = Resolving(function, api, tmp_path)
+    item_ids = [slow.item() for _ in range(30)]
+    api.latency = lambda: 0.2
+    try:
+        status, receipt = slow.deliver({"item_ids": item_ids})
+        api.latency = lambda: 0.0
+        again, finished = slow.deliver({"item_ids": item_ids}, receipt["event_id"], attempt=2)
+    finally:
+        api.latency = lambda: 0.0
+        function.stop()
+
+    assert status == 503
+    assert "stored" in receipt["items"].values()
+    assert "not tried: this attempt's time was over" in receipt["items"].values()
+    assert (again, finished["outcome"]) == (204, "done")
+    assert any("WARNING" in line and "event partial" in line for line in function.process.lines)
+
+
+def test_one_process_never_asks_more_at_once_than_it_may(api: DimmyApi, tmp_path: Path) -> None:
+    function = start_resolve(api, tmp_path, DIMMY_CONCURRENCY="3", THREADS="4")
+    busy = Resolving(function, api, tmp_path)
+    api.latency = lambda: 0.02
+    api.most_simultaneous = 0
+    try:
+        events = [[busy.item() for _ in range(15)] for _ in range(4)]
+        with ThreadPoolExecutor(4) as senders:
+            outcomes = list(senders.map(lambda ids: busy.deliver({"item_ids": ids}), events))
+    finally:
+        api.latency = lambda: 0.0
+        function.stop()
+
+    assert [status for status, _ in outcomes] == [204] * 4
+    assert api.most_simultaneous == 3
+
+
+def test_a_passing_fault_is_overcome_within_the_attempt(resolve: Resolving) -> None:
+    item_id = resolve.item()
+    for fault in (
+        Fault(status=502, item_id=item_id, times=1),
+        Fault("cut", item_id=item_id, times=1),
+        Fault("truncated", item_id=item_id, times=1),
+    ):
+        resolve.api.fail(fault)
+
+    status, receipt = resolve.deliver({"item_ids": [item_id]})
+
+    assert (status, receipt["items"]) == (204, {item_id: "stored"})
+    assert resolve.api.requests_for(item_id) == 4
