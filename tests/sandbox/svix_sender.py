@@ -81,7 +81,7 @@ class SvixSender:
         """Climb the ladder until the endpoint has accepted the message, or the ladder ends."""
         for number, ladder_delay in enumerate(LADDER_SECONDS):
             if number:
-                delay = _delay(ladder_delay, message.attempts[-1])
+                delay = delay_after(message.attempts[-1], ladder_delay)
                 await asyncio.sleep(delay * random.uniform(0.8, 1.2) / self._speed)
             if (await self.attempt(message)).delivered:
                 break
@@ -148,7 +148,7 @@ def new_message_id() -> str:
     return f"msg_{digits.rjust(27, '0')}"
 
 
-def _delay(ladder_delay: float, last: Attempt) -> float:
+def delay_after(last: Attempt, ladder_delay: float) -> float:
     """The ladder's delay, stretched by Retry-After to at most twice its length."""
     if last.error == "timeout":
         ladder_delay = max(ladder_delay, LEAST_DELAY_AFTER_TIMEOUT_SECONDS)
