@@ -30,6 +30,7 @@ class Function:
         on_log: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
         self.target = target
+        self.settings = dict(settings)
         self.port = port or free_port()
         self._on_log = on_log
         passed_on = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
@@ -45,9 +46,9 @@ class Function:
         return f"http://127.0.0.1:{self.port}/"
 
     @property
-    def logs(self) -> list[dict[str, Any]]:
-        """The log lines so far."""
-        return [decoded for line in self.process.lines if (decoded := _decode(line))]
+    def lines(self) -> list[str]:
+        """Everything it has printed so far."""
+        return self.process.lines
 
     def wait_until_up(self) -> None:
         """Return once it answers.

@@ -94,11 +94,16 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
-    def stop(self) -> None:
-        """Ask the process to end, insist if need be, and leave none of its group behind."""
+    def terminate(self) -> None:
+        """Ask the process to end."""
         if self._popen.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
+
+    def stop(self) -> None:
+        """Ask the process to end, insist if need be, and leave none of its group behind."""
+        if self._popen.poll() is None:
+            self.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._popen.wait(STOP_SECONDS)
         self.send(signal.SIGKILL)

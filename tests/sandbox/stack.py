@@ -4,7 +4,7 @@ import base64
 import contextlib
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -82,6 +82,7 @@ def start_stack(
     secrets: tuple[str, ...] = (),
     settings: dict[str, str] | None = None,
     backoff_seconds: tuple[float, float] | None = None,
+    max_delivery_attempts: int = 5,
     on_log: Callable[[str, dict[str, Any]], None] = lambda _target, _line: None,
 ) -> Iterator[Stack]:
     """Start everything, and end everything at the end.
@@ -94,6 +95,7 @@ def start_stack(
         secrets: signing secrets; without them a new one is made.
         settings: of both functions, beyond those that the stack sets itself.
         backoff_seconds: of the push subscription; Google's emulator loses messages with one.
+        max_delivery_attempts: before a message becomes a dead letter.
         on_log: gets each log line of `receive` and `resolve`.
 
     Raises:
@@ -145,7 +147,18 @@ def start_stack(
             on_log=lambda line: on_log("resolve", line),
         )
         cleanup.callback(resolve.stop)
-        _create_topics(admin, resolve.url, backoff_seconds)
+        # Both are asked to end before either is waited for.
+        cleanup.callback(receive.process.terminate)
+        cleanup.callback(resolve.process.terminate)
+        _create_topics(admin)
+        admin.create_subscription(
+            RESOLVE,
+            EVENTS,
+            push_endpoint=resolve.url,
+            dead_letter_topic=DEAD_LETTERS,
+            max_delivery_attempts=max_delivery_attempts,
+            backoff_seconds=backoff_seconds,
+        )
         receive.wait_until_up()
         resolve.wait_until_up()
 
@@ -153,6 +166,21 @@ def start_stack(
         background.run(sender.__aenter__())
         cleanup.callback(lambda: background.run(sender.__aexit__()))
         yield Stack(background, admin, relay, receive, resolve, folder, own_api, sender)
+
+
+def pubsub_kind(environment: Mapping[str, str]) -> PubSubKind:
+    """Which Pub/Sub the variable PUBSUB asks for; ours where it is not set.
+
+    Raises:
+        ValueError: it asks for something else.
+    """
+    match environment.get("PUBSUB") or "own":
+        case "own":
+            return "own"
+        case "google":
+            return "google"
+        case other:
+            raise ValueError(f"PUBSUB={other} is neither own (the default) nor google.")
 
 
 def new_secret() -> str:
@@ -171,19 +199,10 @@ def _start_pubsub(kind: PubSubKind, background: Background, cleanup: contextlib.
     return f"127.0.0.1:{port}"
 
 
-def _create_topics(
-    admin: PubSubAdmin, resolve_url: str, backoff_seconds: tuple[float, float] | None
-) -> None:
+def _create_topics(admin: PubSubAdmin) -> None:
     admin.create_topic(EVENTS)
     admin.create_topic(DEAD_LETTERS)
     admin.create_subscription(DEAD_LETTERS, DEAD_LETTERS)
-    admin.create_subscription(
-        RESOLVE,
-        EVENTS,
-        push_endpoint=resolve_url,
-        dead_letter_topic=DEAD_LETTERS,
-        backoff_seconds=backoff_seconds,
-    )
 
 
 def _read(path: Path) -> bytes | None:

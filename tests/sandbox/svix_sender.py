@@ -133,8 +133,11 @@ class SvixSender:
 
 
 def new_message(content: Any, message_id: str | None = None) -> Message:
-    """A message with a body (bytes as they are, anything else as JSON) and an id of Svix's form."""
-    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    """A message with an id of Svix's form; bytes are the body as they are, all else as JSON."""
+    if isinstance(content, bytes):
+        body = content
+    else:
+        body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
     return Message(message_id or new_message_id(), body)
 
 

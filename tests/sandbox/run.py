@@ -1,0 +1,145 @@
+"""`make run`: the pipeline kept up on this machine, for `svix listen` and a real phone.
+
+Settings come from .env (.env.example explains them) and from the environment, which wins. Exit
+status 0 after Ctrl-C; 2 when it could not begin.
+"""
+
+import os
+import random
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from sandbox import catalogue
+from sandbox.google_pubsub import MissingEmulatorError
+from sandbox.journal import Journal, open_console
+from sandbox.processes import StartError, is_free
+from sandbox.stack import Stack, new_secret, pubsub_kind, start_stack
+from sandbox.svix_sender import new_message
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT_API_URL = "https://dimmy.api.optioryx.com"
+_PASSED_ON = ("DIMMY_CONCURRENCY", "DIMMY_TIMEOUT_SECONDS")
+
+
+class UsageError(Exception):
+    """Something has to be mended first; the text is one clear sentence."""
+
+
+def main() -> int:
+    journal = Journal(open_console())
+    settings = _read_settings()
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        port = _port(settings)
+        api = _api(settings)
+        secrets = _secrets(settings)
+        kind = pubsub_kind(settings)
+        folder = Path(settings.get("DATA") or ROOT / ".data" / "run").absolute()
+        journal.say("Starting ...")
+        with start_stack(
+            folder,
+            pubsub=kind,
+            port=port,
+            api=api,
+            secrets=secrets,
+            settings={name: settings[name] for name in _PASSED_ON if settings.get(name)},
+            # Google's emulator loses messages when it has a backoff.
+            backoff_seconds=None if kind == "google" else (1.0, 60.0),
+            max_delivery_attempts=20,
+            on_log=journal.log,
+        ) as stack:
+            _explain(stack, journal)
+            _scan_on_enter(stack, journal)
+            stopped.wait()
+            journal.say("\nStopping ...")
+    except (UsageError, ValueError, MissingEmulatorError, StartError) as error:
+        journal.say(str(error), "red")
+        return 2
+    journal.say(f"Stopped. What was stored stays in {folder}")
+    return 0
+
+
+def _read_settings() -> dict[str, str]:
+    from_file = {k: v for k, v in dotenv_values(ROOT / ".env").items() if v}
+    return from_file | os.environ
+
+
+def _port(settings: Mapping[str, str]) -> int:
+    text = settings.get("PORT") or "8080"
+    if not (text.isdecimal() and 0 < int(text) < 65536):
+        raise UsageError(f"PORT={text} is no port: use a number from 1 to 65535.")
+    if not is_free(int(text)):
+        raise UsageError(
+            f"Port {text} is busy: stop the program that listens there, or choose another port,"
+            " as in `make run PORT=8081`."
+        )
+    return int(text)
+
+
+def _api(settings: Mapping[str, str]) -> tuple[str, str] | None:
+    key = settings.get("DIMMY_API_KEY")
+    return (settings.get("DIMMY_API_URL") or DEFAULT_API_URL, key) if key else None
+
+
+def _secrets(settings: Mapping[str, str]) -> tuple[str, ...]:
+    text = settings.get("SIGNING_SECRETS", "")
+    if text.strip():
+        return tuple(text.replace(",", " ").split())
+    if settings.get("DIMMY_API_KEY"):
+        raise UsageError(
+            "SIGNING_SECRETS is missing: copy the signing secret of your endpoint (whsec_...) from"
+            " Dimmy's webhook dashboard into .env."
+        )
+    return (new_secret(),)
+
+
+def _explain(stack: Stack, journal: Journal) -> None:
+    url = f"http://localhost:{stack.receive.port}/webhook"
+    say = journal.say
+    say("\nUp. Each event and each item shows below as it comes in; Ctrl-C stops.\n", "bold")
+    say(f"  Webhooks   {url}")
+    say(f"  Items      {stack.folder}/items/")
+    say(f"  Receipts   {stack.folder}/events/")
+    say(f"  Dimmy      {stack.api.url if stack.api else stack.resolve.settings['DIMMY_API_URL']}")
+    if stack.api:
+        say(
+            "\nDIMMY_API_KEY is not set, so items come from the sandbox's own Dimmy, which does not"
+            " know a real phone's scans."
+        )
+    if stack.api and sys.stdin.isatty():
+        say("Press Enter for a sample scan.")
+    say("\nFor a real phone, in another terminal:")
+    say(f"  svix listen {url}")
+    say(
+        "Add the URL that it prints as an endpoint in Dimmy's webhook dashboard (Account &"
+        " Limits), for\nitems.scanned. Copy the endpoint's signing secret into .env as"
+        " SIGNING_SECRETS and an API key as\nDIMMY_API_KEY (.env.example explains them), and"
+        " start again.\n"
+    )
+
+
+def _scan_on_enter(stack: Stack, journal: Journal) -> None:
+    """Let Enter send a sample scan, where there is a keyboard and the sandbox's Dimmy."""
+    api = stack.api
+    if not (api and sys.stdin.isatty()):
+        return
+    variety = random.Random()
+
+    def scan_for_each_line() -> None:
+        for _ in sys.stdin:
+            message = new_message({"item_ids": [api.put(catalogue.make_item(variety))]})
+            journal.sent(message, "items.scanned, 1 item")
+            journal.answered(message, stack.attempt(message))
+
+    threading.Thread(target=scan_for_each_line, daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
