@@ -8,8 +8,8 @@ import functools
 import json
 import os
 import random
-import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,16 +24,17 @@ from sandbox.stack import Stack, new_secret, pubsub_kind, start_stack
 from sandbox.svix_sender import Message, SvixSender, new_message
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / ".data" / "demo"
+FOLDER = ROOT / ".data"
 PATIENCE_SECONDS = 45.0
 
 
 def main() -> int:
     journal = Journal(open_console())
-    shutil.rmtree(FOLDER, ignore_errors=True)
     try:
         kind = pubsub_kind(os.environ)
-        with start_stack(FOLDER, pubsub=kind, on_log=journal.log) as stack:
+        FOLDER.mkdir(exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="demo-", dir=FOLDER))
+        with start_stack(folder, pubsub=kind, on_log=journal.log) as stack:
             assert stack.api
             whose = "Google's emulator" if kind == "google" else "our own"
             journal.say(
@@ -46,7 +47,7 @@ def main() -> int:
     for problem in problems:
         journal.say(problem, "red")
     if not problems:
-        journal.say(f"Nothing was lost. Items and receipts: {FOLDER.relative_to(ROOT)}/")
+        journal.say(f"Nothing was lost. Items and receipts: {folder.relative_to(ROOT)}/")
     return 1 if problems else 0
 
 
@@ -82,7 +83,9 @@ def _demonstrate(stack: Stack, api: DimmyApi, journal: Journal) -> list[str]:
     problems += _wait_until_done(stack, messages)
     problems += _wait_for_attempts(stack, messages[0], 3)
 
-    stored = {path.stem: path.read_bytes() for path in sorted((FOLDER / "items").glob("*.json"))}
+    stored = {
+        path.stem: path.read_bytes() for path in sorted((stack.folder / "items").glob("*.json"))
+    }
     journal.console.print()
     journal.console.print(item_table(stored.values()))
     return problems + _compare(api, scanned + by_payload, stored)

@@ -1,0 +1,192 @@
+"""The commands as a person types them: what they print, how they end, what they leave behind.
+
+One of them: .venv/bin/pytest tests/test_commands.py -k busy
+"""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import wait_for
+from sandbox import google_pubsub
+from sandbox.processes import Process, free_port, is_free
+from sandbox.stack import new_secret
+from sandbox.svix_sender import SvixSender, new_message
+
+ROOT = Path(__file__).parents[1]
+
+# Only what a terminal has; in particular nothing of a developer's own .env variables.
+BARE = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
+
+
+def start(command: str, **changes: str) -> Process:
+    return Process(
+        [sys.executable, "-m", f"sandbox.{command}"],
+        {name: v for name, v in os.environ.items() if name.startswith("COVERAGE")}
+        | BARE
+        | {"PYTHONPATH": str(ROOT / "tests")}
+        | changes,
+        folder=ROOT,
+    )
+
+
+@pytest.fixture(params=["own", "google"])
+def kind(request: pytest.FixtureRequest) -> str:
+    if request.param == "google" and not google_pubsub.find_emulator():
+        pytest.skip("Google's Pub/Sub emulator is not installed (gcloud SDK, Java)")
+    return str(request.param)
+
+
+def test_the_demo_shows_every_step_and_every_item_and_loses_nothing(kind: str) -> None:
+    demo = start("demo", PUBSUB=kind)
+    wait_for(lambda: any(line.startswith("Up") for line in demo.lines), "the first line")
+    started = descendants(demo)
+
+    assert demo.wait() == 0, "\n".join(demo.lines)
+    said = "\n".join(demo.lines)
+    for step in ("sent", "received", "item", "resolved", "refused", "Nothing was lost"):
+        assert step in said
+    for cell in ("67c861de20bb29fb40d2cbbd", "APIDocsFlow1", "A0155C35", " kg ", " cm "):
+        assert cell in said
+    assert len(started) >= 4  # two functions, each a server and its worker
+    assert not any(map(is_running, started))
+
+
+@pytest.mark.parametrize("command", ["demo", "run"])
+def test_a_missing_sdk_is_one_clear_sentence(command: str) -> None:
+    refused = start(command, PUBSUB="google", PORT=str(free_port()), PATH="/nonexistent")
+
+    assert refused.wait() == 2
+    assert refused.lines[-1] == google_pubsub.MISSING
+
+
+def test_an_unknown_pubsub_is_one_clear_sentence() -> None:
+    refused = start("demo", PUBSUB="kafka")
+
+    assert refused.wait() == 2
+    assert refused.lines == ["PUBSUB=kafka is neither own (the default) nor google."]
+
+
+def test_a_busy_port_is_one_clear_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        refused = start("run", PORT=str(port))
+
+        assert refused.wait() == 2
+    (line,) = refused.lines
+    assert line.startswith(f"Port {port} is busy")
+
+
+def test_a_missing_secret_is_one_clear_sentence() -> None:
+    refused = start("run", DIMMY_API_KEY="a-key-of-somebody", PORT=str(free_port()))
+
+    assert refused.wait() == 2
+    (line,) = refused.lines
+    assert line.startswith("SIGNING_SECRETS is missing")
+
+
+def test_a_malformed_secret_is_said_by_the_function_itself(tmp_path: Path) -> None:
+    refused = start(
+        "run",
+        SIGNING_SECRETS="<WEBHOOK_SIGNING_SECRET>",
+        PORT=str(free_port()),
+        DATA=str(tmp_path),
+    )
+
+    assert refused.wait() == 2
+    assert any("SIGNING_SECRETS secret 1 of 1 does not begin" in line for line in refused.lines)
+    assert not any("<WEBHOOK_SIGNING_SECRET>" in line for line in refused.lines)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[tuple[Process, int, str]]:
+    """`make run` with a known secret, up."""
+    port, secret = free_port(), new_secret()
+    running = start("run", PORT=str(port), SIGNING_SECRETS=secret, DATA=str(tmp_path / "data"))
+    wait_for(lambda: any("svix listen" in line for line in running.lines), "the instructions")
+    yield running, port, secret
+    running.stop()
+
+
+def test_run_says_what_to_type_and_shows_each_event_and_ends_cleanly_on_ctrl_c(
+    run: tuple[Process, int, str], tmp_path: Path
+) -> None:
+    running, port, secret = run
+    assert any(f"svix listen http://localhost:{port}/webhook" in line for line in running.lines)
+    assert any(str(tmp_path / "data") in line for line in running.lines)
+
+    message = new_message({"_id": "67c861de20bb29fb40d2cbbd", "flow_id": "\x1b[31mred"})
+    send(f"http://127.0.0.1:{port}/webhook", secret, message.body)
+
+    stored = tmp_path / "data" / "items" / "67c861de20bb29fb40d2cbbd.json"
+    wait_for(stored.exists, "the item in storage")
+    wait_for(lambda: any("resolved" in line and "done" in line for line in running.lines))
+    started = descendants(running)
+    os.kill(running.pid, signal.SIGINT)
+    assert running.wait() == 0
+    assert running.lines[-1] == f"Stopped. What was stored stays in {tmp_path / 'data'}"
+    assert not any("Traceback" in line for line in running.lines)
+    assert not any(map(is_running, started))
+    assert is_free(port)
+
+
+def test_make_help_names_every_command() -> None:
+    make = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)
+    assert len(targets) > 5
+
+    for target in targets:
+        assert f"make {target} " in make.stdout
+
+
+def test_make_says_which_python_it_needs(tmp_path: Path) -> None:
+    make = subprocess.run(
+        ["make", "demo", "PYTHON=", f"VENV={tmp_path}/venv"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert make.returncode != 0
+    assert "Python 3.11 or newer is needed" in make.stdout
+
+
+def send(url: str, secret: str, body: bytes) -> None:
+    async def once() -> None:
+        async with SvixSender(url, secret) as sender:
+            assert (await sender.attempt(new_message(body))).delivered
+
+    asyncio.run(once())
+
+
+def descendants(process: Process) -> set[int]:
+    """The ids of all processes below one."""
+    table = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True)
+    children: dict[int, set[int]] = {}
+    for line in table.stdout.splitlines():
+        child, parent = map(int, line.split())
+        children.setdefault(parent, set()).add(child)
+    found: set[int] = set()
+    todo = {process.pid}
+    while todo:
+        todo = set().union(*(children.get(pid, set()) for pid in todo)) - found
+        found |= todo
+    return found
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
