@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -27,7 +28,25 @@ ROOT = Path(__file__).parents[1]
 BARE = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
 
 
-def start(command: str, **changes: str) -> Process:
+class Start(Protocol):
+    def __call__(self, command: str, **changes: str) -> Process: ...
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a command of the sandbox; ends it after the test, whatever happened."""
+    started: list[Process] = []
+
+    def start_one(command: str, **changes: str) -> Process:
+        started.append(_start(command, **changes))
+        return started[-1]
+
+    yield start_one
+    for process in started:
+        process.stop()
+
+
+def _start(command: str, **changes: str) -> Process:
     return Process(
         [sys.executable, "-m", f"sandbox.{command}"],
         {name: v for name, v in os.environ.items() if name.startswith("COVERAGE")}
@@ -45,7 +64,9 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def test_the_demo_shows_every_step_and_every_item_and_loses_nothing(kind: str) -> None:
+def test_the_demo_shows_every_step_and_every_item_and_loses_nothing(
+    start: Start, kind: str
+) -> None:
     demo = start("demo", PUBSUB=kind)
     wait_for(lambda: any(line.startswith("Up") for line in demo.lines), "the first line")
     started = descendants(demo)
@@ -61,21 +82,33 @@ def test_the_demo_shows_every_step_and_every_item_and_loses_nothing(kind: str) -
 
 
 @pytest.mark.parametrize("command", ["demo", "run"])
-def test_a_missing_sdk_is_one_clear_sentence(command: str) -> None:
+def test_a_missing_sdk_is_one_clear_sentence(start: Start, command: str) -> None:
     refused = start(command, PUBSUB="google", PORT=str(free_port()), PATH="/nonexistent")
 
     assert refused.wait() == 2
     assert refused.lines[-1] == google_pubsub.MISSING
 
 
-def test_an_unknown_pubsub_is_one_clear_sentence() -> None:
+def test_a_demo_that_is_stopped_takes_everything_with_it(start: Start) -> None:
+    demo = start("demo")
+    wait_for(lambda: any(line.startswith("Up") for line in demo.lines), "the first line")
+    started = descendants(demo)
+
+    os.kill(demo.pid, signal.SIGTERM)
+
+    assert demo.wait() == 130
+    assert demo.lines[-1] == "Stopped."
+    assert not any(map(is_running, started))
+
+
+def test_an_unknown_pubsub_is_one_clear_sentence(start: Start) -> None:
     refused = start("demo", PUBSUB="kafka")
 
     assert refused.wait() == 2
     assert refused.lines == ["PUBSUB=kafka is neither own (the default) nor google."]
 
 
-def test_a_busy_port_is_one_clear_sentence() -> None:
+def test_a_busy_port_is_one_clear_sentence(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         refused = start("run", PORT=str(port))
@@ -85,7 +118,7 @@ def test_a_busy_port_is_one_clear_sentence() -> None:
     assert line.startswith(f"Port {port} is busy")
 
 
-def test_a_missing_secret_is_one_clear_sentence() -> None:
+def test_a_missing_secret_is_one_clear_sentence(start: Start) -> None:
     refused = start("run", DIMMY_API_KEY="a-key-of-somebody", PORT=str(free_port()))
 
     assert refused.wait() == 2
@@ -93,7 +126,7 @@ def test_a_missing_secret_is_one_clear_sentence() -> None:
     assert line.startswith("SIGNING_SECRETS is missing")
 
 
-def test_a_malformed_secret_is_said_by_the_function_itself(tmp_path: Path) -> None:
+def test_a_malformed_secret_is_said_by_the_function_itself(start: Start, tmp_path: Path) -> None:
     refused = start(
         "run",
         SIGNING_SECRETS="<WEBHOOK_SIGNING_SECRET>",
@@ -107,13 +140,12 @@ def test_a_malformed_secret_is_said_by_the_function_itself(tmp_path: Path) -> No
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[tuple[Process, int, str]]:
+def run(start: Start, tmp_path: Path) -> tuple[Process, int, str]:
     """`make run` with a known secret, up."""
     port, secret = free_port(), new_secret()
     running = start("run", PORT=str(port), SIGNING_SECRETS=secret, DATA=str(tmp_path / "data"))
     wait_for(lambda: any("svix listen" in line for line in running.lines), "the instructions")
-    yield running, port, secret
-    running.stop()
+    return running, port, secret
 
 
 def test_run_says_what_to_type_and_shows_each_event_and_ends_cleanly_on_ctrl_c(

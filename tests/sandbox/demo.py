@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -30,6 +31,9 @@ PATIENCE_SECONDS = 45.0
 
 def main() -> int:
     journal = Journal(open_console())
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # end what was started, then ourselves
     try:
         kind = pubsub_kind(os.environ)
         FOLDER.mkdir(exist_ok=True)
@@ -44,6 +48,9 @@ def main() -> int:
     except (ValueError, MissingEmulatorError, StartError) as error:
         journal.say(str(error), "red")
         return 2
+    except KeyboardInterrupt:
+        journal.say("Stopped.")
+        return 130
     for problem in problems:
         journal.say(problem, "red")
     if not problems:
