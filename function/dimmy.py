@@ -14,6 +14,7 @@ from http.cookiejar import DefaultCookiePolicy
 import requests
 import requests.utils
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from items import Item, NotAnItemError, NotJsonError, read_item, read_json
 from settings import ResolveSettings
@@ -104,9 +105,9 @@ class DimmyClient:
                     stream=True,
                 ) as response:
                     body = _read_body(response, time.monotonic() + timeout)
-            except requests.Timeout:
+            except (requests.Timeout, ReadTimeoutError):
                 raise _PassingError("timeout") from None
-            except requests.RequestException as error:
+            except (requests.RequestException, HTTPError) as error:
                 raise _PassingError(f"connection failed: {type(error).__name__}") from error
         self._raise_for_status(response, body)
         try:
@@ -150,7 +151,8 @@ def _read_body(response: requests.Response, deadline: float) -> bytes:
     """The body, bounded in size and in time: a server that trickles keeps no thread for long."""
     chunks = []
     size = 0
-    for chunk in response.iter_content(64 * 1024):
+    # read1 returns what has come; iter_content would wait for a whole chunk to come together.
+    while chunk := response.raw.read1(64 * 1024, decode_content=True):
         chunks.append(chunk)
         size += len(chunk)
         if size > MAX_ITEM_BYTES:

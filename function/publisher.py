@@ -56,7 +56,8 @@ class Publisher:
 
     def __init__(self, topic: str, emulator_host: str | None) -> None:
         self._topic = topic
-        self._publish_rpc = _open_channel(emulator_host).unary_unary(
+        self._channel = _open_channel(emulator_host)
+        self._publish_rpc = self._channel.unary_unary(
             "/google.pubsub.v1.Publisher/Publish",
             request_serializer=_PublishRequest.SerializeToString,
             response_deserializer=_PublishResponse.FromString,
@@ -83,6 +84,10 @@ class Publisher:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         await confirmed
+
+    async def close(self) -> None:
+        """Close the connection. Nothing may be under way."""
+        await self._channel.close()
 
     async def _publish_waiting(self) -> None:
         try:

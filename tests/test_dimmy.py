@@ -54,6 +54,19 @@ def test_an_item_is_fetched_as_it_is(api: DimmyApi, item_id: str) -> None:
     assert [(seen.path, seen.key) for seen in api.seen] == [(f"/items/{item_id}", api.key)]
 
 
+def test_a_compressed_item_is_the_same_item_and_bounded_by_its_true_size(
+    api: DimmyApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.compress = True
+    item_id = api.put(catalogue.padded(catalogue.make_item(VARIETY), 1_000_000))
+
+    assert fetch(api, item_id) == api.body_of(item_id)
+
+    monkeypatch.setattr(dimmy, "MAX_ITEM_BYTES", 500_000)
+    with pytest.raises(DimmyError, match="over 500000 bytes"):
+        fetch(api, item_id)
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -107,6 +120,20 @@ def test_a_slow_api_is_a_timeout(api: DimmyApi, item_id: str) -> None:
 
     with pytest.raises(DimmyError, match="timeout"):
         fetch(api, item_id, DIMMY_TIMEOUT_SECONDS="0.1")
+
+
+def test_a_response_that_trickles_in_is_a_timeout(api: DimmyApi, item_id: str) -> None:
+    api.fail(Fault("trickle"))
+
+    with pytest.raises(DimmyError, match="timeout"):
+        fetch(api, item_id, DIMMY_TIMEOUT_SECONDS="0.2")
+
+
+def test_an_error_without_detail_is_told_by_its_status(api: DimmyApi, item_id: str) -> None:
+    api.fail(Fault("bare status", status=418))
+
+    with pytest.raises(DimmyError, match=r"^418: I'm a Teapot$"):
+        fetch(api, item_id)
 
 
 def test_an_api_that_is_not_there_is_a_failed_connection(

@@ -4,12 +4,17 @@ One of them: .venv/bin/pytest tests/test_publisher.py -k burst
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from svix.webhooks import Webhook
 
 from publisher import MAX_BATCH_BYTES, MAX_IN_FLIGHT, Publisher, PublishError
@@ -30,6 +35,8 @@ class CountingPubSub(PubSub):
         self.largest = 0
         self.go_on = asyncio.Event()
         self.go_on.set()
+        self.unavailable = 0
+        self.forgetful = False
         self._arrived = asyncio.Condition()
 
     async def requests(self, count: int) -> None:
@@ -43,7 +50,13 @@ class CountingPubSub(PubSub):
         async with self._arrived:
             self._arrived.notify_all()
         await self.go_on.wait()
-        return await super()._publish(request, context)
+        if self.unavailable:
+            self.unavailable -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "for a moment")
+        response = await super()._publish(request, context)
+        if self.forgetful:
+            del response.message_ids[-1]
+        return response
 
 
 def verified(event_id: str, body: str = "{}") -> VerifiedEvent:
@@ -139,6 +152,55 @@ def test_one_refusal_does_not_stop_those_that_come_later(
         admin.close()
 
     background.run(asyncio.wait_for(refused_then_fine(), 20))
+
+
+def test_a_passing_refusal_is_bridged_within_the_request(
+    pubsub_server: tuple[CountingPubSub, str], background: Background
+) -> None:
+    server, host = pubsub_server
+    server.unavailable = 2
+
+    async def publish() -> None:
+        await Publisher(topic_path("events"), host).publish(verified("patient", '"patient"'))
+
+    background.run(asyncio.wait_for(publish(), 30))
+
+    assert server.batches == [[b'"patient"']] * 3
+
+
+def test_a_confirmation_of_fewer_messages_is_no_confirmation(
+    pubsub_server: tuple[CountingPubSub, str], background: Background
+) -> None:
+    server, host = pubsub_server
+    server.forgetful = True
+
+    async def publish() -> None:
+        await Publisher(topic_path("events"), host).publish(verified("forgotten"))
+
+    with pytest.raises(PublishError, match="another number"):
+        background.run(asyncio.wait_for(publish(), 30))
+
+
+def test_without_an_emulator_it_goes_to_google_with_the_default_credentials(
+    background: Background, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as can be seen without a network: credentials are found and a channel is made."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    account = {
+        "type": "service_account",
+        "client_email": "receiver@project.iam.gserviceaccount.com",
+        "token_uri": "https://127.0.0.1:1/token",
+        "private_key": key.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        ).decode(),
+    }
+    (tmp_path / "account.json").write_text(json.dumps(account))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
+
+    async def open_and_close() -> None:
+        await Publisher(topic_path("events"), None).close()
+
+    background.run(open_and_close())
 
 
 def test_a_request_that_gave_up_waiting_is_not_published_later(

@@ -30,14 +30,13 @@ PATIENCE_SECONDS = 45.0
 
 
 def main() -> int:
-    journal = Journal(open_console())
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # end what was started, then ourselves
+    # A demonstration that is stopped takes what it has started with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    FOLDER.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="demo-", dir=FOLDER))
+    journal = Journal(open_console(), folder)
     try:
         kind = pubsub_kind(os.environ)
-        FOLDER.mkdir(exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="demo-", dir=FOLDER))
         with start_stack(folder, pubsub=kind, on_log=journal.log) as stack:
             assert stack.api
             whose = "Google's emulator" if kind == "google" else "our own"

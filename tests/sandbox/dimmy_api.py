@@ -4,6 +4,7 @@ Keys are checked and errors look like FastAPI's. Items are served byte for byte 
 """
 
 import asyncio
+import contextlib
 import json
 import random
 import re
@@ -21,7 +22,16 @@ _ID = re.compile(r"[0-9a-f]{24}")
 
 TOLD_TO_FAIL = "the sandbox was told to fail"
 
-Trouble = Literal["status", "cut", "cut in the body", "truncated", "not json", "another item"]
+Trouble = Literal[
+    "status",
+    "bare status",
+    "cut",
+    "cut in the body",
+    "trickle",
+    "truncated",
+    "not json",
+    "another item",
+]
 
 
 @dataclass
@@ -59,6 +69,7 @@ class DimmyApi:
         self.seen: list[Seen] = []
         self.simultaneous = 0
         self.most_simultaneous = 0
+        self.compress = False
         self.latency: Callable[[], float] = lambda: 0.0
         self._items: dict[str, bytes] = {}
         self._faults: list[Fault] = []
@@ -125,6 +136,8 @@ class DimmyApi:
             response = await self._hit(request, fault) if fault else None
             if response is None and not fault:
                 response = self._refusal(request) or work()
+            if self.compress and response:
+                response.enable_compression()
             self._note(request, response, arrived)
             return response or web.Response()
         finally:
@@ -181,24 +194,15 @@ class DimmyApi:
         return None
 
     async def _hit(self, request: web.Request, fault: Fault) -> web.StreamResponse | None:
-        match fault.trouble:
-            case "status":
-                response = _error(fault.status, TOLD_TO_FAIL)
-                if fault.retry_after:
-                    response.headers["Retry-After"] = fault.retry_after
-                if fault.location:
-                    response.headers["Location"] = fault.location
-                return response
-            case "truncated":
-                return _json(b'{"_id": "67c861de20bb29fb40d2cbbd", "created_at": "2025-')
-            case "not json":
-                return web.Response(text="<html>Bad gateway</html>", content_type="text/html")
-            case "another item":
-                return _json(b'{"_id":"000000000000000000000000"}')
-            case "cut in the body":
-                partial = web.StreamResponse(headers={"Content-Length": "1000"})
-                await partial.prepare(request)
-                await partial.write(b'{"_id": ')
+        """The faulty response, or None where the connection is cut instead."""
+        if fault.trouble == "trickle":
+            return await _trickle(request)
+        if not fault.trouble.startswith("cut"):
+            return _faulty_response(fault)
+        if fault.trouble == "cut in the body":
+            partial = web.StreamResponse(headers={"Content-Length": "1000"})
+            await partial.prepare(request)
+            await partial.write(b'{"_id": ')
         if request.transport:
             request.transport.abort()
         return None
@@ -209,6 +213,33 @@ class DimmyApi:
         key = request.headers.get("X-API-KEY")
         status = response.status if response else None
         self.seen.append(Seen(request.path, request.query_string, key, status, arrived))
+
+
+def _faulty_response(fault: Fault) -> web.Response:
+    match fault.trouble:
+        case "bare status":
+            return web.Response(status=fault.status, text="no JSON here")
+        case "truncated":
+            return _json(b'{"_id": "67c861de20bb29fb40d2cbbd", "created_at": "2025-')
+        case "not json":
+            return web.Response(text="<html>Bad gateway</html>", content_type="text/html")
+        case "another item":
+            return _json(b'{"_id":"000000000000000000000000"}')
+    headers = {"Retry-After": fault.retry_after, "Location": fault.location}
+    response = _error(fault.status, TOLD_TO_FAIL)
+    response.headers.update({name: value for name, value in headers.items() if value})
+    return response
+
+
+async def _trickle(request: web.Request) -> web.StreamResponse:
+    """A body that comes a byte at a time, each well before the reader's patience ends."""
+    response = web.StreamResponse(headers={"Content-Length": "1000"})
+    await response.prepare(request)
+    with contextlib.suppress(ConnectionError):
+        for _ in range(1000):
+            await response.write(b" ")
+            await asyncio.sleep(0.02)
+    return response
 
 
 _PAGE = {"skip": "0", "limit": "100"}

@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -12,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sandbox.catalogue import Item
 from sandbox.svix_sender import Attempt, Message
 
 _SENT, _REFUSED, _RECEIVED, _ITEM, _RESOLVED = "cyan", "red", "blue", "green", "magenta"
@@ -27,8 +27,9 @@ def open_console() -> Console:
 class Journal:
     """Prints lines as they come in, from any thread. Every value is treated as plain text."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, storage: Path) -> None:
         self.console = console
+        self._storage = storage
         self._lock = threading.Lock()
 
     def sent(self, message: Message, what: str) -> None:
@@ -47,7 +48,8 @@ class Journal:
         reason = f": {line['reason']}" if "reason" in line else ""
         took = f" ({line['milliseconds']} ms)" if "milliseconds" in line else ""
         if line["message"] == "item":
-            self._line("item", _ITEM, event_id, f"{line['item_id']} {line['state']}")
+            said = f"{line['item_id']} {line['state']}{self._summary_of(line)}"
+            self._line("item", _ITEM, event_id, said)
         elif target == "receive":
             size = f", {line['bytes']:,} bytes" if "bytes" in line else ""
             self._line("received", _RECEIVED, event_id, f"{line['outcome']}{size}{took}{reason}")
@@ -62,12 +64,21 @@ class Journal:
         with self._lock:
             self.console.print(Text(text, style=style), soft_wrap=True)
 
+    def _summary_of(self, line: dict[str, Any]) -> str:
+        """The stored item in a few words; nothing where it is not in storage."""
+        if line["state"] not in {"stored", "unchanged"}:
+            return ""
+        stored = self._storage / "items" / f"{line['item_id']}.json"
+        _, *cells, photos = _cells(json.loads(stored.read_bytes()))
+        known = [cell for cell in cells if cell != "-"]
+        known += [] if photos == "-" else [f"{photos} photo{'s' * (photos != '1')}"]
+        return ": " + ", ".join(known)
+
     def _line(self, step: str, colour: str, event_id: str, text: str) -> None:
         time = datetime.now().astimezone().strftime("%H:%M:%S.%f")[:-3]
         shown_id = event_id if len(event_id) <= _SHOWN_ID else f"…{event_id[-_SHOWN_ID + 1 :]}"
-        plain = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
         line = Text.assemble(
-            (f"{time}  ", "dim"), (f"{step:<9}", colour), (f"{shown_id:<13}", "dim"), plain
+            (f"{time}  ", "dim"), (f"{step:<9}", colour), (f"{shown_id:<13}", "dim"), _plain(text)
         )
         with self._lock:
             self.console.print(line, soft_wrap=True)
@@ -98,24 +109,45 @@ def _count(items: int) -> str:
     return f"{items} item" if items == 1 else f"{items} items"
 
 
-def _cells(item: Item) -> list[str]:
-    size = _first(item, "dimensioning").get("dimensions", {})
-    sides = " x ".join(str(size.get(side, "?")) for side in ("width", "height", "depth"))
-    weight = _first(item, "weighing")
-    photos = sum(len(step.get("photos", [])) for step in item.get("photographing", []))
+def _cells(item: Any) -> list[str]:
+    """The columns of an item, whatever it is made of; `-` where there is nothing to show."""
+    item = item if isinstance(item, dict) else {}
+    barcode, dimensioning, weighing = (
+        next(iter(_steps(item.get(kind))), {})
+        for kind in ("barcode_scanning", "dimensioning", "weighing")
+    )
+    size = dimensioning.get("dimensions")
+    photos = sum(len(_steps(step.get("photos"))) for step in _steps(item.get("photographing")))
     return [
-        str(item.get("_id", "")),
-        str(item.get("flow_id", "")),
-        str(_first(item, "barcode_scanning").get("code", "-")),
-        f"{sides} {size.get('unit', '')}".strip() if size else "-",
-        f"{weight['weight']} {weight.get('unit', '')}".strip() if "weight" in weight else "-",
+        _shown(item.get("_id")),
+        _shown(item.get("flow_id")),
+        _shown(barcode.get("code")),
+        _size(size) if isinstance(size, dict) else "-",
+        _with_unit(_shown(weighing.get("weight")), weighing),
         str(photos or "-"),
     ]
 
 
-def _first(item: Item, kind: str) -> Item:
-    steps = item.get(kind) or [{}]
-    return dict(steps[0])
+def _steps(value: object) -> list[dict[str, Any]]:
+    return [step for step in value if isinstance(step, dict)] if isinstance(value, list) else []
+
+
+def _size(size: dict[str, Any]) -> str:
+    sides = " x ".join(_shown(size.get(side)) for side in ("width", "height", "depth"))
+    return _with_unit(sides, size)
+
+
+def _with_unit(number: str, of: dict[str, Any]) -> str:
+    return number if number == "-" or "unit" not in of else f"{number} {_shown(of['unit'])}"
+
+
+def _shown(value: object) -> str:
+    return "-" if value is None else _plain(str(value))
+
+
+def _plain(text: str) -> str:
+    """The text without control characters, which could do things to a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _message_of(response: str) -> str:

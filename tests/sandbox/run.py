@@ -31,8 +31,9 @@ class UsageError(Exception):
 
 
 def main() -> int:
-    journal = Journal(open_console())
     settings = _read_settings()
+    folder = Path(settings.get("DATA") or ROOT / ".data" / "run").absolute()
+    journal = Journal(open_console(), folder)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
@@ -41,7 +42,6 @@ def main() -> int:
         api = _api(settings)
         secrets = _secrets(settings)
         kind = pubsub_kind(settings)
-        folder = Path(settings.get("DATA") or ROOT / ".data" / "run").absolute()
         journal.say("Starting ...")
         with start_stack(
             folder,
