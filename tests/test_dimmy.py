@@ -209,13 +209,25 @@ def test_a_429_calms_every_thread_for_as_long_as_it_says(api: DimmyApi, form: st
     assert min(seen.arrived for seen in served) - limited.arrived >= 0.9
 
 
+def test_no_more_requests_are_under_way_than_allowed_whoever_asks(api: DimmyApi) -> None:
+    item_ids = [api.put(catalogue.make_item(VARIETY)) for _ in range(12)]
+    api.latency = lambda: 0.05
+    client = client_of(api, DIMMY_CONCURRENCY="3")
+    deadline = time.monotonic() + 30
+
+    with ThreadPoolExecutor(12) as threads:
+        list(threads.map(lambda i: client.fetch_item(i, deadline), item_ids))
+
+    assert api.most_simultaneous == 3
+
+
 def test_nothing_is_begun_after_the_deadline(api: DimmyApi, item_id: str) -> None:
     with pytest.raises(DimmyError, match="not tried"):
         fetch(api, item_id, seconds=-1)
     assert api.seen == []
 
 
-def test_a_netrc_of_the_environment_does_not_replace_the_key(
+def test_a_netrc_of_the_environment_adds_nothing(
     api: DimmyApi, item_id: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     netrc = tmp_path / "netrc"
@@ -224,3 +236,4 @@ def test_a_netrc_of_the_environment_does_not_replace_the_key(
     monkeypatch.setenv("NETRC", str(netrc))
 
     assert fetch(api, item_id) == api.body_of(item_id)
+    assert [(seen.key, seen.authorization) for seen in api.seen] == [(api.key, None)]

@@ -120,6 +120,30 @@ def test_a_lone_event_waits_for_nobody_even_while_another_publish_hangs(
     background.run(asyncio.wait_for(two(), 20))
 
 
+def test_while_a_few_publishes_are_under_way_the_others_gather_for_the_next(
+    pubsub_server: tuple[CountingPubSub, str], background: Background
+) -> None:
+    server, host = pubsub_server
+
+    async def gather() -> None:
+        publisher = Publisher(topic_path("events"), host)
+        server.go_on.clear()
+        tasks = []
+        for number in range(MAX_IN_FLIGHT):
+            tasks.append(asyncio.create_task(publisher.publish(verified(f"way{number}"))))
+            await server.requests(number + 1)
+        for number in range(10):
+            tasks.append(asyncio.create_task(publisher.publish(verified(f"next{number}"))))
+            await asyncio.sleep(0)
+        assert len(server.batches) == MAX_IN_FLIGHT
+        server.go_on.set()
+        await asyncio.gather(*tasks)
+
+    background.run(asyncio.wait_for(gather(), 20))
+
+    assert [len(batch) for batch in server.batches] == [1] * MAX_IN_FLIGHT + [10]
+
+
 def test_no_request_outgrows_pubsubs_limit(
     pubsub_server: tuple[CountingPubSub, str], background: Background
 ) -> None:

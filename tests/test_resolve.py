@@ -159,11 +159,12 @@ def test_a_lost_acknowledgement_costs_nothing(resolve: Resolving) -> None:
     assert resolve.api.requests_for(item_id) == 1
 
 
-def test_a_resend_of_a_finished_event_asks_again(resolve: Resolving) -> None:
+@pytest.mark.parametrize("attempt", [1, 2, None], ids=["first", "second", "not numbered"])
+def test_a_resend_of_a_finished_event_asks_again(resolve: Resolving, attempt: int | None) -> None:
     item_id = resolve.item()
     resolve.deliver({"item_ids": [item_id]}, event_id := new_message_id())
 
-    status, receipt = resolve.deliver({"item_ids": [item_id]}, event_id, delivery=2)
+    status, receipt = resolve.deliver({"item_ids": [item_id]}, event_id, attempt, delivery=2)
 
     assert (status, receipt["items"], receipt["attempts"]) == (204, {item_id: "unchanged"}, 2)
     assert resolve.api.requests_for(item_id) == 2

@@ -73,6 +73,28 @@ def test_any_flipped_bit_is_refused(
         verify(headers, bytes(raw) if part == "body" else body.encode())
 
 
+@pytest.mark.parametrize("part", ["svix-id", "svix-timestamp", "svix-signature"])
+def test_every_single_bit_of_a_header_counts(part: str) -> None:
+    headers = signed("msg_2KWPBgLlAfxdpx2AI54pPJ85f4W", "{}")
+    for bit in range(len(headers[part]) * 8):
+        raw = bytearray(headers[part].encode())
+        raw[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(VerificationError):
+            verify(headers | {part: raw.decode("latin-1")}, b"{}")
+
+
+def test_a_signature_has_one_spelling_only() -> None:
+    """The last character carries two bits that decoding drops: they must be zero."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    headers = signed("msg_1", "{}")
+    stem, last = headers["svix-signature"][:-2], headers["svix-signature"][-2]
+
+    for spare in (1, 2, 3):
+        respelt = stem + alphabet[alphabet.index(last) + spare] + "="
+        with pytest.raises(MalformedRequestError):
+            verify(headers | {"svix-signature": respelt}, b"{}")
+
+
 @given(
     headers=st.dictionaries(
         st.sampled_from([f"{p}-{n}" for p in ("svix", "webhook") for n in PARTS]),

@@ -57,6 +57,7 @@ class Seen:
     path: str
     query: str
     key: str | None
+    authorization: str | None
     status: int | None  # None: the connection was cut
     arrived: float  # monotonic, in seconds
 
@@ -210,9 +211,16 @@ class DimmyApi:
     def _note(
         self, request: web.Request, response: web.StreamResponse | None, arrived: float
     ) -> None:
-        key = request.headers.get("X-API-KEY")
-        status = response.status if response else None
-        self.seen.append(Seen(request.path, request.query_string, key, status, arrived))
+        self.seen.append(
+            Seen(
+                path=request.path,
+                query=request.query_string,
+                key=request.headers.get("X-API-KEY"),
+                authorization=request.headers.get("Authorization"),
+                status=response.status if response else None,
+                arrived=arrived,
+            )
+        )
 
 
 def _faulty_response(fault: Fault) -> web.Response:
