@@ -13,7 +13,7 @@ import pytest
 from sandbox.background import Background
 from sandbox.google_pubsub import find_emulator, start_emulator
 from sandbox.pubsub import PubSub
-from sandbox.pubsub_admin import PubSubAdmin
+from sandbox.pubsub_admin import PubSubAdmin, Pulled
 from sandbox.stack import PubSubKind, Stack, start_stack
 
 T = TypeVar("T")
@@ -49,6 +49,38 @@ def early_second() -> int:
 def background() -> Iterator[Background]:
     with Background() as running:
         yield running
+
+
+class Outlet:
+    """A topic on our own Pub/Sub, and what is published to it."""
+
+    def __init__(self, admin: PubSubAdmin) -> None:
+        self._admin = admin
+        self.host = admin.host
+        self.topic = admin.create_topic("outlet")
+        admin.create_subscription("outlet", "outlet")
+
+    def taken_until(self, event_id: str) -> list[Pulled]:
+        """Everything since the last look, up to an event that is known to come, without that."""
+        found: list[Pulled] = []
+
+        def has_come() -> bool:
+            pulled = self._admin.pull("outlet")
+            self._admin.acknowledge("outlet", pulled)
+            found.extend(pulled)
+            return any(p.attributes["svix-id"] == event_id for p in pulled)
+
+        wait_for(has_come, f"the event {event_id}")
+        return [p for p in found if p.attributes["svix-id"] != event_id]
+
+
+@pytest.fixture(scope="module")
+def outlet(background: Background) -> Iterator[Outlet]:
+    server = PubSub()
+    admin = PubSubAdmin(f"127.0.0.1:{background.run(server.start())}")
+    yield Outlet(admin)
+    admin.close()
+    background.run(server.stop())
 
 
 @pytest.fixture(scope="session", params=BOTH_PUBSUBS)

@@ -18,16 +18,14 @@ from functions_framework.aio import create_asgi_app
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import wait_for
+from conftest import Outlet, wait_for
 from sandbox.background import Background
 from sandbox.functions import SOURCE, Function
 from sandbox.processes import free_port
-from sandbox.pubsub import PubSub
-from sandbox.pubsub_admin import PubSubAdmin, Pulled, topic_path
+from sandbox.pubsub_admin import Pulled
 from sandbox.stack import new_secret
 from sandbox.svix_sender import Message, SvixSender, new_message
 
-TOPIC = SUBSCRIPTION = "received"
 OLD_SECRET, NEW_SECRET = new_secret(), new_secret()
 CALM_SOURCE = {"X-Forwarded-For": "203.0.113.7, 52.24.126.164"}
 
@@ -40,12 +38,12 @@ class Receiving:
     def __init__(
         self,
         function: "Function | InProcess",
-        admin: PubSubAdmin,
+        outlet: Outlet,
     ) -> None:
         self.url = f"{function.url}webhook"
         self.port = function.port
         self.function = function
-        self._admin = admin
+        self._outlet = outlet
         self.sender = SvixSender(self.url, OLD_SECRET, NEW_SECRET)
 
     def post(self, message: Message, **headers: str) -> requests.Response:
@@ -68,27 +66,7 @@ class Receiving:
         """Everything published since the last look, up to a sentinel."""
         sentinel = new_message(b"sentinel")
         assert self.post(sentinel).status_code == 204
-        found: list[Pulled] = []
-
-        def sentinel_found() -> bool:
-            pulled = self._admin.pull(SUBSCRIPTION)
-            self._admin.acknowledge(SUBSCRIPTION, pulled)
-            found.extend(pulled)
-            return any(p.attributes["svix-id"] == sentinel.message_id for p in pulled)
-
-        wait_for(sentinel_found, "the sentinel")
-        return [p for p in found if p.attributes["svix-id"] != sentinel.message_id]
-
-
-@pytest.fixture(scope="module")
-def admin(background: Background) -> Iterator[PubSubAdmin]:
-    server = PubSub()
-    running = PubSubAdmin(f"127.0.0.1:{background.run(server.start())}")
-    running.create_topic(TOPIC)
-    running.create_subscription(SUBSCRIPTION, TOPIC)
-    yield running
-    running.close()
-    background.run(server.stop())
+        return self._outlet.taken_until(sentinel.message_id)
 
 
 class InProcess:
@@ -141,7 +119,7 @@ class Start(Protocol):
 
 @pytest.fixture(scope="module", params=["process", "in process"])
 def start(
-    request: pytest.FixtureRequest, admin: PubSubAdmin, background: Background
+    request: pytest.FixtureRequest, outlet: Outlet, background: Background
 ) -> Iterator[Start]:
     """Starts a `receive`, as deployed or in this process; ends all of them at the end."""
     running: list[Function | InProcess] = []
@@ -149,17 +127,17 @@ def start(
     def start_one(storage: Path, **changes: str) -> Receiving:
         settings = {
             "SIGNING_SECRETS": f"{OLD_SECRET},{NEW_SECRET}",
-            "EVENTS_TOPIC": topic_path(TOPIC),
+            "EVENTS_TOPIC": outlet.topic,
             "STORAGE_URL": f"file://{storage}",
-            "PUBSUB_EMULATOR_HOST": admin.host,
+            "PUBSUB_EMULATOR_HOST": outlet.host,
         } | changes
         if request.param == "process":
             function = Function("receive", settings)
             function.wait_until_up()
             running.append(function)
-            return Receiving(function, admin)
+            return Receiving(function, outlet)
         running.append(InProcess(settings, background))
-        return Receiving(running[-1], admin)
+        return Receiving(running[-1], outlet)
 
     yield start_one
     for one in running:
@@ -327,7 +305,7 @@ def test_without_trusted_proxies_the_peer_counts_and_not_what_it_claims(
 
 
 def test_a_missing_topic_is_unavailable_at_once(start: Start, tmp_path: Path) -> None:
-    astray = start(tmp_path, EVENTS_TOPIC=topic_path("forgotten"), LOG_FORMAT="text")
+    astray = start(tmp_path, EVENTS_TOPIC="projects/sandbox/topics/forgotten", LOG_FORMAT="text")
 
     response = astray.post(new_message({}))
 

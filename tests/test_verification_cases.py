@@ -17,35 +17,22 @@ import pytest
 import requests
 from svix.webhooks import Webhook
 
-from conftest import early_second, wait_for
+from conftest import Outlet, early_second
 from sandbox.background import Background
 from sandbox.functions import SOURCE, Function
-from sandbox.pubsub import PubSub
-from sandbox.pubsub_admin import PubSubAdmin, Pulled, topic_path
+from sandbox.pubsub_admin import Pulled
 from sandbox.stack import new_secret
 from sandbox.svix_sender import SvixSender, new_message
 
 HERE = Path(__file__).parent
 CASES = json.loads((HERE / "cases.json").read_text())
-TOPIC = SUBSCRIPTION = "cases"
 
 pytestmark = pytest.mark.xdist_group("cases")
 
 
 @pytest.fixture(scope="module")
-def admin(background: Background) -> Iterator[PubSubAdmin]:
-    server = PubSub()
-    running = PubSubAdmin(f"127.0.0.1:{background.run(server.start())}")
-    running.create_topic(TOPIC)
-    running.create_subscription(SUBSCRIPTION, TOPIC)
-    yield running
-    running.close()
-    background.run(server.stop())
-
-
-@pytest.fixture(scope="module")
 def receive_with(
-    admin: PubSubAdmin, tmp_path_factory: pytest.TempPathFactory
+    outlet: Outlet, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[tuple[str, ...]], tuple[Function, str]]]:
     """A running `receive` for a list of secrets, and one more secret for our own sentinels."""
     sentinel_secret = new_secret()
@@ -58,9 +45,9 @@ def receive_with(
                 {
                     "CASE_SECRETS": json.dumps([*secrets, sentinel_secret]),
                     "PYTHONPATH": str(SOURCE.parent),
-                    "EVENTS_TOPIC": topic_path(TOPIC),
+                    "EVENTS_TOPIC": outlet.topic,
                     "STORAGE_URL": f"file://{tmp_path_factory.mktemp('cases')}",
-                    "PUBSUB_EMULATOR_HOST": admin.host,
+                    "PUBSUB_EMULATOR_HOST": outlet.host,
                 },
                 source=HERE / "any_secret" / "main.py",
             )
@@ -76,7 +63,7 @@ def receive_with(
 def test_a_public_case_is_decided_as_expected(
     case: dict[str, Any],
     receive_with: Callable[[tuple[str, ...]], tuple[Function, str]],
-    admin: PubSubAdmin,
+    outlet: Outlet,
     background: Background,
 ) -> None:
     function, sentinel_secret = receive_with(tuple(case["secrets"]))
@@ -91,7 +78,7 @@ def test_a_public_case_is_decided_as_expected(
     if not accepted:
         assert response.status_code in {400, 401}
         assert set(response.json()) == {"error", "message"}
-    published = _published(function, sentinel_secret, admin, background)
+    published = _published(function, sentinel_secret, outlet, background)
     assert [message.data for message in published] == ([body] if accepted else [])
     if accepted:
         sent = {name.lower().replace("webhook-", "svix-"): value for name, value in headers}
@@ -152,7 +139,7 @@ def _moved_to_the_present(case: dict[str, Any], body: bytes) -> list[tuple[str, 
 
 
 def _published(
-    function: Function, sentinel_secret: str, admin: PubSubAdmin, background: Background
+    function: Function, sentinel_secret: str, outlet: Outlet, background: Background
 ) -> list[Pulled]:
     """What was published since the last look: everything up to a sentinel that we send now."""
     sentinel = new_message(b"sentinel")
@@ -162,13 +149,4 @@ def _published(
             assert (await sender.attempt(sentinel)).delivered
 
     background.run(send())
-    found: list[Pulled] = []
-
-    def sentinel_found() -> bool:
-        pulled = admin.pull(SUBSCRIPTION)
-        admin.acknowledge(SUBSCRIPTION, pulled)
-        found.extend(pulled)
-        return any(p.attributes["svix-id"] == sentinel.message_id for p in pulled)
-
-    wait_for(sentinel_found, "the sentinel")
-    return [p for p in found if p.attributes["svix-id"] != sentinel.message_id]
+    return outlet.taken_until(sentinel.message_id)
