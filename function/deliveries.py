@@ -13,6 +13,9 @@ from typing import Any
 from items import NotJsonError, read_json
 from storage import payload_name
 
+# Pub/Sub adds it when it forwards a message to the dead-letter topic.
+_DEAD_LETTER_SOURCE = "CloudPubSubDeadLetterSourceSubscription"
+
 _EVENT_ID = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
 
@@ -26,13 +29,15 @@ class Delivery:
 
     `body` is None where it was too large for a message: it is in storage then. `attempt` counts
     from 1 and is None where the subscription has no dead-letter policy (Google's emulator never
-    tells it). `received_at` tells one delivery by the sender from the next.
+    tells it). `received_at` tells one delivery by the sender from the next. `redriven` is true of a
+    message that comes back from the dead letters.
     """
 
     event_id: str
     received_at: str
     attempt: int | None
     body: bytes | None = field(repr=False)
+    redriven: bool
 
 
 def read_delivery(request_body: bytes) -> Delivery:
@@ -61,6 +66,7 @@ def read_delivery(request_body: bytes) -> Delivery:
         ),
         attempt=_field(envelope, "deliveryAttempt", int, default=None),
         body=_body(message, attributes, event_id),
+        redriven=_DEAD_LETTER_SOURCE in attributes,
     )
 
 

@@ -16,6 +16,7 @@ import requests.utils
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
+from budget import Budget
 from items import Item, NotAnItemError, NotJsonError, read_item, read_json
 from settings import ResolveSettings
 
@@ -58,8 +59,8 @@ class DimmyClient:
         self._calm_from = 0.0  # monotonic; no request begins before it
         self._session = _open_session(settings)
 
-    def fetch_item(self, item_id: str, deadline: float) -> Item:
-        """The item, after a few tries if need be, before `deadline` (of time.monotonic()).
+    def fetch_item(self, item_id: str, budget: Budget) -> Item:
+        """The item, after a few tries if need be, within the budget.
 
         `item_id` must have the form of an id (`items.is_item_id`): it becomes part of a URL.
 
@@ -71,32 +72,25 @@ class DimmyClient:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return self._fetch_once(item_id, deadline)
+                return self._fetch_once(item_id, budget)
             except _PassingError as error:
                 # What the API asks us to wait for is no failure of a try.
                 tries += not isinstance(error, _RateLimitedError)
                 wait = max(error.after or 0.0, pause * random.uniform(0.5, 1.0))
-                if tries == _TRIES or time.monotonic() + wait >= deadline:
+                if tries == _TRIES or not budget.allows(wait):
                     raise
                 if isinstance(error, _RateLimitedError):
                     self._calm_from = max(self._calm_from, time.monotonic() + wait)
                 else:
-                    time.sleep(wait)
+                    budget.sleep(wait)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
-    def _wait_for_calm(self, deadline: float) -> None:
-        while (wait := self._calm_from - time.monotonic()) > 0:
-            if time.monotonic() + wait >= deadline:
-                raise DimmyError("429: the API asked for a longer pause than this attempt has left")
-            time.sleep(wait)
-
-    def _fetch_once(self, item_id: str, deadline: float) -> Item:
+    def _fetch_once(self, item_id: str, budget: Budget) -> Item:
         with self._under_way:
-            self._wait_for_calm(deadline)
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                raise DimmyError("not tried: this attempt's time was over")
-            timeout = min(self._timeout, remaining)
+            self._wait_for_calm(budget)
+            timeout = min(self._timeout, budget.remaining)
+            if timeout <= 0:
+                raise DimmyError(f"not tried: {budget.why_over}")
             try:
                 with self._session.get(
                     f"{self._items_url}/{item_id}",
@@ -117,6 +111,13 @@ class DimmyClient:
         if item.item_id != item_id:
             raise DimmyError("200, but another item was returned")
         return item
+
+    def _wait_for_calm(self, budget: Budget) -> None:
+        """Until the API's last request for a pause is over. Whoever waits keeps its place."""
+        while (wait := self._calm_from - time.monotonic()) > 0:
+            if not budget.allows(wait):
+                raise DimmyError("429: the API asked for a longer pause than this attempt has left")
+            budget.sleep(wait)
 
     def _raise_for_status(self, response: requests.Response, body: bytes) -> None:
         status = response.status_code

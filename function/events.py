@@ -3,8 +3,10 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from items import Item, NotAnItemError, NotJsonError, as_item, is_item_id, read_json
+from receipts import Kind
 
 _SHOWN_CHARACTERS = 80
 
@@ -13,6 +15,7 @@ _SHOWN_CHARACTERS = 80
 class ItemsScanned:
     """`items.scanned`: ids to fetch, each once, and those that are no ids, with the reason."""
 
+    kind: ClassVar[Kind] = "items.scanned"
     item_ids: tuple[str, ...]
     malformed: Mapping[str, str]
 
@@ -21,6 +24,7 @@ class ItemsScanned:
 class FullPayload:
     """`item.scanned.full_payload`: the item itself, or the reason why it is none."""
 
+    kind: ClassVar[Kind] = "item.scanned.full_payload"
     item: Item | None
     malformed: Mapping[str, str]
 
@@ -28,6 +32,8 @@ class FullPayload:
 @dataclass(frozen=True, slots=True)
 class Unrecognised:
     """Authentic, but of no shape that we know: kept, never refused."""
+
+    kind: ClassVar[Kind] = "unrecognised"
 
 
 Event = ItemsScanned | FullPayload | Unrecognised

@@ -13,6 +13,7 @@ Outcome = Literal["done", "partial", "unrecognised"]
 
 STORED = "stored"
 UNCHANGED = "unchanged"
+PENDING = "pending"
 
 
 class ReceiptError(ValueError):
@@ -23,9 +24,11 @@ class ReceiptError(ValueError):
 class Receipt:
     """The state of an event after its latest attempt.
 
-    `items` maps each id to `stored`, `unchanged` or the reason why it is neither. `received_at`
+    `items` maps each id to `stored`, `unchanged` or the reason why it is neither (`pending` while a
+    long attempt is at work). `received_at`
     (RFC 3339, UTC) is that of the latest delivery: a message that Pub/Sub repeats keeps it, a
-    message that the sender sends again has a new one. `payload` is the body of the event.
+    message that the sender sends again has a new one. `payload` is the body of the event;
+    `redriven` tells that it has come back from the dead letters.
     """
 
     event_id: str
@@ -34,6 +37,7 @@ class Receipt:
     attempts: int
     items: Mapping[str, str]
     payload: bytes = field(repr=False)
+    redriven: bool = False
 
     @property
     def outcome(self) -> Outcome:
@@ -49,6 +53,7 @@ class Receipt:
             "received_at": self.received_at,
             "attempts": self.attempts,
             "outcome": self.outcome,
+            "redriven": self.redriven,
             "items": dict(self.items),
         }
         try:
@@ -61,20 +66,24 @@ class Receipt:
         opened = json.dumps(head, ensure_ascii=False, separators=(",", ":"))[:-1]
         return opened.encode() + b',"payload":' + payload + b"}"
 
-    def after(self, earlier: "Receipt") -> "Receipt":
+    def after(self, earlier: "Receipt", *, same_attempt: bool = False) -> "Receipt":
         """This attempt's receipt, joined with the one that is stored already.
 
         Within a delivery what one attempt has stored stays stored, whichever of two simultaneous
         attempts writes last. A later delivery is a resend, which asks for fresh items: it starts
         anew.
         """
-        attempts = max(self.attempts, earlier.attempts + 1)
+        joined = replace(
+            self,
+            attempts=max(self.attempts, earlier.attempts + (not same_attempt)),
+            redriven=self.redriven or earlier.redriven,
+        )
         if earlier.received_at < self.received_at:
-            return replace(self, attempts=attempts)
+            return joined
         settled = {name: state for name, state in earlier.items.items() if is_settled(state)}
         items = dict(earlier.items) | dict(self.items)
         items |= {name: settled[name] for name in settled if not is_settled(items[name])}
-        return replace(self, attempts=attempts, items=items, received_at=earlier.received_at)
+        return replace(joined, items=items, received_at=earlier.received_at)
 
     @classmethod
     def read(cls, line: bytes) -> "Receipt":
@@ -92,6 +101,7 @@ class Receipt:
                 attempts=int(stored["attempts"]),
                 items={str(name): str(state) for name, state in stored["items"].items()},
                 payload=b"",
+                redriven=bool(stored.get("redriven")),
             )
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ReceiptError(f"not a receipt: {error}") from error

@@ -5,22 +5,27 @@ it is stored and its receipt is written. Whatever fails leaves the message to Pu
 it back later and at last parks it among the dead letters.
 """
 
+import functools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import flask
 
+from budget import Budget, told_to_stop
 from deliveries import Delivery, EnvelopeError, read_delivery
 from dimmy import ApiKeyRejectedError, DimmyClient, DimmyError
-from events import FullPayload, ItemsScanned, Unrecognised, recognise
+from events import Event, FullPayload, ItemsScanned, Unrecognised, recognise
 from items import Item
 from logs import log
-from receipts import STORED, UNCHANGED, Kind, Receipt, is_settled
+from receipts import PENDING, STORED, UNCHANGED, Receipt, is_settled
 from settings import ResolveSettings
 from storage import StorageError, Store, Written
+
+WRITE_EVERY_SECONDS = 10.0
 
 Answer = tuple[dict[str, str] | str, int]
 
@@ -71,24 +76,27 @@ class Resolver:
         Raises:
             StorageError: the payload could not be read, or the receipt not be written.
         """
-        deadline = time.monotonic() + self._attempt_seconds
+        budget = Budget(self._attempt_seconds)
         earlier = self._receipt_of_earlier_attempt(delivery)
         if earlier and earlier.outcome != "partial":
             return earlier  # finished, but the acknowledgement was lost
         body = delivery.body
         if body is None:
             body = self._store.get_payload(delivery.event_id)
-        kind, states = self._process(body, earlier.items if earlier else {}, delivery, deadline)
-        return self._store.put_receipt(
+        event = recognise(body)
+        record = _Record(
+            self._store,
             Receipt(
                 event_id=delivery.event_id,
-                kind=kind,
+                kind=event.kind,
                 received_at=delivery.received_at,
                 attempts=delivery.attempt or 1,
-                items=states,
+                items={},
                 payload=body,
-            )
+                redriven=delivery.redriven,
+            ),
         )
+        return record.write(self._process(event, earlier.items if earlier else {}, record, budget))
 
     def _receipt_of_earlier_attempt(self, delivery: Delivery) -> Receipt | None:
         if delivery.attempt == 1:
@@ -97,60 +105,59 @@ class Resolver:
         return receipt if receipt and receipt.received_at == delivery.received_at else None
 
     def _process(
-        self, body: bytes, earlier: Mapping[str, str], delivery: Delivery, deadline: float
-    ) -> tuple[Kind, dict[str, str]]:
-        """Store every item of the event; return its kind and the state of each item."""
-        match recognise(body):
+        self, event: Event, earlier: Mapping[str, str], record: "_Record", budget: Budget
+    ) -> dict[str, str]:
+        """Store every item of the event; return the state of each."""
+        match event:
             case ItemsScanned(item_ids, malformed):
                 states = {i: s for i, s in earlier.items() if is_settled(s)} | dict(malformed)
                 missing = [item_id for item_id in item_ids if item_id not in states]
-                return "items.scanned", states | self._fetch_all(missing, delivery, deadline)
+                return self._fetch_all(missing, states, record, budget)
             case FullPayload(item, malformed):
                 states = dict(malformed)
                 if item:
-                    states[item.item_id] = self._state_of(item.item_id, lambda: item, delivery)
-                return "item.scanned.full_payload", states
+                    states[item.item_id] = self._state_of(item.item_id, lambda: item, record)
+                return states
             case Unrecognised():
-                return "unrecognised", {}
+                return {}
 
     def _fetch_all(
-        self, item_ids: Iterable[str], delivery: Delivery, deadline: float
+        self, missing: Sequence[str], states: dict[str, str], record: "_Record", budget: Budget
     ) -> dict[str, str]:
-        states: dict[str, str] = {}
-        remaining = iter(item_ids)
+        """Fetch and store what is missing, for as long as it makes sense; return all states."""
+        states = states | dict.fromkeys(missing, PENDING)
+        waiting = iter(missing)
         under_way: dict[Future[str], str] = {}
-        rejected: ApiKeyRejectedError | None = None
+        over = ""  # why nothing more is begun
 
-        def submit_up_to(count: int) -> None:
-            for item_id in islice(remaining, count):
-                fetch = self._fetch_of(item_id, deadline)
-                future = self._pool.submit(self._state_of, item_id, fetch, delivery)
-                under_way[future] = item_id
+        def begin_up_to(count: int) -> None:
+            for item_id in islice(waiting, count):
+                fetch = functools.partial(self._dimmy.fetch_item, item_id, budget)
+                under_way[self._pool.submit(self._state_of, item_id, fetch, record)] = item_id
 
-        submit_up_to(self._items_at_a_time)
-        while under_way:
-            finished, _ = wait(under_way, return_when=FIRST_COMPLETED)
+        begin_up_to(self._items_at_a_time)
+        while under_way and not told_to_stop():
+            finished, _ = wait(under_way, timeout=1.0, return_when=FIRST_COMPLETED)
             for future in finished:
                 item_id = under_way.pop(future)
                 try:
                     states[item_id] = future.result()
                 except ApiKeyRejectedError as error:
-                    states[item_id] = str(error)
-                    rejected = error
-            if not rejected:
-                submit_up_to(self._items_at_a_time - len(under_way))
-        states |= dict.fromkeys(remaining, f"not tried: {rejected}")
-        return states
+                    over = states[item_id] = str(error)
+            if not budget.remaining:
+                over = over or budget.why_over
+            if not over:
+                begin_up_to(self._items_at_a_time - len(under_way))
+            record.write_now_and_then(states)
+        states |= dict.fromkeys(under_way.values(), f"not finished: {budget.why_over}")
+        return states | dict.fromkeys(waiting, f"not tried: {over or budget.why_over}")
 
-    def _fetch_of(self, item_id: str, deadline: float) -> Callable[[], Item]:
-        return lambda: self._dimmy.fetch_item(item_id, deadline)
-
-    def _state_of(self, item_id: str, get: Callable[[], Item], delivery: Delivery) -> str:
+    def _state_of(self, item_id: str, get: Callable[[], Item], record: "_Record") -> str:
         """Get one item and store it. What goes wrong is its state, except for a rejected key."""
         try:
             written = self._store.put_item(get())
         except ApiKeyRejectedError as error:
-            _log_item("ERROR", item_id, str(error), delivery)
+            _log_item("ERROR", item_id, str(error), record)
             raise
         except DimmyError as error:
             state = str(error)
@@ -158,8 +165,31 @@ class Resolver:
             state = f"storage: {error}"
         else:
             state = UNCHANGED if written is Written.UNCHANGED else STORED
-        _log_item("DEBUG" if is_settled(state) else "WARNING", item_id, state, delivery)
+        _log_item("DEBUG" if is_settled(state) else "WARNING", item_id, state, record)
         return state
+
+
+class _Record:
+    """The receipt of one attempt: written at its end, and during a long one now and then."""
+
+    def __init__(self, store: Store, receipt: Receipt) -> None:
+        self.event_id = receipt.event_id
+        self._store = store
+        self._receipt = receipt
+        self._is_counted = False
+        self._due = time.monotonic() + WRITE_EVERY_SECONDS
+
+    def write(self, states: Mapping[str, str]) -> Receipt:
+        receipt = replace(self._receipt, items=states)
+        joined = self._store.put_receipt(receipt, same_attempt=self._is_counted)
+        self._is_counted = True
+        self._due = time.monotonic() + WRITE_EVERY_SECONDS
+        return joined
+
+    def write_now_and_then(self, states: Mapping[str, str]) -> None:
+        """So that an attempt that is killed has not fetched a thousand items in vain."""
+        if time.monotonic() >= self._due:
+            self.write(states)
 
 
 def _log_attempt(severity: str, outcome: str, started: float, known: dict[str, Any]) -> None:
@@ -167,5 +197,5 @@ def _log_attempt(severity: str, outcome: str, started: float, known: dict[str, A
     log(severity, f"event {outcome}", outcome=outcome, milliseconds=milliseconds, **known)
 
 
-def _log_item(severity: str, item_id: str, state: str, delivery: Delivery) -> None:
-    log(severity, "item", item_id=item_id, state=state, event_id=delivery.event_id)
+def _log_item(severity: str, item_id: str, state: str, record: _Record) -> None:
+    log(severity, "item", item_id=item_id, state=state, event_id=record.event_id)

@@ -80,14 +80,18 @@ class Store:
             raise
         return _stored_receipt(event_id, content)
 
-    def put_receipt(self, receipt: Receipt) -> Receipt:
-        """Store the receipt, joined with what other attempts have written; return the result."""
+    def put_receipt(self, receipt: Receipt, *, same_attempt: bool = False) -> Receipt:
+        """Store the receipt, joined with what has been written before; return the result.
+
+        `same_attempt` says that this attempt has written one already, and is counted.
+        """
         path = _receipt_path(receipt.event_id)
         if self._create(path, receipt.line()):
             return receipt
         for _ in range(_ROUNDS):
             content, version = self._get(path)
-            joined = receipt.after(_stored_receipt(receipt.event_id, content))
+            earlier = _stored_receipt(receipt.event_id, content)
+            joined = receipt.after(earlier, same_attempt=same_attempt)
             if self._replace(path, joined.line(), version):
                 return joined
         raise StorageError(f"{path}: too many others wrote to it at the same time")

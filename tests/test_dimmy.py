@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import dimmy
+from budget import Budget
 from dimmy import ApiKeyRejectedError, DimmyClient, DimmyError
 from sandbox import catalogue
 from sandbox.background import Background
@@ -41,7 +42,7 @@ def client_of(api: DimmyApi, **changes: str) -> DimmyClient:
 
 
 def fetch(api: DimmyApi, item_id: str, seconds: float = 30.0, **changes: str) -> bytes:
-    return client_of(api, **changes).fetch_item(item_id, time.monotonic() + seconds).line
+    return client_of(api, **changes).fetch_item(item_id, Budget(seconds)).line
 
 
 @pytest.fixture
@@ -197,10 +198,10 @@ def test_a_429_calms_every_thread_for_as_long_as_it_says(api: DimmyApi, form: st
     retry_after = "1" if form == "seconds" else formatdate(time.time() + 2, usegmt=True)
     api.fail(Fault(status=429, retry_after=retry_after, times=1))
     client = client_of(api, DIMMY_CONCURRENCY="1")
-    deadline = time.monotonic() + 30
+    budget = Budget(30)
 
     with ThreadPoolExecutor(8) as threads:
-        items = list(threads.map(lambda i: client.fetch_item(i, deadline), item_ids))
+        items = list(threads.map(lambda i: client.fetch_item(i, budget), item_ids))
 
     assert [item.item_id for item in items] == item_ids
     limited, *served = api.seen
@@ -213,10 +214,10 @@ def test_no_more_requests_are_under_way_than_allowed_whoever_asks(api: DimmyApi)
     item_ids = [api.put(catalogue.make_item(VARIETY)) for _ in range(12)]
     api.latency = lambda: 0.05
     client = client_of(api, DIMMY_CONCURRENCY="3")
-    deadline = time.monotonic() + 30
+    budget = Budget(30)
 
     with ThreadPoolExecutor(12) as threads:
-        list(threads.map(lambda i: client.fetch_item(i, deadline), item_ids))
+        list(threads.map(lambda i: client.fetch_item(i, budget), item_ids))
 
     assert api.most_simultaneous == 3
 

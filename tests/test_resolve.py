@@ -13,12 +13,17 @@ from typing import Any
 
 import pytest
 import requests
+from flask import Request
+from werkzeug.test import EnvironBuilder
 
+from conftest import wait_for
+from resolver import Resolver
 from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi, Fault
 from sandbox.functions import Function
 from sandbox.svix_sender import new_message_id
+from settings import read_resolve_settings
 
 VARIETY = random.Random()
 
@@ -302,6 +307,53 @@ def test_an_attempt_ends_in_time_and_says_so(api: DimmyApi, tmp_path: Path) -> N
     assert "not tried: this attempt's time was over" in receipt["items"].values()
     assert (again, finished["outcome"]) == (204, "done")
     assert any("WARNING" in line and "event partial" in line for line in function.process.lines)
+
+
+def test_a_long_attempt_writes_its_receipt_now_and_then(
+    api: DimmyApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process, so that "now and then" can be often."""
+    monkeypatch.setattr("resolver.WRITE_EVERY_SECONDS", 0.05)
+    settings = {"STORAGE_URL": f"file://{tmp_path}", "DIMMY_API_URL": api.url}
+    resolver = Resolver(
+        read_resolve_settings(settings | {"DIMMY_API_KEY": api.key, "DIMMY_CONCURRENCY": "1"})
+    )
+    item_ids = [api.put(catalogue.make_item(VARIETY)) for _ in range(40)]
+    api.latency = lambda: 0.02
+    body = json.dumps(envelope({"item_ids": item_ids}, "msg_long")).encode()
+    written = tmp_path / "events" / "msg_long.json"
+    with ThreadPoolExecutor(1) as threads:
+        request = Request(EnvironBuilder(method="POST", data=body).get_environ())
+        answer = threads.submit(resolver.handle, request)
+        wait_for(written.exists, "the first receipt")
+        early = json.loads(written.read_bytes())
+        answered = answer.result()
+    api.latency = lambda: 0.0
+
+    assert early["outcome"] == "partial"
+    assert "pending" in early["items"].values()
+    assert set(early["items"]) == set(item_ids)
+    assert answered == ("", 204)
+    receipt = json.loads(written.read_bytes())
+    assert (receipt["outcome"], receipt["attempts"]) == ("done", 1)
+
+
+def test_an_event_from_the_dead_letters_keeps_its_identity_and_its_receipt_remembers(
+    resolve: Resolving,
+) -> None:
+    late = catalogue.make_item(VARIETY)
+    event, event_id = {"item_ids": [resolve.item(), late["_id"]]}, new_message_id()
+    status, receipt = resolve.deliver(event, event_id)
+    assert (status, receipt["redriven"]) == (503, False)
+    resolve.api.put(late)
+
+    source = {"CloudPubSubDeadLetterSourceSubscription": "dimmy-resolve"}
+    response = resolve.push(envelope(event, event_id, None, 1, **source))
+
+    receipt = resolve.receipt(event_id)
+    assert response.status_code == 204
+    assert (receipt["outcome"], receipt["redriven"], receipt["attempts"]) == ("done", True, 2)
+    assert resolve.api.requests_for(event["item_ids"][0]) == 1
 
 
 def test_one_process_never_asks_more_at_once_than_it_may(api: DimmyApi, tmp_path: Path) -> None:
