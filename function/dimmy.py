@@ -1,15 +1,19 @@
-"""Dimmy's REST API: one item at a time, over pooled connections, with the patience it needs.
+"""Dimmy's REST API: items by id and by time, over pooled connections, with patience.
 
-`GET /items/{id}` with `X-API-KEY`; errors are FastAPI's `{"detail": ...}`. Rate limits are not
-documented, so a 429 is expected at any time, with or without Retry-After.
+`GET /items/{id}` and `GET /items` with `X-API-KEY`; errors are FastAPI's `{"detail": ...}`. Rate
+limits are not documented, so a 429 is expected at any time, with or without Retry-After.
 """
 
 import os
 import random
 import threading
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
+from typing import TypeVar
+from urllib.parse import urlencode
 
 import requests
 import requests.utils
@@ -17,8 +21,10 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from budget import Budget
-from items import Item, NotAnItemError, NotJsonError, read_item, read_json
-from settings import ResolveSettings
+from items import Item, NotAnItemError, NotJsonError, read_item, read_items, read_json
+from settings import FetchSettings
+
+T = TypeVar("T")
 
 MAX_ITEM_BYTES = 32 * 1024 * 1024
 CONNECT_SECONDS = 5.0
@@ -36,6 +42,14 @@ class ApiKeyRejectedError(DimmyError):
     """401 or 403: no item can be had with this key."""
 
 
+class NotFoundError(DimmyError):
+    """404: the API does not know it."""
+
+
+class TooLargeError(DimmyError):
+    """The response is larger than what we read."""
+
+
 class _PassingError(DimmyError):
     """Worth another try in a moment. `after` is what Retry-After asked for, in seconds."""
 
@@ -51,7 +65,7 @@ class _RateLimitedError(_PassingError):
 class DimmyClient:
     """Fetches items. Safe to share between threads: that is how its limits hold for a process."""
 
-    def __init__(self, settings: ResolveSettings) -> None:
+    def __init__(self, settings: FetchSettings) -> None:
         self._items_url = f"{settings.api_url}/items"
         self._api_key = settings.api_key
         self._timeout = settings.timeout_seconds
@@ -68,11 +82,46 @@ class DimmyClient:
             ApiKeyRejectedError: the key is not accepted.
             DimmyError: the item cannot be had now.
         """
+
+        def read_this_item(body: bytes) -> Item:
+            item = read_item(body)
+            if item.item_id != item_id:
+                raise DimmyError("200, but another item was returned")
+            return item
+
+        return self._fetch(f"{self._items_url}/{item_id}", read_this_item, budget)
+
+    def list_items(
+        self, start: datetime, end: datetime, skip: int, limit: int, budget: Budget
+    ) -> list[Item | NotAnItemError]:
+        """A page of the items created from `start` to `end`; an empty list beyond the last one.
+
+        The API filters by times without a zone, which are UTC, and answers 404 where nothing is.
+
+        Raises:
+            ApiKeyRejectedError: the key is not accepted.
+            TooLargeError: the page is larger than what we read; ask for fewer items.
+            DimmyError: the page cannot be had now.
+        """
+        query = urlencode(
+            {
+                "start_date": _without_zone(start),
+                "end_date": _without_zone(end),
+                "skip": skip,
+                "limit": limit,
+            }
+        )
+        try:
+            return self._fetch(f"{self._items_url}?{query}", read_items, budget)
+        except NotFoundError:
+            return []
+
+    def _fetch(self, url: str, read: Callable[[bytes], T], budget: Budget) -> T:
         tries = 0
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return self._fetch_once(item_id, budget)
+                return self._fetch_once(url, read, budget)
             except _PassingError as error:
                 # What the API asks us to wait for is no failure of a try.
                 tries += not isinstance(error, _RateLimitedError)
@@ -85,7 +134,7 @@ class DimmyClient:
                     budget.sleep(wait)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
-    def _fetch_once(self, item_id: str, budget: Budget) -> Item:
+    def _fetch_once(self, url: str, read: Callable[[bytes], T], budget: Budget) -> T:
         with self._under_way:
             self._wait_for_calm(budget)
             timeout = min(self._timeout, budget.remaining)
@@ -93,7 +142,7 @@ class DimmyClient:
                 raise DimmyError(f"not tried: {budget.why_over}")
             try:
                 with self._session.get(
-                    f"{self._items_url}/{item_id}",
+                    url,
                     timeout=(min(CONNECT_SECONDS, timeout), timeout),
                     allow_redirects=False,
                     stream=True,
@@ -105,12 +154,9 @@ class DimmyClient:
                 raise _PassingError(f"connection failed: {type(error).__name__}") from error
         self._raise_for_status(response, body)
         try:
-            item = read_item(body)
+            return read(body)
         except (NotJsonError, NotAnItemError) as error:
             raise _PassingError(f"200, but {str(error)[:100]}") from error
-        if item.item_id != item_id:
-            raise DimmyError("200, but another item was returned")
-        return item
 
     def _wait_for_calm(self, budget: Budget) -> None:
         """Until the API's last request for a pause is over. Whoever waits keeps its place."""
@@ -127,6 +173,8 @@ class DimmyClient:
         reason = reason.replace(self._api_key, "***")  # should the API ever echo it
         if status in {401, 403}:
             raise ApiKeyRejectedError(reason)
+        if status == 404:
+            raise NotFoundError(reason)
         if status == 429:
             raise _RateLimitedError(reason, _retry_after(response))
         if status >= 500 or status == 408:
@@ -134,7 +182,7 @@ class DimmyClient:
         raise DimmyError(reason)
 
 
-def _open_session(settings: ResolveSettings) -> requests.Session:
+def _open_session(settings: FetchSettings) -> requests.Session:
     session = requests.Session()
     # The environment is read once, not before every request; .netrc never replaces the key.
     session.proxies = requests.utils.get_environ_proxies(settings.api_url)
@@ -157,7 +205,7 @@ def _read_body(response: requests.Response, deadline: float) -> bytes:
         chunks.append(chunk)
         size += len(chunk)
         if size > MAX_ITEM_BYTES:
-            raise DimmyError(f"the response is over {MAX_ITEM_BYTES} bytes")
+            raise TooLargeError(f"the response is over {MAX_ITEM_BYTES} bytes")
         if time.monotonic() > deadline:
             raise _PassingError("timeout")
     return b"".join(chunks)
@@ -170,6 +218,10 @@ def _detail(body: bytes) -> str:
     except (NotJsonError, TypeError, LookupError):
         return ""
     return str(detail)[:200]
+
+
+def _without_zone(time: datetime) -> str:
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat()
 
 
 def _retry_after(response: requests.Response) -> float | None:

@@ -9,6 +9,10 @@ from typing import Any, NoReturn
 # Opaque to us, but untrusted: what is not of this form becomes neither a path nor an object name.
 _ITEM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
+_DECODER = json.JSONDecoder()
+_SPACE_AND_BRACKET = re.compile(r"\s*\[\s*")
+_SPACE_AND_COMMA = re.compile(r"\s*,?\s*")
+
 _STRING_OR_SPACE = re.compile(r'("(?:[^"\\]|\\.)*+")|[ \t\r\n]+')
 
 
@@ -25,13 +29,14 @@ class Item:
     """One item.
 
     `line` is the item as given, on one line and without the spaces between tokens: numbers, escapes
-    and the order of keys stay as they were written. `updated_at` is None where the item has none
-    that can be read.
+    and the order of keys stay as they were written. The times are None where the item has none that
+    can be read.
     """
 
     item_id: str
     updated_at: datetime | None
     line: bytes = field(repr=False)
+    created_at: datetime | None = None
 
     def is_newer_than(self, stored: "Item") -> bool:
         """Whether this one replaces the stored one.
@@ -71,7 +76,35 @@ def as_item(value: object, body: bytes) -> Item:
     item_id = value.get("_id")
     if not is_item_id(item_id):
         raise NotAnItemError("its _id is missing or malformed")
-    return Item(str(item_id), _read_time(value.get("updated_at")), one_line(body))
+    return Item(
+        item_id=str(item_id),
+        updated_at=_read_time(value.get("updated_at")),
+        line=one_line(body),
+        created_at=_read_time(value.get("created_at")),
+    )
+
+
+def read_items(body: bytes) -> list[Item | NotAnItemError]:
+    """The items in a body that is a JSON array, each as it is written there, or why it is none.
+
+    Raises:
+        NotJsonError: the body is no JSON array.
+    """
+    read_json(body)
+    text = body.decode("utf-8")
+    found: list[Item | NotAnItemError] = []
+    position = _SPACE_AND_BRACKET.match(text)
+    if position is None:
+        raise NotJsonError("not JSON: not an array")
+    start = position.end()
+    while text[start] != "]":
+        value, end = _DECODER.raw_decode(text, start)
+        try:
+            found.append(as_item(value, text[start:end].encode("utf-8")))
+        except NotAnItemError as error:
+            found.append(error)
+        start = _SPACE_AND_COMMA.match(text, end).end()  # type: ignore[union-attr]
+    return found
 
 
 def read_json(body: bytes) -> Any:

@@ -10,13 +10,14 @@ import sys
 from typing import TYPE_CHECKING
 
 import logs
-from settings import SettingsError, read_receive_settings, read_resolve_settings
+from settings import SettingsError, read_fetch_settings, read_receive_settings
 
 if TYPE_CHECKING:
     import flask
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from reconciler import Summary
     from resolver import Answer
 
 _target = os.environ.get("FUNCTION_TARGET")
@@ -43,13 +44,24 @@ try:
     elif _target == "resolve":
         from resolver import Resolver
 
-        _resolve_settings = read_resolve_settings(os.environ)
+        _resolve_settings = read_fetch_settings("resolve", os.environ)
         logs.configure(_resolve_settings.log)
         _resolver = Resolver(_resolve_settings)
 
         def resolve(request: "flask.Request") -> "Answer":
             """Pub/Sub's push requests: fetch the items of an event, store them, acknowledge."""
             return _resolver.handle(request)
+
+    elif _target == "reconcile":
+        from reconciler import Reconciler
+
+        _reconcile_settings = read_fetch_settings("reconcile", os.environ)
+        logs.configure(_reconcile_settings.log)
+        _reconciler = Reconciler(_reconcile_settings)
+
+        def reconcile(request: "flask.Request") -> "Summary":
+            """By schedule or by hand: store what no webhook told us of a window of time."""
+            return _reconciler.handle(request)
 
 except SettingsError as error:
     sys.exit(str(error))

@@ -22,7 +22,7 @@ from events import Event, FullPayload, ItemsScanned, Unrecognised, recognise
 from items import Item
 from logs import log
 from receipts import PENDING, STORED, UNCHANGED, Receipt, is_settled
-from settings import ResolveSettings
+from settings import FetchSettings
 from storage import StorageError, Store, Written
 
 WRITE_EVERY_SECONDS = 10.0
@@ -33,7 +33,7 @@ Answer = tuple[dict[str, str] | str, int]
 class Resolver:
     """Answers Pub/Sub's push requests. Opens nothing before the first of them."""
 
-    def __init__(self, settings: ResolveSettings) -> None:
+    def __init__(self, settings: FetchSettings) -> None:
         self._store = Store(settings.storage)
         self._dimmy = DimmyClient(settings)
         self._attempt_seconds = settings.attempt_seconds

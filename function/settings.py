@@ -57,7 +57,7 @@ class ReceiveSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ResolveSettings:
+class FetchSettings:
     storage: StorageSettings
     api_url: str
     api_key: str = field(repr=False)
@@ -91,14 +91,14 @@ def read_receive_settings(environment: Mapping[str, str]) -> ReceiveSettings:
     return settings
 
 
-def read_resolve_settings(environment: Mapping[str, str]) -> ResolveSettings:
-    """The settings of `resolve`.
+def read_fetch_settings(entry_point: str, environment: Mapping[str, str]) -> FetchSettings:
+    """The settings of `resolve` and of `reconcile`, which both fetch from Dimmy's API.
 
     Raises:
         SettingsError: something is missing or malformed; the message names all of it.
     """
     read = _Reader(environment)
-    settings = ResolveSettings(
+    settings = FetchSettings(
         storage=_read_storage_settings(read),
         api_url=read.optional("DIMMY_API_URL", _api_url, DEFAULT_API_URL),
         api_key=read.required(
@@ -109,7 +109,7 @@ def read_resolve_settings(environment: Mapping[str, str]) -> ResolveSettings:
         attempt_seconds=read.optional("ATTEMPT_SECONDS", _seconds(1, 590), 500.0),
         log=_read_log_settings(read),
     )
-    read.raise_problems("resolve")
+    read.raise_problems(entry_point)
     return settings
 
 

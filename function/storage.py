@@ -34,6 +34,10 @@ class StorageError(Exception):
     """Storage refused, or could not be reached. The object is unchanged, or whole."""
 
 
+class NotThereError(StorageError):
+    """There is no such object."""
+
+
 class Written(Enum):
     """What became of an item."""
 
@@ -57,13 +61,21 @@ class Store:
         self._url = settings.url
         self._emulator_url = settings.emulator_url
 
-    def put_item(self, item: Item) -> Written:
-        """Store the item unless the stored one is as new."""
+    def put_item(self, item: Item, *, probably_there: bool = False) -> Written:
+        """Store the item unless the stored one is as new.
+
+        `probably_there` looks before it writes, which costs less where most are there already.
+        """
         path = _item_path(item.item_id)
-        if self._create(path, item.line):
+        if not probably_there and self._create(path, item.line):
             return Written.CREATED
         for _ in range(_ROUNDS):
-            content, version = self._get(path)
+            try:
+                content, version = self._get(path)
+            except NotThereError:
+                if self._create(path, item.line):
+                    return Written.CREATED
+                continue
             if not item.is_newer_than(_stored_item(item.item_id, content)):
                 return Written.UNCHANGED
             if self._replace(path, item.line, version):
@@ -74,10 +86,8 @@ class Store:
         """The receipt of an event, or None where there is none yet."""
         try:
             content, _ = self._get(_receipt_path(event_id))
-        except StorageError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
-                return None
-            raise
+        except NotThereError:
+            return None
         return _stored_receipt(event_id, content)
 
     def put_receipt(self, receipt: Receipt, *, same_attempt: bool = False) -> Receipt:
@@ -195,7 +205,8 @@ def _storage_errors(path: str) -> Iterator[None]:
         yield
     except (BaseError, OSError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StorageError(f"{path}: {first_line}") from error
+        kind = NotThereError if isinstance(error, FileNotFoundError) else StorageError
+        raise kind(f"{path}: {first_line}") from error
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from dimmy import ApiKeyRejectedError, DimmyClient, DimmyError
 from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi, Fault
-from settings import read_resolve_settings
+from settings import read_fetch_settings
 
 VARIETY = random.Random()
 
@@ -38,7 +38,7 @@ def client_of(api: DimmyApi, **changes: str) -> DimmyClient:
         "DIMMY_API_KEY": api.key,
         "DIMMY_TIMEOUT_SECONDS": "0.5",
     }
-    return DimmyClient(read_resolve_settings(environment | changes))
+    return DimmyClient(read_fetch_settings("resolve", environment | changes))
 
 
 def fetch(api: DimmyApi, item_id: str, seconds: float = 30.0, **changes: str) -> bytes:

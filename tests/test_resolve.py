@@ -23,7 +23,7 @@ from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi, Fault
 from sandbox.functions import Function
 from sandbox.svix_sender import new_message_id
-from settings import read_resolve_settings
+from settings import read_fetch_settings
 
 VARIETY = random.Random()
 
@@ -316,7 +316,9 @@ def test_a_long_attempt_writes_its_receipt_now_and_then(
     monkeypatch.setattr("resolver.WRITE_EVERY_SECONDS", 0.05)
     settings = {"STORAGE_URL": f"file://{tmp_path}", "DIMMY_API_URL": api.url}
     resolver = Resolver(
-        read_resolve_settings(settings | {"DIMMY_API_KEY": api.key, "DIMMY_CONCURRENCY": "1"})
+        read_fetch_settings(
+            "resolve", settings | {"DIMMY_API_KEY": api.key, "DIMMY_CONCURRENCY": "1"}
+        )
     )
     item_ids = [api.put(catalogue.make_item(VARIETY)) for _ in range(40)]
     api.latency = lambda: 0.02

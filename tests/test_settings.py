@@ -3,6 +3,7 @@
 One of them: .venv/bin/pytest tests/test_settings.py -k K07
 """
 
+import functools
 import json
 import os
 import re
@@ -18,8 +19,8 @@ from settings import (
     DEFAULT_API_URL,
     SettingsError,
     parse_signing_secrets,
+    read_fetch_settings,
     read_receive_settings,
-    read_resolve_settings,
 )
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -29,6 +30,7 @@ RECEIVE = {
     "STORAGE_URL": "gs://acme-scans/dimmy",
 }
 RESOLVE = {"STORAGE_URL": "file:///srv/dimmy", "DIMMY_API_KEY": "key-of-24-visible-chars!"}
+read_resolve_settings = functools.partial(read_fetch_settings, "resolve")
 CASES = json.loads((Path(__file__).parent / "cases.json").read_text())["secret_cases"]
 
 
@@ -79,7 +81,7 @@ def test_receive_reads_its_settings() -> None:
 
 
 def test_defaults_are_those_of_the_documentation() -> None:
-    receive, resolve = read_receive_settings(RECEIVE), read_resolve_settings(RESOLVE)
+    receive, resolve = read_receive_settings(RECEIVE), read_fetch_settings("resolve", RESOLVE)
 
     assert (receive.allowed_sources, receive.trusted_proxy_hops) == ((), 1)
     assert resolve.api_url == DEFAULT_API_URL
@@ -146,14 +148,16 @@ def test_a_malformed_value_is_named(
 
 
 def test_a_loopback_api_may_go_without_tls() -> None:
-    settings = read_resolve_settings(RESOLVE | {"DIMMY_API_URL": "http://127.0.0.1:9000/v1/"})
+    settings = read_fetch_settings(
+        "resolve", RESOLVE | {"DIMMY_API_URL": "http://127.0.0.1:9000/v1/"}
+    )
 
     assert settings.api_url == "http://127.0.0.1:9000/v1"
 
 
 def test_no_secret_shows_in_a_repr() -> None:
     assert SECRET not in repr(read_receive_settings(RECEIVE))
-    assert RESOLVE["DIMMY_API_KEY"] not in repr(read_resolve_settings(RESOLVE))
+    assert RESOLVE["DIMMY_API_KEY"] not in repr(read_fetch_settings("resolve", RESOLVE))
 
 
 @pytest.mark.parametrize("target", ["receive", "resolve"])

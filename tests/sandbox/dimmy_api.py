@@ -9,6 +9,7 @@ import json
 import random
 import re
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,7 +39,8 @@ Trouble = Literal[
 class Fault:
     """What goes wrong with a request: for whom, how often, and how.
 
-    `share` is the chance that a matching request is hit, `times` how many are hit at most.
+    `share` is the chance that a matching request is hit, `times` how many are hit at most, `after`
+    how many are spared first.
     """
 
     trouble: Trouble = "status"
@@ -48,6 +50,7 @@ class Fault:
     item_id: str | None = None
     share: float = 1.0
     times: int | None = None
+    after: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,11 @@ class DimmyApi:
         self.simultaneous = 0
         self.most_simultaneous = 0
         self.compress = False
+        self.ignores_skip = False
         self.latency: Callable[[], float] = lambda: 0.0
         self._items: dict[str, bytes] = {}
+        self._created: dict[str, datetime] = {}
+        self._by_age: list[tuple[datetime, str]] | None = None  # None: to be sorted anew
         self._faults: list[Fault] = []
         self._chance = random.Random(seed)
         self._runner: web.AppRunner | None = None
@@ -102,6 +108,8 @@ class DimmyApi:
         """Add or replace an item (served as `body`, or as compact JSON); return its id."""
         compact = json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode()
         self._items[item["_id"]] = compact if body is None else body
+        self._created[item["_id"]] = datetime.fromisoformat(item["created_at"])
+        self._by_age = None
         return str(item["_id"])
 
     def body_of(self, item_id: str) -> bytes:
@@ -174,12 +182,13 @@ class DimmyApi:
             return _error(422, [{"type": "value_error", "loc": ["query"], "msg": str(error)}])
         if skip < 0 or limit < 0:
             return _error(422, [{"type": "greater_than_equal", "loc": ["query"], "msg": ">= 0"}])
-        within = [
-            body
-            for body in self._items.values()
-            if (start is None or _created(body) >= start) and (end is None or _created(body) < end)
-        ]
-        page = sorted(within, key=_created)[skip : skip + limit]
+        if self._by_age is None:
+            self._by_age = sorted((created, name) for name, created in self._created.items())
+        first = bisect_left(self._by_age, (start, "")) if start else 0
+        last = bisect_left(self._by_age, (end, "")) if end else len(self._by_age)
+        skip = 0 if self.ignores_skip else skip
+        chosen = self._by_age[first + skip : min(last, first + skip + limit)]
+        page = [self._items[item_id] for _, item_id in chosen]
         if not page:
             return _error(404, "No items found")
         return _json(b"[" + b",".join(page) + b"]")
@@ -188,7 +197,9 @@ class DimmyApi:
         for fault in self._faults:
             if fault.item_id not in {None, item_id} or fault.times == 0:
                 continue
-            if self._chance.random() < fault.share:
+            if fault.after:
+                fault.after -= 1
+            elif self._chance.random() < fault.share:
                 if fault.times:
                     fault.times -= 1
                 return fault
@@ -258,10 +269,6 @@ def _time(text: str | None) -> datetime | None:
         return None
     time = datetime.fromisoformat(text)
     return time.astimezone(UTC).replace(tzinfo=None) if time.tzinfo else time
-
-
-def _created(body: bytes) -> datetime:
-    return datetime.fromisoformat(json.loads(body)["created_at"])
 
 
 def _json(body: bytes) -> web.Response:
