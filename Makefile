@@ -9,10 +9,10 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 INSTALLED := $(VENV)/.installed
-IN_TESTS := cd tests && PYTHONPATH=. ../$(VENV)/bin/python -m
+IN_TESTS := PYTHONPATH=tests $(VENV)/bin/python -m
 WORKERS ?= 4
 
-.PHONY: help demo run test lint format clean lock
+.PHONY: help demo run backfill redrive test lint format clean lock
 
 help: ## Say what each command does
 	@echo "Dimmy's webhooks into Google Cloud. Commands:"
@@ -24,6 +24,12 @@ demo: $(INSTALLED) ## Send signed events through the whole pipeline on this mach
 
 run: $(INSTALLED) ## Keep the pipeline up for `svix listen` and a real phone; settings come from .env
 	@$(IN_TESTS) sandbox.run
+
+backfill: $(INSTALLED) ## Store what Dimmy has since a date: make backfill SINCE=2026-11-01 [UNTIL=2026-11-08]
+	@SINCE="$(SINCE)" UNTIL="$(UNTIL)" $(IN_TESTS) sandbox.backfill
+
+redrive: $(INSTALLED) ## Send the dead letters of a running `make run` through resolve once more
+	@$(IN_TESTS) sandbox.redrive
 
 test: lint ## Check types, style and behaviour (WORKERS=4 tests at a time), with the coverage of function/
 	@rm -f .coverage .coverage.*

@@ -170,6 +170,55 @@ def test_run_says_what_to_type_and_shows_each_event_and_ends_cleanly_on_ctrl_c(
     assert is_free(port)
 
 
+def test_backfill_brings_what_was_scanned_before_the_installation(
+    start: Start, tmp_path: Path
+) -> None:
+    data = str(tmp_path / "data")
+    running = start("run", PORT=str(free_port()), DATA=data)
+    wait_for((tmp_path / "data" / ".running.json").exists, "the stack")
+
+    backfill = start("backfill", DATA=data, SINCE="2020-01-01")
+    assert backfill.wait() == 0, "\n".join(backfill.lines)
+    again = start("backfill", DATA=data, SINCE="2020-01-01")
+    assert again.wait() == 0
+    redrive = start("redrive", DATA=data)
+    assert redrive.wait() == 0
+
+    assert "40 seen, 40 stored, 0 updated, 0 unchanged, 0 failed" in backfill.lines[-1]
+    assert "40 seen, 0 stored, 0 updated, 40 unchanged, 0 failed" in again.lines[-1]
+    assert len(list((tmp_path / "data" / "items").iterdir())) == 40
+    assert redrive.lines == ["0 dead letters were there."]
+    os.kill(running.pid, signal.SIGINT)
+    assert running.wait() == 0
+    assert not (tmp_path / "data" / ".running.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({}, "SINCE is missing"),
+        ({"SINCE": "yesterday"}, "SINCE=yesterday is no date"),
+        ({"SINCE": "2026-01-02", "UNTIL": "2026-01-01"}, "Nothing lies between"),
+        ({"SINCE": "2026-01-02"}, "There is no Dimmy to ask"),
+    ],
+)
+def test_a_backfill_that_cannot_begin_is_one_clear_sentence(
+    start: Start, tmp_path: Path, settings: dict[str, str], sentence: str
+) -> None:
+    refused = start("backfill", DATA=str(tmp_path), **settings)
+
+    assert refused.wait() == 2
+    (line,) = refused.lines
+    assert line.startswith(sentence)
+
+
+def test_a_redrive_without_a_stack_is_one_clear_sentence(start: Start, tmp_path: Path) -> None:
+    refused = start("redrive", DATA=str(tmp_path))
+
+    assert refused.wait() == 2
+    assert refused.lines == ["Nothing is up: start `make run` in another terminal first."]
+
+
 def test_make_help_names_every_command() -> None:
     make = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     makefile = (ROOT / "Makefile").read_text()

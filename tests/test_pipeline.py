@@ -15,6 +15,7 @@ from conftest import wait_for
 from sandbox import catalogue
 from sandbox.dimmy_api import DimmyApi, Fault
 from sandbox.pubsub_admin import PubSubAdmin
+from sandbox.redrive import redrive
 from sandbox.stack import DEAD_LETTERS, Stack
 from sandbox.svix_sender import Message, new_message
 
@@ -197,6 +198,32 @@ def test_one_missing_item_leaves_the_event_to_pubsub_and_at_last_to_the_dead_let
     assert receipt["attempts"] == 5
     assert stack.item(present) == api_of(stack).body_of(present)
     assert api_of(stack).requests_for(present) == 1, "what is stored is not fetched again"
+
+
+def test_a_poison_event_is_parked_and_finished_by_a_redrive_once_the_fault_is_mended(
+    stack: Stack,
+) -> None:
+    good, poison = scanned(stack, 2)
+    api_of(stack).fail(Fault(status=422, item_id=poison))
+    said: list[str] = []
+    message = stack.send({"item_ids": [poison, good]})
+    wait_for(lambda: (stack.receipt(message.message_id) or {}).get("attempts") == 5, "5 attempts")
+
+    left = redrive(stack.admin, stack.resolve.url, stack.folder, said.append)
+    assert message.message_id in left
+    parked = stack.receipt(message.message_id) or {}
+    assert parked["items"] == {poison: "422: the sandbox was told to fail", good: "stored"}
+
+    api_of(stack).mend()
+    left = redrive(stack.admin, stack.resolve.url, stack.folder, said.append)
+
+    assert message.message_id not in left
+    receipt = finished_receipt(stack, message)
+    assert receipt["items"] == {poison: "stored", good: "stored"}
+    assert receipt["redriven"] is True
+    assert receipt["payload"] == {"item_ids": [poison, good]}
+    assert api_of(stack).requests_for(good) == 1
+    assert said[-1].endswith("are left.")
 
 
 def test_an_api_that_comes_back_finishes_the_event_without_help(stack: Stack) -> None:

@@ -4,42 +4,35 @@ Settings come from .env (.env.example explains them) and from the environment, w
 status 0 after Ctrl-C; 2 when it could not begin.
 """
 
-import os
 import random
 import signal
 import sys
 import threading
 from collections.abc import Mapping
-from pathlib import Path
-
-from dotenv import dotenv_values
+from datetime import UTC, datetime, timedelta
 
 from sandbox import catalogue
+from sandbox.dimmy_api import DimmyApi
+from sandbox.environment import UsageError, announced, data_folder, read_settings, real_api
 from sandbox.google_pubsub import MissingEmulatorError
 from sandbox.journal import Journal, open_console
 from sandbox.processes import StartError, is_free
 from sandbox.stack import Stack, new_secret, pubsub_kind, start_stack
 from sandbox.svix_sender import new_message
 
-ROOT = Path(__file__).resolve().parents[2]
-DEFAULT_API_URL = "https://dimmy.api.optioryx.com"
 _PASSED_ON = ("DIMMY_CONCURRENCY", "DIMMY_TIMEOUT_SECONDS")
 
 
-class UsageError(Exception):
-    """Something has to be mended first; the text is one clear sentence."""
-
-
 def main() -> int:
-    settings = _read_settings()
-    folder = Path(settings.get("DATA") or ROOT / ".data" / "run").absolute()
+    settings = read_settings()
+    folder = data_folder(settings)
     journal = Journal(open_console(), folder)
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     try:
         port = _port(settings)
-        api = _api(settings)
+        api = real_api(settings)
         secrets = _secrets(settings)
         kind = pubsub_kind(settings)
         journal.say("Starting ...")
@@ -47,7 +40,7 @@ def main() -> int:
             folder,
             pubsub=kind,
             port=port,
-            api=api,
+            api=(api.url, api.key) if api else None,
             secrets=secrets,
             settings={name: settings[name] for name in _PASSED_ON if settings.get(name)},
             # Google's emulator loses messages when it has a backoff.
@@ -55,20 +48,18 @@ def main() -> int:
             max_delivery_attempts=20,
             on_log=journal.log,
         ) as stack:
+            if stack.api:
+                _put_history(stack.api)
             _explain(stack, journal)
             _scan_on_enter(stack, journal)
-            stopped.wait()
+            with announced(stack.running, folder):
+                stopped.wait()
             journal.say("\nStopping ...")
     except (UsageError, ValueError, MissingEmulatorError, StartError) as error:
         journal.say(str(error), "red")
         return 2
     journal.say(f"Stopped. What was stored stays in {folder}")
     return 0
-
-
-def _read_settings() -> dict[str, str]:
-    from_file = {k: v for k, v in dotenv_values(ROOT / ".env").items() if v}
-    return from_file | os.environ
 
 
 def _port(settings: Mapping[str, str]) -> int:
@@ -83,11 +74,6 @@ def _port(settings: Mapping[str, str]) -> int:
     return int(text)
 
 
-def _api(settings: Mapping[str, str]) -> tuple[str, str] | None:
-    key = settings.get("DIMMY_API_KEY")
-    return (settings.get("DIMMY_API_URL") or DEFAULT_API_URL, key) if key else None
-
-
 def _secrets(settings: Mapping[str, str]) -> tuple[str, ...]:
     text = settings.get("SIGNING_SECRETS", "")
     if text.strip():
@@ -98,6 +84,20 @@ def _secrets(settings: Mapping[str, str]) -> tuple[str, ...]:
             " Dimmy's webhook dashboard into .env."
         )
     return (new_secret(),)
+
+
+_HISTORY_ITEMS = 40
+_HISTORY_DAYS = 10
+
+
+def _put_history(api: DimmyApi) -> None:
+    """Scans from before the installation, for `make backfill`."""
+    variety = random.Random(1)
+    now = datetime.now(UTC).replace(tzinfo=None)
+    for _ in range(_HISTORY_ITEMS):
+        created = (now - timedelta(days=variety.uniform(0, _HISTORY_DAYS))).isoformat()
+        item = catalogue.make_item(variety)
+        api.put(item | {"created_at": created, "updated_at": created})
 
 
 def _explain(stack: Stack, journal: Journal) -> None:

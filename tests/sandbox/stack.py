@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi
+from sandbox.environment import RunningStack
 from sandbox.functions import Function
 from sandbox.google_pubsub import start_emulator
 from sandbox.pubsub import PubSub
@@ -24,7 +25,7 @@ EVENTS = "dimmy-events"
 DEAD_LETTERS = "dimmy-dead-letters"
 RESOLVE = "dimmy-resolve"
 
-_API_KEY = "sandbox-api-key"  # of the sandbox's own API, so no secret
+SANDBOX_API_KEY = "sandbox-api-key"  # of the sandbox's own API, so no secret
 _SIMULTANEOUS_DELIVERIES = 16
 
 
@@ -40,6 +41,11 @@ class Stack:
     folder: Path
     api: DimmyApi | None  # None: the real one
     sender: SvixSender
+
+    @property
+    def running(self) -> RunningStack:
+        """What other commands need to know."""
+        return RunningStack(self.admin.host, self.resolve.url, self.api.url if self.api else None)
 
     def send(self, content: Any, message_id: str | None = None) -> Message:
         """Send one event once, as Svix does, and wait for the answer."""
@@ -114,7 +120,7 @@ def start_stack(
 
         own_api = None
         if api is None:
-            own_api = DimmyApi(_API_KEY)
+            own_api = DimmyApi(SANDBOX_API_KEY)
             background.run(own_api.start())
             cleanup.callback(lambda: background.run(own_api.stop()))
             api = own_api.url, own_api.key
@@ -150,7 +156,7 @@ def start_stack(
         # Both are asked to end before either is waited for.
         cleanup.callback(receive.process.terminate)
         cleanup.callback(resolve.process.terminate)
-        _create_topics(admin)
+        _create_topics(admin, backoff_seconds)
         admin.create_subscription(
             RESOLVE,
             EVENTS,
@@ -199,10 +205,10 @@ def _start_pubsub(kind: PubSubKind, background: Background, cleanup: contextlib.
     return f"127.0.0.1:{port}"
 
 
-def _create_topics(admin: PubSubAdmin) -> None:
+def _create_topics(admin: PubSubAdmin, backoff_seconds: tuple[float, float] | None) -> None:
     admin.create_topic(EVENTS)
     admin.create_topic(DEAD_LETTERS)
-    admin.create_subscription(DEAD_LETTERS, DEAD_LETTERS)
+    admin.create_subscription(DEAD_LETTERS, DEAD_LETTERS, backoff_seconds=backoff_seconds)
 
 
 def _read(path: Path) -> bytes | None:

@@ -1,0 +1,75 @@
+"""What the commands of the sandbox are told: .env, the environment, and the stack that is up."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+ROOT = Path(__file__).resolve().parents[2]
+DEFAULT_API_URL = "https://dimmy.api.optioryx.com"
+
+
+class UsageError(Exception):
+    """Something has to be mended first; the text is one clear sentence."""
+
+
+@dataclass(frozen=True)
+class Api:
+    """Which Dimmy to ask."""
+
+    url: str
+    key: str
+
+
+@dataclass(frozen=True)
+class RunningStack:
+    """What other commands need to know of a `make run`."""
+
+    pubsub_host: str
+    resolve_url: str
+    sandbox_api: str | None  # None: it asks the real one
+
+
+def read_settings() -> dict[str, str]:
+    """The settings of .env, and over them those of the environment."""
+    from_file = {k: v for k, v in dotenv_values(ROOT / ".env").items() if v}
+    return from_file | os.environ
+
+
+def data_folder(settings: Mapping[str, str]) -> Path:
+    """Where `make run` stores, and what `make backfill` and `make redrive` work on."""
+    return Path(settings.get("DATA") or ROOT / ".data" / "run").absolute()
+
+
+def real_api(settings: Mapping[str, str]) -> Api | None:
+    """The real Dimmy, where there is a key for it."""
+    key = settings.get("DIMMY_API_KEY")
+    return Api(settings.get("DIMMY_API_URL") or DEFAULT_API_URL, key) if key else None
+
+
+@contextlib.contextmanager
+def announced(stack: RunningStack, folder: Path) -> Iterator[None]:
+    """Let other commands find the stack for as long as it is up."""
+    note = _note(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    note.write_text(json.dumps(asdict(stack)))
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+
+
+def running_stack(folder: Path) -> RunningStack | None:
+    """The stack of a `make run` in another terminal, if there is one."""
+    try:
+        return RunningStack(**json.loads(_note(folder).read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def _note(folder: Path) -> Path:
+    return folder / ".running.json"
