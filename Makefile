@@ -11,8 +11,10 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 IN_TESTS := PYTHONPATH=tests $(VENV)/bin/python -m
 WORKERS ?= 4
+SEED ?= 1
+EVENTS ?= 2000
 
-.PHONY: help demo run backfill redrive test lint format clean lock
+.PHONY: help demo run backfill redrive chaos test lint format clean lock
 
 help: ## Say what each command does
 	@echo "Dimmy's webhooks into Google Cloud. Commands:"
@@ -30,6 +32,9 @@ backfill: $(INSTALLED) ## Store what Dimmy has since a date: make backfill SINCE
 
 redrive: $(INSTALLED) ## Send the dead letters of a running `make run` through resolve once more
 	@$(IN_TESTS) sandbox.redrive
+
+chaos: $(INSTALLED) ## Break everything while thousands of events come in, and look what is lost (SEED=1 EVENTS=2000)
+	@$(IN_TESTS) sandbox.chaos --seed $(SEED) --events $(EVENTS)
 
 test: lint ## Check types, style and behaviour (WORKERS=4 tests at a time), with the coverage of function/
 	@rm -f .coverage .coverage.*

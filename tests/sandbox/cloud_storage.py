@@ -5,6 +5,7 @@ STORAGE_EMULATOR_HOST brings the functions here.
 
 import hashlib
 import itertools
+import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -28,7 +29,11 @@ class CloudStorage:
         self.objects: dict[str, Stored] = {}
         self.writes = 0
         self.always_conflicting = False  # as if another writer were always faster
+        self.refused = 0
+        self.repeated_writes = 0  # of content that lay there already
         self._refusals: list[int] = []
+        self._refused_share = 0.0
+        self._chance = random.Random()
         self._generations = itertools.count(1_700_000_000_000_000)
         self._runner: web.AppRunner | None = None
 
@@ -54,6 +59,15 @@ class CloudStorage:
         """Answer the next requests with an error."""
         self._refusals += [status] * times
 
+    def refuse_share(self, share: float, seed: int) -> None:
+        """Let a share of all writes fail from now on, in a way that invites no second try."""
+        self._refused_share = share
+        self._chance = random.Random(seed)
+
+    def count(self, prefix: str) -> int:
+        """How many objects have names that begin so."""
+        return sum(name.startswith(prefix) for name in self.objects)
+
     def place(self, name: str, content: bytes) -> None:
         """Write an object (its name begins with the bucket's) whatever lies there."""
         self.objects[name] = Stored(content, next(self._generations), datetime.now(UTC))
@@ -63,6 +77,9 @@ class CloudStorage:
         content = await request.read()
         if self._refusals:
             return web.Response(status=self._refusals.pop(0))
+        if self._chance.random() < self._refused_share:
+            self.refused += 1
+            return web.Response(status=403)
         if self.always_conflicting:
             return web.Response(status=412)
         present = self.objects.get(name)
@@ -70,6 +87,7 @@ class CloudStorage:
         if expected is not None and int(expected) != (present.generation if present else 0):
             return web.Response(status=412, text="<Error><Code>PreconditionFailed</Code></Error>")
         self.writes += 1
+        self.repeated_writes += bool(present and present.content == content)
         self.place(name, content)
         return web.Response(headers=_headers(self.objects[name]))
 

@@ -33,13 +33,22 @@ class Function:
         self.settings = dict(settings)
         self.port = port or free_port()
         self._on_log = on_log
+        self._source = source
+        self.start()
+
+    def start(self) -> None:
+        """Start it (again, where it was killed), on the same port."""
         passed_on = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
         command = ["functions_framework", "--host=127.0.0.1", f"--port={self.port}"]
         self.process = Process(
-            [sys.executable, "-m", *command, f"--target={target}", f"--source={source}"],
-            passed_on | {"PYTHONUNBUFFERED": "1"} | dict(settings),
+            [sys.executable, "-m", *command, f"--target={self.target}", f"--source={self._source}"],
+            passed_on | {"PYTHONUNBUFFERED": "1"} | self.settings,
             self._read,
         )
+
+    def kill(self) -> None:
+        """SIGKILL for the server and its worker, in the middle of whatever they do."""
+        self.process.kill()
 
     @property
     def url(self) -> str:
@@ -57,6 +66,10 @@ class Function:
             StartError: it ended instead; the text holds what it said, such as its settings' faults.
         """
         self.process.wait_until(self._answers)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.process.terminate()
 
     def stop(self) -> None:
         self.process.stop()

@@ -100,15 +100,23 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
 
+    @property
+    def is_running(self) -> bool:
+        return self._popen.poll() is None
+
+    def kill(self) -> None:
+        """End the process and its group at once, without a chance to clean up."""
+        self.send(signal.SIGKILL)
+        self._popen.wait()
+        self._reader.join(STOP_SECONDS)
+
     def stop(self) -> None:
         """Ask the process to end, insist if need be, and leave none of its group behind."""
         if self._popen.poll() is None:
             self.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._popen.wait(STOP_SECONDS)
-        self.send(signal.SIGKILL)
-        self._popen.wait()
-        self._reader.join(STOP_SECONDS)
+        self.kill()
 
     def _read(self) -> None:
         assert self._popen.stdout

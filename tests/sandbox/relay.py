@@ -13,7 +13,9 @@ class Relay:
         self._connections: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> int:
-        """Relay; return the port to connect to, the same one after every cut."""
+        """Relay (if it does not yet); return the port, the same one after every cut."""
+        if self._server:
+            return self._port
         self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
         return self._port

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sandbox.background import Background
+from sandbox.cloud_storage import CloudStorage
 from sandbox.dimmy_api import DimmyApi
 from sandbox.environment import RunningStack
 from sandbox.functions import Function
@@ -89,6 +90,8 @@ def start_stack(
     settings: dict[str, str] | None = None,
     backoff_seconds: tuple[float, float] | None = None,
     max_delivery_attempts: int = 5,
+    cloud_storage: CloudStorage | None = None,
+    sender_speed: float = 1.0,
     on_log: Callable[[str, dict[str, Any]], None] = lambda _target, _line: None,
 ) -> Iterator[Stack]:
     """Start everything, and end everything at the end.
@@ -102,6 +105,8 @@ def start_stack(
         settings: of both functions, beyond those that the stack sets itself.
         backoff_seconds: of the push subscription; Google's emulator loses messages with one.
         max_delivery_attempts: before a message becomes a dead letter.
+        cloud_storage: becomes the storage (gs://scans) in the folder's place.
+        sender_speed: of the clock that the sender's ladder of retries goes by.
         on_log: gets each log line of `receive` and `resolve`.
 
     Raises:
@@ -130,6 +135,10 @@ def start_stack(
             "LOG_LEVEL": "DEBUG",
             **(settings or {}),
         }
+        if cloud_storage:
+            background.run(cloud_storage.start())
+            cleanup.callback(lambda: background.run(cloud_storage.stop()))
+            common |= {"STORAGE_URL": "gs://scans", "STORAGE_EMULATOR_HOST": cloud_storage.url}
         receive = Function(
             "receive",
             common
@@ -154,8 +163,8 @@ def start_stack(
         )
         cleanup.callback(resolve.stop)
         # Both are asked to end before either is waited for.
-        cleanup.callback(receive.process.terminate)
-        cleanup.callback(resolve.process.terminate)
+        cleanup.callback(receive.terminate)
+        cleanup.callback(resolve.terminate)
         _create_topics(admin, backoff_seconds)
         admin.create_subscription(
             RESOLVE,
@@ -168,7 +177,7 @@ def start_stack(
         receive.wait_until_up()
         resolve.wait_until_up()
 
-        sender = SvixSender(f"{receive.url}webhook", *secrets)
+        sender = SvixSender(f"{receive.url}webhook", *secrets, speed=sender_speed)
         background.run(sender.__aenter__())
         cleanup.callback(lambda: background.run(sender.__aexit__()))
         yield Stack(background, admin, relay, receive, resolve, folder, own_api, sender)
