@@ -16,6 +16,11 @@ class Budget:
         return 0.0 if told_to_stop() else max(0.0, self._ends - time.monotonic())
 
     @property
+    def overdue(self) -> float:
+        """Seconds since the end, 0.0 before it."""
+        return max(0.0, time.monotonic() - self._ends)
+
+    @property
     def why_over(self) -> str:
         """The reason, for a receipt, once nothing remains."""
         if told_to_stop():

@@ -30,6 +30,8 @@ MAX_ITEM_BYTES = 32 * 1024 * 1024
 CONNECT_SECONDS = 5.0
 
 _TRIES = 4
+_REASON_CHARACTERS = 200
+_LONGEST_CALM_SECONDS = 600.0
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 5.0
 
@@ -39,7 +41,7 @@ class DimmyError(Exception):
 
 
 class ApiKeyRejectedError(DimmyError):
-    """401 or 403: no item can be had with this key."""
+    """401: no item can be had with this key."""
 
 
 class NotFoundError(DimmyError):
@@ -70,6 +72,7 @@ class DimmyClient:
         self._api_key = settings.api_key
         self._timeout = settings.timeout_seconds
         self._under_way = threading.BoundedSemaphore(settings.concurrency)
+        self._calm_lock = threading.Lock()
         self._calm_from = 0.0  # monotonic; no request begins before it
         self._session = _open_session(settings)
 
@@ -126,11 +129,11 @@ class DimmyClient:
                 # What the API asks us to wait for is no failure of a try.
                 tries += not isinstance(error, _RateLimitedError)
                 wait = max(error.after or 0.0, pause * random.uniform(0.5, 1.0))
+                if isinstance(error, _RateLimitedError):
+                    self._calm_for(wait)
                 if tries == _TRIES or not budget.allows(wait):
                     raise
-                if isinstance(error, _RateLimitedError):
-                    self._calm_from = max(self._calm_from, time.monotonic() + wait)
-                else:
+                if not isinstance(error, _RateLimitedError):
                     budget.sleep(wait)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
@@ -158,6 +161,12 @@ class DimmyClient:
         except (NotJsonError, NotAnItemError) as error:
             raise _PassingError(f"200, but {str(error)[:100]}") from error
 
+    def _calm_for(self, seconds: float) -> None:
+        """Let no request of the process begin for a while."""
+        calm_from = time.monotonic() + min(seconds, _LONGEST_CALM_SECONDS)
+        with self._calm_lock:
+            self._calm_from = max(self._calm_from, calm_from)
+
     def _wait_for_calm(self, budget: Budget) -> None:
         """Until the API's last request for a pause is over. Whoever waits keeps its place."""
         while (wait := self._calm_from - time.monotonic()) > 0:
@@ -169,9 +178,10 @@ class DimmyClient:
         status = response.status_code
         if status == 200:
             return
-        reason = f"{status}: {_detail(body) or response.reason or 'no reason given'}"
-        reason = reason.replace(self._api_key, "***")  # should the API ever echo it
-        if status in {401, 403}:
+        said = _detail(body) or response.reason or "no reason given"
+        # The key is taken out first, should the API ever echo it: cut short it would not be found.
+        reason = f"{status}: {said.replace(self._api_key, '***')[:_REASON_CHARACTERS]}"
+        if status == 401:
             raise ApiKeyRejectedError(reason)
         if status == 404:
             raise NotFoundError(reason)
@@ -182,8 +192,19 @@ class DimmyClient:
         raise DimmyError(reason)
 
 
+class _Session(requests.Session):
+    """Knows no redirects.
+
+    `allow_redirects=False` is not enough: requests looks where the redirect would lead all the
+    same, and reads the body for it, without our bounds.
+    """
+
+    def get_redirect_target(self, _: requests.Response) -> str | None:
+        return None
+
+
 def _open_session(settings: FetchSettings) -> requests.Session:
-    session = requests.Session()
+    session = _Session()
     # The environment is read once, not before every request; .netrc never replaces the key.
     session.proxies = requests.utils.get_environ_proxies(settings.api_url)
     session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
@@ -212,12 +233,12 @@ def _read_body(response: requests.Response, deadline: float) -> bytes:
 
 
 def _detail(body: bytes) -> str:
-    """FastAPI's detail, as far as it fits a receipt."""
+    """FastAPI's detail."""
     try:
         detail = read_json(body)["detail"]
     except (NotJsonError, TypeError, LookupError):
         return ""
-    return str(detail)[:200]
+    return str(detail)
 
 
 def _without_zone(time: datetime) -> str:

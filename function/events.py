@@ -66,7 +66,7 @@ def _items_scanned(values: list[object]) -> ItemsScanned:
 
 def _shown(value: object) -> str:
     """A name for a value that is no id, short enough for a receipt."""
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = value if isinstance(value, str) else f"{json.dumps(value)} (not a string)"
     if len(text) <= _SHOWN_CHARACTERS:
         return text
     return f"{text[:_SHOWN_CHARACTERS]}... ({len(text)} characters)"

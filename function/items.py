@@ -13,7 +13,8 @@ _DECODER = json.JSONDecoder()
 _SPACE_AND_BRACKET = re.compile(r"\s*\[\s*")
 _SPACE_AND_COMMA = re.compile(r"\s*,?\s*")
 
-_STRING_OR_SPACE = re.compile(r'("(?:[^"\\]|\\.)*+")|[ \t\r\n]+')
+# Either tokens, strings among them, in one long run, or the white space between two of them.
+_TOKENS_OR_SPACE = re.compile(r'((?:[^" \t\r\n]++|"(?:[^"\\]++|\\.)*+")++)|[ \t\r\n]++')
 
 
 class NotJsonError(ValueError):
@@ -121,7 +122,7 @@ def read_json(body: bytes) -> Any:
 
 def one_line(body: bytes) -> bytes:
     """The same JSON without white space between its tokens. The body must be valid JSON."""
-    return _STRING_OR_SPACE.sub(r"\1", body.decode("utf-8")).encode("utf-8")
+    return _TOKENS_OR_SPACE.sub(r"\1", body.decode("utf-8")).encode("utf-8")
 
 
 def _read_time(value: object) -> datetime | None:

@@ -7,27 +7,28 @@ from typing import Any
 
 from settings import LogSettings
 
-_logger = logging.getLogger("dimmy")
+# Not of the logging module's own tree: the framework, told by Google to log execution ids, disables
+# every logger there after this module was imported.
+logger = logging.Logger("dimmy")  # noqa: LOG001
 
 
 def configure(settings: LogSettings) -> None:
     """Send this project's records to standard output in the chosen form."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_JsonFormatter() if settings.format == "json" else _TextFormatter())
-    _logger.handlers = [handler]
-    _logger.setLevel(settings.level)
-    _logger.propagate = False
+    logger.handlers = [handler]
+    logger.setLevel(settings.level)
 
 
 def log(severity: str, message: str, **fields: Any) -> None:
     """One line. `severity` is a level of the logging module; `fields` are its columns."""
-    _logger.log(logging.getLevelNamesMapping()[severity], message, extra={"fields": fields})
+    logger.log(logging.getLevelNamesMapping()[severity], message, extra={"fields": fields})
 
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {"severity": record.levelname, "message": record.getMessage()}
-        return json.dumps(line | record.__dict__.get("fields", {}), ensure_ascii=False, default=str)
+        return json.dumps(line | record.__dict__.get("fields", {}), default=str)
 
 
 class _TextFormatter(logging.Formatter):

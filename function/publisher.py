@@ -8,11 +8,15 @@ nobody, and no timer runs. A caller gets its answer only when Pub/Sub has confir
 import asyncio
 import random
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import google.auth
 import grpc
 import grpc.aio
+from google.auth.credentials import Credentials
+from google.auth.exceptions import GoogleAuthError
 from google.pubsub_v1 import types
 from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
 
@@ -24,9 +28,12 @@ MAX_BATCH_MESSAGES = 1_000
 MAX_IN_FLIGHT = 2
 
 CONFIRMATION_SECONDS = 10.0
+TRY_SECONDS = 4.0
 
 _TRANSIENT = {
     grpc.StatusCode.ABORTED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.UNAVAILABLE,
@@ -51,17 +58,31 @@ class _Waiting:
     confirmed: asyncio.Future[None]
 
 
+async def open_publisher(topic: str, emulator_host: str | None) -> "Publisher":
+    """A publisher to a topic, at an emulator or at Google with the default credentials.
+
+    Raises:
+        PublishError: there are no credentials to be had.
+    """
+    if emulator_host:
+        return Publisher(topic, lambda: _emulator_channel(emulator_host))
+    try:
+        # Asks the metadata server, and so not in the event loop.
+        credentials, _ = await asyncio.to_thread(
+            google.auth.default, scopes=PublisherGrpcAsyncIOTransport.AUTH_SCOPES
+        )
+    except GoogleAuthError as error:
+        raise PublishError(f"no credentials for Pub/Sub: {error}") from error
+    return Publisher(topic, lambda: _google_channel(credentials))
+
+
 class Publisher:
     """Publishes verified events to one topic. Belongs to one event loop."""
 
-    def __init__(self, topic: str, emulator_host: str | None) -> None:
+    def __init__(self, topic: str, open_channel: Callable[[], grpc.aio.Channel]) -> None:
         self._topic = topic
-        self._channel = _open_channel(emulator_host)
-        self._publish_rpc = self._channel.unary_unary(
-            "/google.pubsub.v1.Publisher/Publish",
-            request_serializer=_PublishRequest.SerializeToString,
-            response_deserializer=_PublishResponse.FromString,
-        )
+        self._open_channel = open_channel
+        self._channel = open_channel()
         self._waiting: deque[_Waiting] = deque()
         self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself holds them weakly
@@ -78,32 +99,32 @@ class Publisher:
         message = _message(event, stored_payload)
         confirmed = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(message, message.ByteSize(), confirmed))
-        if self._in_flight < MAX_IN_FLIGHT:
-            self._in_flight += 1
-            task = asyncio.create_task(self._publish_waiting())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        self._begin()
         await confirmed
 
     async def close(self) -> None:
         """Close the connection. Nothing may be under way."""
         await self._channel.close()
 
+    def _begin(self) -> None:
+        """Let a task publish what waits, unless enough of them are at it."""
+        if self._waiting and self._in_flight < MAX_IN_FLIGHT:
+            self._in_flight += 1
+            self._keep(asyncio.create_task(self._publish_waiting()))
+
     async def _publish_waiting(self) -> None:
         try:
             while batch := self._next_batch():
-                failure = await self._publish_batch(batch)
-                for waiting in batch:
-                    if waiting.confirmed.done():
-                        continue  # its request gave up waiting
-                    if failure:
-                        waiting.confirmed.set_exception(failure)
-                    else:
-                        waiting.confirmed.set_result(None)
+                outcome: PublishError | None = PublishError("the publish broke off")
+                try:
+                    outcome = await self._publish_batch(batch)
+                finally:
+                    _settle(batch, outcome)
         finally:
             # Here and not in a callback of the task: whoever comes after the last look at the
             # queue must find the place free.
             self._in_flight -= 1
+            self._begin()
 
     def _next_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
@@ -119,22 +140,55 @@ class Publisher:
         return batch
 
     async def _publish_batch(self, batch: list[_Waiting]) -> PublishError | None:
+        """Publish until it is confirmed; otherwise return why it is not."""
         request = _PublishRequest(topic=self._topic, messages=[w.message for w in batch])
-        deadline = asyncio.get_running_loop().time() + CONFIRMATION_SECONDS
+        now = asyncio.get_running_loop().time
+        deadline = now() + CONFIRMATION_SECONDS
         pause = _FIRST_PAUSE_SECONDS
         while True:
-            remaining = deadline - asyncio.get_running_loop().time()
+            channel = self._channel
+            timeout = max(0.001, min(TRY_SECONDS, deadline - now()))
             try:
-                response = await self._publish_rpc(request, timeout=max(remaining, 0.001))
+                response = await _publish_rpc(channel)(request, timeout=timeout)
             except grpc.aio.AioRpcError as error:
-                if error.code() not in _TRANSIENT or remaining <= pause:
+                if error.code() not in _TRANSIENT or now() + pause >= deadline:
                     return PublishError(f"{error.code().name}: {error.details()}")
+                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    self._leave(channel)
             else:
                 if len(response.message_ids) != len(batch):
                     return PublishError("Pub/Sub confirmed another number of messages than it got")
                 return None
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _leave(self, silent: grpc.aio.Channel) -> None:
+        """Go on over a new connection: one that has gone silent is given up after a minute only."""
+        if silent is self._channel:
+            self._channel = self._open_channel()
+            self._keep(asyncio.create_task(silent.close(grace=CONFIRMATION_SECONDS)))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _settle(batch: list[_Waiting], failure: PublishError | None) -> None:
+    for waiting in batch:
+        if waiting.confirmed.done():
+            continue  # its request gave up waiting
+        if failure:
+            waiting.confirmed.set_exception(failure)
+        else:
+            waiting.confirmed.set_result(None)
+
+
+def _publish_rpc(channel: grpc.aio.Channel) -> Callable[..., Awaitable[Any]]:
+    return channel.unary_unary(
+        "/google.pubsub.v1.Publisher/Publish",
+        request_serializer=_PublishRequest.SerializeToString,
+        response_deserializer=_PublishResponse.FromString,
+    )
 
 
 def _message(event: VerifiedEvent, stored_payload: str | None) -> Any:
@@ -148,16 +202,24 @@ def _message(event: VerifiedEvent, stored_payload: str | None) -> Any:
     return _PubsubMessage(data=event.body, attributes=attributes)
 
 
-def _open_channel(emulator_host: str | None) -> grpc.aio.Channel:
-    options = [
-        ("grpc.max_send_message_length", -1),
-        # Without a bound the pauses between attempts to connect grow to two minutes, and the
-        # receiver would go on refusing long after Pub/Sub is back.
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 1000),
-        ("grpc.keepalive_time_ms", 30000),
-    ]
-    if emulator_host:
-        return grpc.aio.insecure_channel(emulator_host, options=options)
-    channel: grpc.aio.Channel = PublisherGrpcAsyncIOTransport.create_channel(options=options)
+_CHANNEL_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    # Without a bound the pauses between attempts to connect grow to two minutes, and the receiver
+    # would go on refusing long after Pub/Sub is back.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", 30000),
+    # Channels to one host share their connections otherwise, the silent one with its successor.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+
+def _emulator_channel(host: str) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(host, options=_CHANNEL_OPTIONS)
+
+
+def _google_channel(credentials: Credentials) -> grpc.aio.Channel:
+    channel: grpc.aio.Channel = PublisherGrpcAsyncIOTransport.create_channel(
+        credentials=credentials, options=_CHANNEL_OPTIONS
+    )
     return channel

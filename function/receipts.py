@@ -63,7 +63,7 @@ class Receipt:
             payload = b'"' + base64.b64encode(self.payload) + b'"'
         else:
             payload = one_line(self.payload)
-        opened = json.dumps(head, ensure_ascii=False, separators=(",", ":"))[:-1]
+        opened = json.dumps(head, separators=(",", ":"))[:-1]
         return opened.encode() + b',"payload":' + payload + b"}"
 
     def after(self, earlier: "Receipt", *, same_attempt: bool = False) -> "Receipt":

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -9,7 +10,13 @@ from starlette.responses import JSONResponse, Response
 
 import sources
 from logs import log
-from publisher import CONFIRMATION_SECONDS, MAX_BATCH_BYTES, Publisher, PublishError
+from publisher import (
+    CONFIRMATION_SECONDS,
+    MAX_BATCH_BYTES,
+    Publisher,
+    PublishError,
+    open_publisher,
+)
 from settings import ReceiveSettings
 from storage import StorageError, Store, payload_name
 from verification import (
@@ -18,6 +25,7 @@ from verification import (
     UnauthenticRequestError,
     VerifiedEvent,
     Verifier,
+    check_timestamp,
     read_headers,
 )
 
@@ -25,7 +33,15 @@ MAX_BODY_BYTES = 32 * 1024 * 1024  # Google Cloud lets no more through to a func
 _MAX_MESSAGE_BODY_BYTES = MAX_BATCH_BYTES - 4096  # room for the attributes
 _LARGE_BODY_BYTES = 1024 * 1024  # hashed beside the event loop, not in it
 _DRAINED_BYTES = 2 * MAX_BODY_BYTES
+# Bodies are held before anything is known of their sender, so all of them together have a bound.
+MAX_BUFFERED_BYTES = 4 * MAX_BODY_BYTES
+BODY_SECONDS = 15.0  # the sender waits no longer for our answer
 RETRY_AFTER_SECONDS = 5
+
+_TOO_LARGE = (
+    f"The body is over {MAX_BODY_BYTES} bytes (32 MiB), more than a function can take. Subscribe"
+    " this endpoint to items.scanned, whose messages stay small."
+)
 
 
 class Receiver:
@@ -36,6 +52,8 @@ class Receiver:
         self._verifier = Verifier(settings.signing_secrets)
         self._store = Store(settings.storage)
         self._publisher: Publisher | None = None
+        self._opening = asyncio.Lock()
+        self._buffered = 0  # bytes of bodies that are not verified yet
 
     async def handle(self, request: Request) -> Response:
         """204 when, and only when, Pub/Sub has confirmed the event; else the reason why not."""
@@ -51,7 +69,7 @@ class Receiver:
             return refusal
         address = self._address_of(request)
         if not sources.is_allowed(address, self._settings.allowed_sources):
-            await _drain(request)
+            await _drain(request.stream())
             return _refusal(
                 403,
                 "source_not_allowed",
@@ -59,22 +77,40 @@ class Receiver:
             )
         try:
             headers = read_headers(lambda name: _joined_header(request, name))
-        except MalformedRequestError as error:
-            await _drain(request)
-            return _refusal(400, error.code, str(error))
+            check_timestamp(headers)
+        except (MalformedRequestError, UnauthenticRequestError) as error:
+            await _drain(request.stream())
+            return _unverified(error)
+        return await self._take(request, headers)
+
+    async def _take(self, request: Request, headers: SignedHeaders) -> "_Outcome":
+        """Read the body, verify it and publish it, holding its share of the memory for so long."""
+        known: dict[str, Any] = {"event_id": headers.event_id}
+        share = 0
+        body = bytearray()
+        stream = request.stream()
         try:
-            body = await _read_body(request)
+            async with asyncio.timeout(BODY_SECONDS):
+                async for chunk in stream:
+                    body += chunk
+                    self._buffered += len(chunk)
+                    share += len(chunk)
+                    if len(body) > MAX_BODY_BYTES or self._buffered > MAX_BUFFERED_BYTES:
+                        break
+            if len(body) > MAX_BODY_BYTES:
+                await _drain(stream)
+                return _refusal(413, "body_too_large", _TOO_LARGE, **known)
+            if self._buffered > MAX_BUFFERED_BYTES:
+                await _drain(stream)
+                return _unavailable("too many large bodies at the same time", **known)
+            return await self._verify_and_publish(headers, bytes(body))
         except ClientDisconnect:
             return _refusal(400, "incomplete_body", "The connection ended before the body did.")
-        if body is None:
-            return _refusal(
-                413,
-                "body_too_large",
-                f"The body is over {MAX_BODY_BYTES} bytes (32 MiB), more than a function can take."
-                " Subscribe this endpoint to items.scanned, whose messages stay small.",
-                event_id=headers.event_id,
-            )
-        return await self._verify_and_publish(headers, body)
+        except TimeoutError:
+            message = f"The body did not come within {BODY_SECONDS:.0f} s."
+            return _refusal(408, "slow_body", message, **known)
+        finally:
+            self._buffered -= share
 
     async def _verify_and_publish(self, headers: SignedHeaders, body: bytes) -> "_Outcome":
         known: dict[str, Any] = {"event_id": headers.event_id, "bytes": len(body)}
@@ -83,22 +119,25 @@ class Receiver:
                 event = self._verifier.verify(headers, body)
             else:
                 event = await asyncio.to_thread(self._verifier.verify, headers, body)
-        except MalformedRequestError as error:
-            return _refusal(400, error.code, str(error), **known)
-        except UnauthenticRequestError as error:
-            return _refusal(401, error.code, str(error), **known)
+        except (MalformedRequestError, UnauthenticRequestError) as error:
+            return _unverified(error, **known)
         try:
             async with asyncio.timeout(CONFIRMATION_SECONDS):
                 await self._publish(event)
-        except (PublishError, StorageError, TimeoutError) as error:
-            return _unavailable(error, **known)
+        except PublishError as error:
+            return _unavailable(f"Pub/Sub: {error}", **known)
+        except StorageError as error:
+            return _unavailable(f"storage: {error}", **known)
+        except TimeoutError:
+            return _unavailable(f"no confirmation within {CONFIRMATION_SECONDS:.0f} s", **known)
         return _Outcome(Response(status_code=204), "published", known)
 
     async def _publish(self, event: VerifiedEvent) -> None:
-        if self._publisher is None:
-            self._publisher = Publisher(
-                self._settings.events_topic, self._settings.pubsub_emulator_host
-            )
+        async with self._opening:
+            if self._publisher is None:
+                self._publisher = await open_publisher(
+                    self._settings.events_topic, self._settings.pubsub_emulator_host
+                )
         if len(event.body) <= _MAX_MESSAGE_BODY_BYTES:
             await self._publisher.publish(event)
         else:
@@ -139,18 +178,22 @@ def _refusal(status: int, code: str, message: str, **known: Any) -> _Outcome:
     return _Outcome(response, code, known)
 
 
-def _unavailable(error: Exception, **known: Any) -> _Outcome:
-    what = "storage" if isinstance(error, StorageError) else "Pub/Sub"
+def _unverified(error: MalformedRequestError | UnauthenticRequestError, **known: Any) -> _Outcome:
+    status = 401 if isinstance(error, UnauthenticRequestError) else 400
+    return _refusal(status, error.code, str(error), **known)
+
+
+def _unavailable(reason: str, **known: Any) -> _Outcome:
+    """503, which the sender answers by sending again. The reason is for our log, not for it."""
     response = JSONResponse(
         {
             "error": "unavailable",
-            "message": f"The event is authentic, but {what} did not confirm it in time."
-            " Nothing is lost: it will be accepted when it is sent again.",
+            "message": "The receiver could not keep the event at this moment. Nothing is lost: it"
+            " will be accepted when it is sent again. The receiver's log has the reason.",
         },
         status_code=503,
         headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
     )
-    reason = str(error) or f"no confirmation within {CONFIRMATION_SECONDS:.0f} s"
     return _Outcome(response, "unavailable", known | {"reason": reason})
 
 
@@ -160,28 +203,14 @@ def _joined_header(request: Request, name: str) -> str | None:
     return ",".join(values) if values else None
 
 
-async def _read_body(request: Request) -> bytes | None:
-    """The whole body, or None where it is too large (the rest is then read and forgotten)."""
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size <= MAX_BODY_BYTES:
-            chunks.append(chunk)
-        else:
-            chunks.clear()
-        if size > _DRAINED_BYTES:
-            break
-    return b"".join(chunks) if size <= MAX_BODY_BYTES else None
-
-
-async def _drain(request: Request) -> None:
+async def _drain(stream: AsyncIterator[bytes]) -> None:
     """Read a refused body to its end, so that the sender reads our reason and not a reset."""
     size = 0
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > _DRAINED_BYTES:
-                return
-    except ClientDisconnect:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in stream:
+                size += len(chunk)
+                if size > _DRAINED_BYTES:
+                    return
+    except (ClientDisconnect, TimeoutError):
         return

@@ -25,7 +25,8 @@ from receipts import PENDING, STORED, UNCHANGED, Receipt, is_settled
 from settings import FetchSettings
 from storage import StorageError, Store, Written
 
-WRITE_EVERY_SECONDS = 10.0
+WRITE_EVERY_SECONDS = 1.0
+GRACE_SECONDS = 2.0  # for requests to notice that the time is over; then they are left alone
 
 Answer = tuple[dict[str, str] | str, int]
 
@@ -110,9 +111,9 @@ class Resolver:
         """Store every item of the event; return the state of each."""
         match event:
             case ItemsScanned(item_ids, malformed):
-                states = {i: s for i, s in earlier.items() if is_settled(s)} | dict(malformed)
-                missing = [item_id for item_id in item_ids if item_id not in states]
-                return self._fetch_all(missing, states, record, budget)
+                settled = {name: state for name, state in earlier.items() if is_settled(state)}
+                missing = [item_id for item_id in item_ids if item_id not in settled]
+                return self._fetch_all(missing, settled | dict(malformed), record, budget)
             case FullPayload(item, malformed):
                 states = dict(malformed)
                 if item:
@@ -136,7 +137,7 @@ class Resolver:
                 under_way[self._pool.submit(self._state_of, item_id, fetch, record)] = item_id
 
         begin_up_to(self._items_at_a_time)
-        while under_way and not told_to_stop():
+        while under_way and not told_to_stop() and budget.overdue < GRACE_SECONDS:
             finished, _ = wait(under_way, timeout=1.0, return_when=FIRST_COMPLETED)
             for future in finished:
                 item_id = under_way.pop(future)
@@ -177,18 +178,20 @@ class _Record:
         self._store = store
         self._receipt = receipt
         self._is_counted = False
+        self._written: dict[str, str] = {}
         self._due = time.monotonic() + WRITE_EVERY_SECONDS
 
     def write(self, states: Mapping[str, str]) -> Receipt:
-        receipt = replace(self._receipt, items=states)
+        self._written = dict(states)
+        receipt = replace(self._receipt, items=self._written)
         joined = self._store.put_receipt(receipt, same_attempt=self._is_counted)
         self._is_counted = True
         self._due = time.monotonic() + WRITE_EVERY_SECONDS
         return joined
 
     def write_now_and_then(self, states: Mapping[str, str]) -> None:
-        """So that an attempt that is killed has not fetched a thousand items in vain."""
-        if time.monotonic() >= self._due:
+        """So that an attempt that is killed has not fetched its items in vain."""
+        if time.monotonic() >= self._due and states != self._written:
             self.write(states)
 
 

@@ -20,7 +20,7 @@ DEFAULT_API_URL = "https://dimmy.api.optioryx.com"
 
 _SECRET_PREFIX = "whsec_"
 _TOPIC = re.compile(r"projects/[^/\s]+/topics/[A-Za-z][A-Za-z0-9._~%+-]{2,254}")
-_BUCKET_URL = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[A-Za-z0-9._/-]*)?")
+_BUCKET_URL = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[A-Za-z0-9._-]+)*/?")
 _LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -218,8 +218,8 @@ def _api_url(text: str) -> str:
         raise ValueError(f"is not a URL such as {DEFAULT_API_URL}")
     if url.scheme == "http" and url.hostname not in _LOOPBACK_HOSTS:
         raise ValueError("must begin with https:// so that the API key is never sent in the clear")
-    if url.username or url.password or url.query or url.fragment:
-        raise ValueError("must have no user name, password, query or fragment")
+    if url.username or url.password or re.search(r"[?#\s]", text):
+        raise ValueError("must have no user name, password, query, fragment or space")
     return text.rstrip("/")
 
 
@@ -256,7 +256,7 @@ def _one_of(*words: str) -> Callable[[str], str]:
 
 def _whole_number(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not (text.isascii() and text.isdecimal() and low <= int(text[:9]) <= high):
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
             raise ValueError(f"is not a whole number from {low} to {high}")
         return int(text)
 

@@ -29,6 +29,8 @@ def parse(text: str) -> tuple[Network, ...]:
     """
     entries = text.replace(",", " ").split()
     addresses = [a for entry in entries for a in SVIX_SOURCES.get(entry.lower(), entry).split()]
+    if not addresses:
+        raise ValueError("has no entries: leave it out to let in everyone, or name the sources")
     try:
         return tuple(ip_network(address) for address in addresses)
     except ValueError as error:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import functools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from pathlib import Path
@@ -71,24 +72,24 @@ class Store:
             return Written.CREATED
         for _ in range(_ROUNDS):
             try:
-                content, version = self._get(path)
+                stored = self._get(path)
             except NotThereError:
                 if self._create(path, item.line):
                     return Written.CREATED
                 continue
-            if not item.is_newer_than(_stored_item(item.item_id, content)):
+            if not item.is_newer_than(_stored_item(item.item_id, stored.content)):
                 return Written.UNCHANGED
-            if self._replace(path, item.line, version):
+            if self._replace(path, item.line, stored):
                 return Written.REPLACED
         raise StorageError(f"{path}: too many others wrote to it at the same time")
 
     def get_receipt(self, event_id: str) -> Receipt | None:
         """The receipt of an event, or None where there is none yet."""
         try:
-            content, _ = self._get(_receipt_path(event_id))
+            stored = self._get(_receipt_path(event_id))
         except NotThereError:
             return None
-        return _stored_receipt(event_id, content)
+        return _stored_receipt(event_id, stored.content)
 
     def put_receipt(self, receipt: Receipt, *, same_attempt: bool = False) -> Receipt:
         """Store the receipt, joined with what has been written before; return the result.
@@ -99,17 +100,16 @@ class Store:
         if self._create(path, receipt.line()):
             return receipt
         for _ in range(_ROUNDS):
-            content, version = self._get(path)
-            earlier = _stored_receipt(receipt.event_id, content)
+            stored = self._get(path)
+            earlier = _stored_receipt(receipt.event_id, stored.content)
             joined = receipt.after(earlier, same_attempt=same_attempt)
-            if self._replace(path, joined.line(), version):
+            if self._replace(path, joined.line(), stored):
                 return joined
         raise StorageError(f"{path}: too many others wrote to it at the same time")
 
     def get_payload(self, event_id: str) -> bytes:
         """The body of an event that was too large for a message."""
-        content, _ = self._get(payload_name(event_id))
-        return content
+        return self._get(payload_name(event_id)).content
 
     async def put_payload(self, event_id: str, body: bytes) -> None:
         """Keep the body of an event. An event's body never changes, so the first one stays."""
@@ -144,13 +144,14 @@ class Store:
         """Whether the object was created; False where there is one already."""
         return self._put(path, content, "create")
 
-    def _replace(self, path: str, content: bytes, version: "UpdateVersion") -> bool:
-        """Whether that very version was replaced; False where another writer was faster."""
+    def _replace(self, path: str, content: bytes, stored: "_Stored") -> bool:
+        """Whether just what was read is replaced; False where another writer was faster."""
         if self._url.startswith("gs://"):
-            return self._put(path, content, version)
-        # A folder knows no conditional replace: its writers take turns, and look again.
+            return self._put(path, content, stored.version)
+        # A folder knows no conditional replace, and its times are too coarse to tell versions
+        # apart: its writers take turns, and look again at the content.
         with _storage_errors(path), _locked(self._folder / ".lock"):
-            if self._version(path) != version:
+            if self._get(path).content != stored.content:
                 return False
             return self._put(path, content, "overwrite")
 
@@ -162,18 +163,20 @@ class Store:
                 return False
         return True
 
-    def _get(self, path: str) -> tuple[bytes, "UpdateVersion"]:
+    def _get(self, path: str) -> "_Stored":
         with _storage_errors(path):
             found = obstore.get(self._opened, path)
             version: UpdateVersion = {
                 "e_tag": found.meta["e_tag"],
                 "version": found.meta["version"],
             }
-            return bytes(found.bytes()), version
+            return _Stored(bytes(found.bytes()), version)
 
-    def _version(self, path: str) -> "UpdateVersion":
-        meta = obstore.head(self._opened, path)
-        return {"e_tag": meta["e_tag"], "version": meta["version"]}
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    content: bytes
+    version: "UpdateVersion"
 
 
 def _item_path(item_id: str) -> str:

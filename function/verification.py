@@ -97,6 +97,23 @@ def read_headers(header: Callable[[str], str | None]) -> SignedHeaders:
     return SignedHeaders(event_id, timestamp, well_formed)
 
 
+def check_timestamp(headers: SignedHeaders) -> None:
+    """Whether the attempt is of now, which can be told before its body is read.
+
+    Raises:
+        UnauthenticRequestError: the timestamp is outside the tolerance.
+    """
+    skew = int(headers.timestamp) - time.time()
+    if abs(skew) > TOLERANCE_SECONDS:
+        direction = "past" if skew < 0 else "future"
+        raise UnauthenticRequestError(
+            "timestamp_out_of_tolerance",
+            f"The svix-timestamp is {abs(skew):.0f} s in the {direction};"
+            f" {TOLERANCE_SECONDS} s are tolerated. Resend the message from the dashboard; if"
+            " every message is refused like this, the receiver's clock is wrong.",
+        )
+
+
 class Verifier:
     """Verifies deliveries against every signing secret it was given (several while one rotates)."""
 
@@ -110,15 +127,7 @@ class Verifier:
             MalformedRequestError: the body is not UTF-8, so no Svix signature can be over it.
             UnauthenticRequestError: the timestamp is outside the tolerance, or nothing matches.
         """
-        skew = int(headers.timestamp) - time.time()
-        if abs(skew) > TOLERANCE_SECONDS:
-            direction = "past" if skew < 0 else "future"
-            raise UnauthenticRequestError(
-                "timestamp_out_of_tolerance",
-                f"The svix-timestamp is {abs(skew):.0f} s in the {direction};"
-                f" {TOLERANCE_SECONDS} s are tolerated. Resend the message from the dashboard; if"
-                " every message is refused like this, the receiver's clock is wrong.",
-            )
+        check_timestamp(headers)
         signed = {
             "svix-id": headers.event_id,
             "svix-timestamp": headers.timestamp,

@@ -92,6 +92,44 @@ def test_a_passing_fault_is_tried_again(api: DimmyApi, item_id: str, fault: Faul
 
 
 @pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(status=302, location="http://["),
+        Fault(status=302, location="http://127.0.0.1:1/\u00e9"),
+        Fault("trickle", status=302),
+    ],
+    ids=["no url", "no ascii", "trickle"],
+)
+def test_a_redirect_is_not_even_looked_at(api: DimmyApi, item_id: str, fault: Fault) -> None:
+    api.fail(fault)
+
+    with pytest.raises(DimmyError, match=r"^302: |timeout"):
+        fetch(api, item_id)
+
+
+def test_a_403_is_about_one_item(api: DimmyApi, item_id: str) -> None:
+    api.fail(Fault(status=403))
+
+    with pytest.raises(DimmyError) as error:
+        fetch(api, item_id)
+    assert not isinstance(error.value, ApiKeyRejectedError)
+
+
+def test_a_long_pause_that_is_asked_for_holds_everyone(api: DimmyApi) -> None:
+    item_ids = [api.put(catalogue.make_item(VARIETY)) for _ in range(20)]
+    api.fail(Fault(status=429, retry_after="3600"))
+    client = client_of(api, DIMMY_CONCURRENCY="2")
+    budget = Budget(5)
+    refusals = []
+    for item_id in item_ids:
+        with pytest.raises(DimmyError, match=r"^429: ") as refused:
+            client.fetch_item(item_id, budget)
+        refusals.append(refused)
+
+    assert len(api.seen) == 1
+
+
+@pytest.mark.parametrize(
     ("fault", "reason", "tries"),
     [
         (Fault(status=500), "500: the sandbox was told to fail", 4),
@@ -158,11 +196,13 @@ def test_a_wrong_key_is_an_error_of_its_own_and_is_not_tried_again(
 def test_an_api_that_repeats_the_key_in_an_error_does_not_bring_it_into_a_receipt(
     api: DimmyApi, item_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sandbox.dimmy_api.TOLD_TO_FAIL", f"bad key {api.key}!")
+    monkeypatch.setattr("sandbox.dimmy_api.TOLD_TO_FAIL", "x" * 190 + f" bad key {api.key}!")
     api.fail(Fault(status=403))
 
-    with pytest.raises(ApiKeyRejectedError, match=r"^403: bad key \*\*\*!$"):
+    with pytest.raises(DimmyError, match=r"^403: x+ bad key \*") as error:
         fetch(api, item_id)
+    assert api.key[:8] not in str(error.value)
+    assert len(str(error.value)) < 220
 
 
 def test_a_redirect_is_never_followed(api: DimmyApi, item_id: str) -> None:

@@ -17,10 +17,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from svix.webhooks import Webhook
 
-from publisher import MAX_BATCH_BYTES, MAX_IN_FLIGHT, Publisher, PublishError
+import publisher as publisher_module
+from publisher import MAX_BATCH_BYTES, MAX_IN_FLIGHT, PublishError, open_publisher
 from sandbox.background import Background
 from sandbox.pubsub import PubSub
 from sandbox.pubsub_admin import PubSubAdmin, topic_path
+from sandbox.relay import Relay
 from verification import VerifiedEvent, Verifier, read_headers
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -86,7 +88,7 @@ def test_a_burst_shares_round_trips_and_each_is_confirmed(
     server, host = pubsub_server
 
     async def burst() -> None:
-        publisher = Publisher(topic_path("events"), host)
+        publisher = await open_publisher(topic_path("events"), host)
         server.go_on.clear()
         events = [verified(f"e{n}", f'"{n}"') for n in range(500)]
         waiting = [asyncio.create_task(publisher.publish(event)) for event in events]
@@ -108,7 +110,7 @@ def test_a_lone_event_waits_for_nobody_even_while_another_publish_hangs(
     server, host = pubsub_server
 
     async def two() -> None:
-        publisher = Publisher(topic_path("events"), host)
+        publisher = await open_publisher(topic_path("events"), host)
         server.go_on.clear()
         first = asyncio.create_task(publisher.publish(verified("first")))
         await server.requests(1)
@@ -126,7 +128,7 @@ def test_while_a_few_publishes_are_under_way_the_others_gather_for_the_next(
     server, host = pubsub_server
 
     async def gather() -> None:
-        publisher = Publisher(topic_path("events"), host)
+        publisher = await open_publisher(topic_path("events"), host)
         server.go_on.clear()
         tasks = []
         for number in range(MAX_IN_FLIGHT):
@@ -150,7 +152,7 @@ def test_no_request_outgrows_pubsubs_limit(
     server, host = pubsub_server
 
     async def large() -> None:
-        publisher = Publisher(topic_path("events"), host)
+        publisher = await open_publisher(topic_path("events"), host)
         await asyncio.gather(
             *(publisher.publish(verified(f"large{n}", "x" * 4_000_000)) for n in range(7))
         )
@@ -167,7 +169,7 @@ def test_one_refusal_does_not_stop_those_that_come_later(
     _, host = pubsub_server
 
     async def refused_then_fine() -> None:
-        publisher = Publisher(topic_path("later"), host)
+        publisher = await open_publisher(topic_path("later"), host)
         with pytest.raises(PublishError, match="NOT_FOUND"):
             await publisher.publish(verified("early"))
         admin = PubSubAdmin(host)
@@ -185,7 +187,9 @@ def test_a_passing_refusal_is_bridged_within_the_request(
     server.unavailable = 2
 
     async def publish() -> None:
-        await Publisher(topic_path("events"), host).publish(verified("patient", '"patient"'))
+        await (await open_publisher(topic_path("events"), host)).publish(
+            verified("patient", '"patient"')
+        )
 
     background.run(asyncio.wait_for(publish(), 30))
 
@@ -199,10 +203,44 @@ def test_a_confirmation_of_fewer_messages_is_no_confirmation(
     server.forgetful = True
 
     async def publish() -> None:
-        await Publisher(topic_path("events"), host).publish(verified("forgotten"))
+        await (await open_publisher(topic_path("events"), host)).publish(verified("forgotten"))
 
     with pytest.raises(PublishError, match="another number"):
         background.run(asyncio.wait_for(publish(), 30))
+
+
+def test_a_connection_that_goes_silent_is_left_for_a_new_one(
+    pubsub_server: tuple[CountingPubSub, str],
+    background: Background,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, host = pubsub_server
+    monkeypatch.setattr(publisher_module, "TRY_SECONDS", 0.5)
+
+    async def silence() -> None:
+        relay = Relay(int(host.rpartition(":")[2]))
+        publisher = await open_publisher(topic_path("events"), f"127.0.0.1:{await relay.start()}")
+        await publisher.publish(verified("before"))
+        relay.swallow()  # what there is of connections; new ones are fine
+        await publisher.publish(verified("after", '"after"'))
+        await publisher.close()
+        await relay.cut()
+
+    background.run(asyncio.wait_for(silence(), 8))
+
+    assert server.batches == [[b"{}"], [b'"after"']]
+
+
+def test_without_credentials_the_publish_fails_and_nothing_else(
+    background: Background, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing.json"))
+
+    async def open_it() -> None:
+        await open_publisher(topic_path("events"), None)
+
+    with pytest.raises(PublishError, match="no credentials"):
+        background.run(open_it())
 
 
 def test_without_an_emulator_it_goes_to_google_with_the_default_credentials(
@@ -222,7 +260,7 @@ def test_without_an_emulator_it_goes_to_google_with_the_default_credentials(
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
 
     async def open_and_close() -> None:
-        await Publisher(topic_path("events"), None).close()
+        await (await open_publisher(topic_path("events"), None)).close()
 
     background.run(open_and_close())
 
@@ -233,7 +271,7 @@ def test_a_request_that_gave_up_waiting_is_not_published_later(
     server, host = pubsub_server
 
     async def give_up() -> None:
-        publisher = Publisher(topic_path("events"), host)
+        publisher = await open_publisher(topic_path("events"), host)
         server.go_on.clear()
         hanging = []
         for number in range(MAX_IN_FLIGHT):

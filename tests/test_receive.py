@@ -7,6 +7,7 @@ import http.client
 import json
 import logging
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -86,7 +87,7 @@ class InProcess:
             environment.setenv("FUNCTION_TARGET", "receive")
             environment.setenv("FORWARDED_ALLOW_IPS", "")
             app = create_asgi_app("receive", str(SOURCE))  # type: ignore[no-untyped-call]
-        logger = logging.getLogger("dimmy")
+        logger = sys.modules["logs"].logger
         self._lines.setFormatter(logger.handlers[0].formatter)
         logger.handlers = [self._lines]
         self._server = uvicorn.Server(
@@ -272,6 +273,43 @@ def test_a_sender_that_goes_away_leaves_nothing_behind(receive: Receiving) -> No
     assert receive.published() == []
 
 
+def test_a_timestamp_out_of_tolerance_is_said_so(
+    receive: Receiving,
+) -> None:
+    stale = receive.sender.sign(new_message({})) | {"svix-timestamp": "1614265330"}
+    head = "".join(f"{name}: {value}\r\n" for name, value in stale.items())
+    with socket.create_connection(("127.0.0.1", receive.port), timeout=30) as connection:
+        opening = f"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}"
+        connection.sendall(f"{opening}Content-Length: 2\r\n\r\n{{}}".encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    assert b" 401 " in answer.splitlines()[0]
+    assert b"timestamp_out_of_tolerance" in answer
+
+
+def test_bodies_that_nobody_has_verified_share_a_bounded_memory(receive: Receiving) -> None:
+    """Five that withhold their last byte are more than four can be."""
+    size = 30 * 1024 * 1024
+    held: list[socket.socket] = []
+    refused = 0
+    for _ in range(5):
+        message = new_message(b"x")
+        signed = receive.sender.sign(message)
+        head = "".join(f"{name}: {value}\r\n" for name, value in signed.items())
+        connection = socket.create_connection(("127.0.0.1", receive.port), timeout=30)
+        held.append(connection)
+        opening = f"POST / HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {size}\r\n\r\n"
+        connection.sendall(opening.encode() + b"x" * (size - 1))
+    for connection in held:
+        connection.sendall(b"x")
+        answer = connection.recv(65536)
+        refused += b" 503 " in answer.splitlines()[0]
+        connection.close()
+
+    assert refused >= 1
+    assert receive.post(new_message({})).status_code == 204
+
+
 @pytest.mark.parametrize(
     ("forwarded_for", "status"),
     [
@@ -304,6 +342,14 @@ def test_without_trusted_proxies_the_peer_counts_and_not_what_it_claims(
     assert "127.0.0.1" in assert_refused(response, 403, "source_not_allowed")
 
 
+def test_it_logs_also_where_google_has_execution_ids_logged(start: Start, tmp_path: Path) -> None:
+    receiving = start(tmp_path, LOG_EXECUTION_ID="true")
+
+    assert receiving.post(new_message({})).status_code == 204
+
+    receiving.wait_for_line("webhook published")
+
+
 def test_a_missing_topic_is_unavailable_at_once(start: Start, tmp_path: Path) -> None:
     astray = start(tmp_path, EVENTS_TOPIC="projects/sandbox/topics/forgotten", LOG_FORMAT="text")
 
@@ -319,9 +365,11 @@ def test_storage_that_refuses_a_large_body_makes_it_unavailable(
 ) -> None:
     (tmp_path / "payloads").write_text("a file where the folder should be")
 
-    response = start(tmp_path).post(new_message(b"x" * 10_000_000))
+    astray = start(tmp_path)
+    response = astray.post(new_message(b"x" * 10_000_000))
 
-    assert "storage" in assert_refused(response, 503, "unavailable")
+    assert_refused(response, 503, "unavailable")
+    astray.wait_for_line("storage: payloads/")
 
 
 def test_a_large_body_waits_in_storage_for_the_small_message_that_names_it(

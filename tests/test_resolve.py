@@ -175,7 +175,18 @@ def test_a_resend_of_a_finished_event_asks_again(resolve: Resolving, attempt: in
     assert resolve.api.requests_for(item_id) == 2
 
 
-HOSTILE = ["../x", "a/b", "http://169.254.169.254/", "%2e%2e", "x" * 10_240, "", 7, None, {"a": 1}]
+HOSTILE = [
+    "../x",
+    "a/b",
+    "http://169.254.169.254/",
+    "%2e%2e",
+    "x" * 10_240,
+    "",
+    "\ud800",
+    7,
+    None,
+    {"a": 1},
+]
 
 
 def test_hostile_ids_are_named_and_never_asked_for(resolve: Resolving) -> None:
@@ -187,13 +198,27 @@ def test_hostile_ids_are_named_and_never_asked_for(resolve: Resolving) -> None:
     assert status == 503
     assert receipt["items"].pop(good) == "stored"
     assert set(receipt["items"].values()) == {"malformed: not an item id"}
-    named = ["../x", "a/b", "http://169.254.169.254/", "%2e%2e", "", "7", "null", '{"a": 1}']
-    assert set(receipt["items"]) == {*named, "x" * 80 + "... (10240 characters)"}
+    texts = ["../x", "a/b", "http://169.254.169.254/", "%2e%2e", "", "\ud800"]
+    others = ["7 (not a string)", "null (not a string)", '{"a": 1} (not a string)']
+    assert set(receipt["items"]) == {*texts, *others, "x" * 80 + "... (10240 characters)"}
     assert [seen.path for seen in resolve.api.seen[before:]] == [f"/items/{good}"]
     assert {path.name for path in (resolve.folder).iterdir()} <= {"items", "events", ".lock"}
 
 
-@pytest.mark.parametrize("item_id", ["../../x", 7, None])
+def test_a_number_does_not_hide_an_id_of_the_same_digits(resolve: Resolving) -> None:
+    digits = "123456789012345678901234"
+    resolve.api.put(catalogue.make_item(VARIETY) | {"_id": digits})
+
+    status, receipt = resolve.deliver({"item_ids": [int(digits), digits]})
+
+    assert status == 503
+    assert receipt["items"] == {
+        digits: "stored",
+        f"{digits} (not a string)": "malformed: not an item id",
+    }
+
+
+@pytest.mark.parametrize("item_id", ["../../x", "\ud800", 7, None])
 def test_a_full_payload_with_a_hostile_id_is_kept_but_no_item(
     resolve: Resolving, item_id: object
 ) -> None:

@@ -30,7 +30,7 @@ class CloudStorage:
         self.writes = 0
         self.always_conflicting = False  # as if another writer were always faster
         self.refused = 0
-        self.repeated_writes = 0  # of content that lay there already
+        self.repeated_writes = 0  # of items that lay there already
         self._refusals: list[int] = []
         self._refused_share = 0.0
         self._chance = random.Random()
@@ -87,7 +87,7 @@ class CloudStorage:
         if expected is not None and int(expected) != (present.generation if present else 0):
             return web.Response(status=412, text="<Error><Code>PreconditionFailed</Code></Error>")
         self.writes += 1
-        self.repeated_writes += bool(present and present.content == content)
+        self.repeated_writes += bool(present and present.content == content and "/items/" in name)
         self.place(name, content)
         return web.Response(headers=_headers(self.objects[name]))
 

@@ -208,7 +208,7 @@ class DimmyApi:
     async def _hit(self, request: web.Request, fault: Fault) -> web.StreamResponse | None:
         """The faulty response, or None where the connection is cut instead."""
         if fault.trouble == "trickle":
-            return await _trickle(request)
+            return await _trickle(request, fault.status)
         if not fault.trouble.startswith("cut"):
             return _faulty_response(fault)
         if fault.trouble == "cut in the body":
@@ -250,9 +250,10 @@ def _faulty_response(fault: Fault) -> web.Response:
     return response
 
 
-async def _trickle(request: web.Request) -> web.StreamResponse:
+async def _trickle(request: web.Request, status: int) -> web.StreamResponse:
     """A body that comes a byte at a time, each well before the reader's patience ends."""
-    response = web.StreamResponse(headers={"Content-Length": "1000"})
+    headers = {"Content-Length": "1000", "Location": "/elsewhere"}
+    response = web.StreamResponse(status=status, headers=headers)
     await response.prepare(request)
     with contextlib.suppress(ConnectionError):
         for _ in range(1000):

@@ -11,6 +11,7 @@ class Relay:
         self._port = 0
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
+        self._swallowed: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> int:
         """Relay (if it does not yet); return the port, the same one after every cut."""
@@ -30,6 +31,11 @@ class Relay:
             await self._server.wait_closed()
             self._server = None
 
+    def swallow(self) -> None:
+        """Let nothing through any more on the connections that there are, and break none."""
+        for writer in self._connections:
+            self._swallowed.add(writer)
+
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
         try:
@@ -39,17 +45,17 @@ class Relay:
             return
         self._connections.add(upstream[1])
         try:
-            await asyncio.gather(_copy(reader, upstream[1]), _copy(upstream[0], writer))
+            await asyncio.gather(self._copy(reader, upstream[1]), self._copy(upstream[0], writer))
         finally:
             self._connections -= {writer, upstream[1]}
 
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while chunk := await reader.read(65536):
-            writer.write(chunk)
-            await writer.drain()
-    except OSError:
-        pass
-    finally:
-        writer.close()
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while chunk := await reader.read(65536):
+                if writer not in self._swallowed:
+                    writer.write(chunk)
+                    await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
