@@ -31,7 +31,8 @@ PATIENCE_SECONDS = 45.0
 
 def main() -> int:
     # A demonstration that is stopped takes what it has started with it.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     FOLDER.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="demo-", dir=FOLDER))
     journal = Journal(open_console(), folder)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,7 +37,10 @@ class RunningStack:
 
 def read_settings() -> dict[str, str]:
     """The settings of .env, and over them those of the environment."""
-    from_file = {k: v for k, v in dotenv_values(ROOT / ".env").items() if v}
+    try:
+        from_file = {k: v for k, v in dotenv_values(ROOT / ".env").items() if v}
+    except UnicodeDecodeError:
+        sys.exit(".env is not UTF-8 text: write it anew, as .env.example shows.")
     return from_file | os.environ
 
 

@@ -62,7 +62,7 @@ class Journal:
     def say(self, text: str, style: str = "") -> None:
         """A sentence of our own."""
         with self._lock:
-            self.console.print(Text(text, style=style), soft_wrap=True)
+            self._print(Text(text, style=style))
 
     def _summary_of(self, line: dict[str, Any]) -> str:
         """The stored item in a few words; nothing where it is not in storage."""
@@ -72,7 +72,7 @@ class Journal:
         _, *cells, photos = _cells(json.loads(stored.read_bytes()))
         known = [cell for cell in cells if cell != "-"]
         known += [] if photos == "-" else [f"{photos} photo{'s' * (photos != '1')}"]
-        return ": " + ", ".join(known)
+        return f": {', '.join(known)}" if known else ""
 
     def _line(self, step: str, colour: str, event_id: str, text: str) -> None:
         time = datetime.now().astimezone().strftime("%H:%M:%S.%f")[:-3]
@@ -81,7 +81,11 @@ class Journal:
             (f"{time}  ", "dim"), (f"{step:<9}", colour), (f"{shown_id:<13}", "dim"), _plain(text)
         )
         with self._lock:
-            self.console.print(line, soft_wrap=True)
+            self._print(line)
+
+    def _print(self, text: Text) -> None:
+        """Lines are broken between words on a terminal, and not at all in a file."""
+        self.console.print(text, soft_wrap=not self.console.is_terminal)
 
 
 def item_table(lines: Iterable[bytes]) -> Table:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from google.api_core.exceptions import ServiceUnavailable
+
 from sandbox.environment import data_folder, read_settings, running_stack
 from sandbox.journal import open_console
 from sandbox.pubsub_admin import PubSubAdmin, Pulled
@@ -31,8 +33,13 @@ def main() -> int:
         say("Nothing is up: start `make run` in another terminal first.")
         return 2
     admin = PubSubAdmin(stack.pubsub_host)
-    left = redrive(admin, stack.resolve_url, folder, say)
-    admin.close()
+    try:
+        left = redrive(admin, stack.resolve_url, folder, say)
+    except ServiceUnavailable:
+        say("The `make run` that was here has ended without saying so: start it again first.")
+        return 2
+    finally:
+        admin.close()
     return 1 if left else 0
 
 

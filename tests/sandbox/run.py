@@ -20,7 +20,13 @@ from sandbox.processes import StartError, is_free
 from sandbox.stack import Stack, new_secret, pubsub_kind, start_stack
 from sandbox.svix_sender import new_message
 
-_PASSED_ON = ("DIMMY_CONCURRENCY", "DIMMY_TIMEOUT_SECONDS")
+_PASSED_ON = (
+    "ALLOWED_SOURCES",
+    "TRUSTED_PROXY_HOPS",
+    "DIMMY_CONCURRENCY",
+    "DIMMY_TIMEOUT_SECONDS",
+    "ATTEMPT_SECONDS",
+)
 
 
 def main() -> int:
@@ -28,7 +34,7 @@ def main() -> int:
     folder = data_folder(settings)
     journal = Journal(open_console(), folder)
     stopped = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopped.set())
     try:
         port = _port(settings)
@@ -76,8 +82,10 @@ def _port(settings: Mapping[str, str]) -> int:
 
 def _secrets(settings: Mapping[str, str]) -> tuple[str, ...]:
     text = settings.get("SIGNING_SECRETS", "")
-    if text.strip():
-        return tuple(text.replace(",", " ").split())
+    if secrets := tuple(text.replace(",", " ").split()):
+        return secrets
+    if text:
+        raise UsageError("SIGNING_SECRETS holds no secret: write whsec_..., or leave it out.")
     if settings.get("DIMMY_API_KEY"):
         raise UsageError(
             "SIGNING_SECRETS is missing: copy the signing secret of your endpoint (whsec_...) from"
@@ -117,12 +125,14 @@ def _explain(stack: Stack, journal: Journal) -> None:
         say("Press Enter for a sample scan.")
     say("\nFor a real phone, in another terminal:")
     say(f"  svix listen {url}")
-    say(
-        "Add the URL that it prints as an endpoint in Dimmy's webhook dashboard (Account &"
-        " Limits), for\nitems.scanned. Copy the endpoint's signing secret into .env as"
-        " SIGNING_SECRETS and an API key as\nDIMMY_API_KEY (.env.example explains them), and"
-        " start again.\n"
-    )
+    if stack.api:
+        say(
+            "Add the URL that it prints as an endpoint in Dimmy's webhook dashboard (Account &"
+            " Limits), for items.scanned. Copy the endpoint's signing secret into .env as"
+            " SIGNING_SECRETS and an API key as DIMMY_API_KEY (.env.example explains them), and"
+            " start again."
+        )
+    say("")
 
 
 def _scan_on_enter(stack: Stack, journal: Journal) -> None:
