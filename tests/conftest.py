@@ -20,13 +20,13 @@ T = TypeVar("T")
 
 WAIT_SECONDS = 45.0
 
-_NO_GOOGLE = pytest.mark.skipif(
+NO_GOOGLE = pytest.mark.skipif(
     find_emulator() is None, reason="Google's Pub/Sub emulator is not installed (gcloud SDK, Java)"
 )
 # A group stays on one worker, so that each Pub/Sub, and above all Google's, is started once.
 BOTH_PUBSUBS = [
     pytest.param("own", marks=pytest.mark.xdist_group("own")),
-    pytest.param("google", marks=[pytest.mark.xdist_group("google"), _NO_GOOGLE]),
+    pytest.param("google", marks=[pytest.mark.xdist_group("google"), NO_GOOGLE]),
 ]
 
 
