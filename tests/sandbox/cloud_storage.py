@@ -3,6 +3,7 @@
 STORAGE_EMULATOR_HOST brings the functions here.
 """
 
+import asyncio
 import hashlib
 import itertools
 import random
@@ -28,6 +29,8 @@ class CloudStorage:
     def __init__(self) -> None:
         self.objects: dict[str, Stored] = {}
         self.writes = 0
+        self.halted = False  # a write is waiting
+        self._halting: str | None = None
         self.always_conflicting = False  # as if another writer were always faster
         self.refused = 0
         self.repeated_writes = 0  # of items that lay there already
@@ -64,6 +67,11 @@ class CloudStorage:
         self._refused_share = share
         self._chance = random.Random(seed)
 
+    def halt_at(self, name: str | None) -> None:
+        """Keep writes of objects with such names waiting, until told otherwise."""
+        self._halting = name
+        self.halted = False
+
     def count(self, prefix: str) -> int:
         """How many objects have names that begin so."""
         return sum(name.startswith(prefix) for name in self.objects)
@@ -75,6 +83,11 @@ class CloudStorage:
     async def _put(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         content = await request.read()
+        while self._halting and self._halting in name:
+            self.halted = True
+            await asyncio.sleep(0.02)
+            if request.transport is None or request.transport.is_closing():
+                return web.Response()  # the writer is gone, and so is its write
         if self._refusals:
             return web.Response(status=self._refusals.pop(0))
         if self._chance.random() < self._refused_share:

@@ -74,6 +74,7 @@ class DimmyApi:
         self.simultaneous = 0
         self.most_simultaneous = 0
         self.compress = False
+        self._halting: str | None = None
         self.ignores_skip = False
         self.latency: Callable[[], float] = lambda: 0.0
         self._items: dict[str, bytes] = {}
@@ -120,6 +121,10 @@ class DimmyApi:
         """Let requests fail from now on, until `mend`."""
         self._faults.append(fault)
 
+    def halt_at(self, item_id: str | None) -> None:
+        """Leave requests for an item without an answer for as long as they wait."""
+        self._halting = item_id
+
     def mend(self) -> None:
         self._faults.clear()
 
@@ -140,6 +145,8 @@ class DimmyApi:
         self.simultaneous += 1
         self.most_simultaneous = max(self.most_simultaneous, self.simultaneous)
         try:
+            while item_id is not None and item_id == self._halting:  # noqa: ASYNC110 (other threads)
+                await asyncio.sleep(0.02)
             await asyncio.sleep(self.latency())
             fault = self._fault_for(item_id)
             response = await self._hit(request, fault) if fault else None
