@@ -6,6 +6,7 @@ One of them: .venv/bin/pytest tests/test_commands.py -k busy
 import asyncio
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -99,6 +100,20 @@ def test_a_demo_that_is_stopped_takes_everything_with_it(start: Start) -> None:
     assert demo.wait() == 130
     assert demo.lines[-1] == "Stopped."
     assert not any(map(is_running, started))
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed (Linux)")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+def test_a_demo_whose_terminal_goes_away_takes_everything_with_it(
+    start: Start, number: signal.Signals
+) -> None:
+    demo = start("demo")
+    wait_for(lambda: any(line.startswith("Up") for line in demo.lines), "the first line")
+    started = descendants(demo)
+
+    os.kill(demo.pid, number)
+
+    wait_for(lambda: not any(map(is_running, started)), "the end of everything")
 
 
 def test_an_unknown_pubsub_is_one_clear_sentence(start: Start) -> None:

@@ -1,20 +1,21 @@
 """Processes on loopback: started on a free port, watched until they answer, ended by their id."""
 
 import contextlib
-import ctypes
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
-_PR_SET_PDEATHSIG = 1
+# On Linux the kernel ends a child when we end without having stopped it (a closed terminal, or
+# SIGKILL).
+_SETPRIV = shutil.which("setpriv")
+_LEASH = [_SETPRIV, "--pdeathsig", "TERM", "--"] if _SETPRIV else []
 
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
@@ -43,12 +44,6 @@ def is_free(port: int) -> bool:
     return True
 
 
-def _end_with_parent() -> None:
-    """Let the kernel send SIGTERM to the child when we end without having stopped it (Linux)."""
-    if _LIBC:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 class Process:
     """A child process in a group of its own; each line that it prints goes to `on_line`."""
 
@@ -62,7 +57,7 @@ class Process:
         self.lines: list[str] = []
         self._on_line = on_line
         self._popen = subprocess.Popen(
-            command,
+            [*_LEASH, *command],
             env=dict(environment),
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -71,7 +66,6 @@ class Process:
             text=True,
             errors="replace",
             start_new_session=True,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
