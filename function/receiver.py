@@ -53,7 +53,8 @@ class Receiver:
         self._store = Store(settings.storage)
         self._publisher: Publisher | None = None
         self._opening = asyncio.Lock()
-        self._buffered = 0  # bytes of bodies that are not verified yet
+        self._buffered = 0  # bytes of all bodies that are being taken
+        self._large_body = asyncio.Lock()  # verifying one takes three times its size
 
     async def handle(self, request: Request) -> Response:
         """204 when, and only when, Pub/Sub has confirmed the event; else the reason why not."""
@@ -97,13 +98,18 @@ class Receiver:
                     share += len(chunk)
                     if len(body) > MAX_BODY_BYTES or self._buffered > MAX_BUFFERED_BYTES:
                         break
-            if len(body) > MAX_BODY_BYTES:
+            is_too_large = len(body) > MAX_BODY_BYTES
+            if is_too_large or self._buffered > MAX_BUFFERED_BYTES:
+                body.clear()
+                self._buffered -= share
+                share = 0
                 await _drain(stream)
-                return _refusal(413, "body_too_large", _TOO_LARGE, **known)
-            if self._buffered > MAX_BUFFERED_BYTES:
-                await _drain(stream)
+                if is_too_large:
+                    return _refusal(413, "body_too_large", _TOO_LARGE, **known)
                 return _unavailable("too many large bodies at the same time", **known)
-            return await self._verify_and_publish(headers, bytes(body))
+            whole = bytes(body)
+            body.clear()
+            return await self._verify_and_publish(headers, whole)
         except ClientDisconnect:
             return _refusal(400, "incomplete_body", "The connection ended before the body did.")
         except TimeoutError:
@@ -118,7 +124,8 @@ class Receiver:
             if len(body) < _LARGE_BODY_BYTES:
                 event = self._verifier.verify(headers, body)
             else:
-                event = await asyncio.to_thread(self._verifier.verify, headers, body)
+                async with self._large_body:
+                    event = await asyncio.to_thread(self._verifier.verify, headers, body)
         except (MalformedRequestError, UnauthenticRequestError) as error:
             return _unverified(error, **known)
         try:

@@ -6,6 +6,7 @@ it back later and at last parks it among the dead letters.
 """
 
 import functools
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -42,6 +43,7 @@ class Resolver:
         # so that a long one does not keep the others waiting behind its thousands of items.
         self._pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="items")
         self._items_at_a_time = settings.concurrency
+        self._large_payload = threading.Lock()  # reading one as JSON takes several times its size
 
     def handle(self, request: flask.Request) -> Answer:
         """204 acknowledges; 400 says that this is no delivery; 503 asks for another attempt."""
@@ -81,23 +83,28 @@ class Resolver:
         earlier = self._receipt_of_earlier_attempt(delivery)
         if earlier and earlier.outcome != "partial":
             return earlier  # finished, but the acknowledgement was lost
-        body = delivery.body
-        if body is None:
+        states = earlier.items if earlier else {}
+        if delivery.body is not None:
+            return self._attempt(delivery, delivery.body, states, budget)
+        with self._large_payload:
             body = self._store.get_payload(delivery.event_id)
+            return self._attempt(delivery, body, states, budget)
+
+    def _attempt(
+        self, delivery: Delivery, body: bytes, earlier: Mapping[str, str], budget: Budget
+    ) -> Receipt:
         event = recognise(body)
-        record = _Record(
-            self._store,
-            Receipt(
-                event_id=delivery.event_id,
-                kind=event.kind,
-                received_at=delivery.received_at,
-                attempts=delivery.attempt or 1,
-                items={},
-                payload=body,
-                redriven=delivery.redriven,
-            ),
+        receipt = Receipt(
+            event_id=delivery.event_id,
+            kind=event.kind,
+            received_at=delivery.received_at,
+            attempts=delivery.attempt or 1,
+            items={},
+            payload=body,
+            redriven=delivery.redriven,
         )
-        return record.write(self._process(event, earlier.items if earlier else {}, record, budget))
+        record = _Record(self._store, receipt)
+        return record.write(self._process(event, earlier, record, budget))
 
     def _receipt_of_earlier_attempt(self, delivery: Delivery) -> Receipt | None:
         if delivery.attempt == 1:
