@@ -209,7 +209,7 @@ def test_a_poison_event_is_parked_and_finished_by_a_redrive_once_the_fault_is_me
     message = stack.send({"item_ids": [poison, good]})
     wait_for(lambda: (stack.receipt(message.message_id) or {}).get("attempts") == 5, "5 attempts")
 
-    left = redrive(stack.admin, stack.resolve.url, stack.folder, said.append)
+    left = redrive(stack.admin, stack.resolve.url, stack.folder, said.append, patience=2)
     assert message.message_id in left
     parked = stack.receipt(message.message_id) or {}
     assert parked["items"] == {poison: "422: the sandbox was told to fail", good: "stored"}

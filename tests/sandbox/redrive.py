@@ -18,7 +18,7 @@ from sandbox.journal import open_console
 from sandbox.pubsub_admin import PubSubAdmin, Pulled
 from sandbox.stack import DEAD_LETTERS
 
-PATIENCE_SECONDS = 15.0  # without a letter less
+PATIENCE_SECONDS = 15.0
 
 
 def main() -> int:
@@ -44,9 +44,13 @@ def main() -> int:
 
 
 def redrive(
-    admin: PubSubAdmin, resolve_url: str, folder: Path, say: Callable[[str], None]
+    admin: PubSubAdmin,
+    resolve_url: str,
+    folder: Path,
+    say: Callable[[str], None],
+    patience: float = PATIENCE_SECONDS,
 ) -> set[str]:
-    """Push the dead letters to `resolve` until they are done or nothing moves any more.
+    """Push the dead letters to `resolve` until they are done, or none was for `patience` seconds.
 
     Returns the ids of the events that are left.
     """
@@ -56,7 +60,7 @@ def redrive(
         return set()
     admin.modify_push_config(DEAD_LETTERS, resolve_url)
     try:
-        _wait_until_done(folder, there)
+        _wait_until_done(folder, there, patience)
     finally:
         admin.modify_push_config(DEAD_LETTERS, "")
     left = _look(admin, folder, say)
@@ -77,14 +81,14 @@ def _look(admin: PubSubAdmin, folder: Path, say: Callable[[str], None]) -> set[s
     return event_ids
 
 
-def _wait_until_done(folder: Path, event_ids: set[str]) -> None:
+def _wait_until_done(folder: Path, event_ids: set[str], patience: float) -> None:
     todo = set(event_ids)
-    give_up = time.monotonic() + PATIENCE_SECONDS
+    give_up = time.monotonic() + patience
     while todo and time.monotonic() < give_up:
         done = {event_id for event_id in todo if _is_done(_receipt(folder, event_id))}
         if done:
             todo -= done
-            give_up = time.monotonic() + PATIENCE_SECONDS
+            give_up = time.monotonic() + patience
         time.sleep(0.1)
 
 
