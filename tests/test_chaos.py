@@ -17,7 +17,7 @@ from sandbox.stack import PubSubKind
 def test_nothing_is_lost_while_everything_breaks(kind: PubSubKind) -> None:
     console = Console(file=io.StringIO(), width=120)
 
-    report = run_chaos(kind, seed=7, events=40, console=console)
+    report = run_chaos(kind, seed=7, events=50, console=console)
 
     console.print(as_table(report))
     assert isinstance(console.file, io.StringIO)

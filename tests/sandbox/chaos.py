@@ -215,8 +215,10 @@ async def _live_through(run: _Run, console: Console) -> None:
 
 
 async def _keep_killing(run: _Run, function: Function, every: float) -> None:
+    pause = 0.3 * every  # the first time soon, so that a short run has its share
     while True:
-        await asyncio.sleep(run.chance.uniform(0.6, 1.4) * every)
+        await asyncio.sleep(pause)
+        pause = run.chance.uniform(0.6, 1.4) * every
         await asyncio.to_thread(function.kill)
         run.kills += 1
         await asyncio.sleep(run.chance.uniform(0.0, 0.5))
