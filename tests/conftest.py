@@ -3,10 +3,11 @@
 `-k own` and `-k google` choose one of the two. Each worker starts what its tests need once.
 """
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -72,6 +73,27 @@ class Outlet:
 
         wait_for(has_come, f"the event {event_id}")
         return [p for p in found if p.attributes["svix-id"] != event_id]
+
+
+class HaltingPubSub(PubSub):
+    """Halts before it keeps a message, or after, until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.halt_before = False
+        self.halt_after = False
+        self.reached = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def _publish(self, request: Any, context: Any) -> Any:
+        if self.halt_before:
+            self.reached.set()
+            await self.go_on.wait()
+        response = await super()._publish(request, context)
+        if self.halt_after:
+            self.reached.set()
+            await self.go_on.wait()
+        return response
 
 
 @pytest.fixture(scope="module")

@@ -17,40 +17,18 @@ from typing import Any
 import pytest
 import requests
 
-from conftest import wait_for
+from conftest import HaltingPubSub, wait_for
 from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.cloud_storage import CloudStorage
 from sandbox.dimmy_api import DimmyApi
 from sandbox.functions import Function
-from sandbox.pubsub import PubSub
 from sandbox.pubsub_admin import PubSubAdmin
 from sandbox.stack import new_secret
 from sandbox.svix_sender import Attempt, SvixSender, new_message
 from test_resolve import envelope, start_resolve
 
 VARIETY = random.Random()
-
-
-class HaltingPubSub(PubSub):
-    """Halts before it keeps a message, or after, until it is let go."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.halt_before = False
-        self.halt_after = False
-        self.reached = asyncio.Event()
-        self.go_on = asyncio.Event()
-
-    async def _publish(self, request: Any, context: Any) -> Any:
-        if self.halt_before:
-            self.reached.set()
-            await self.go_on.wait()
-        response = await super()._publish(request, context)
-        if self.halt_after:
-            self.reached.set()
-            await self.go_on.wait()
-        return response
 
 
 @pytest.mark.parametrize("point", ["before publishing", "after publishing"])

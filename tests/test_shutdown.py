@@ -8,13 +8,11 @@ import random
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from conftest import wait_for
+from conftest import HaltingPubSub, wait_for
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi
 from sandbox.functions import Function
-from sandbox.pubsub import PubSub
 from sandbox.pubsub_admin import PubSubAdmin
 from sandbox.stack import new_secret
 from sandbox.svix_sender import Attempt, SvixSender, new_message
@@ -51,24 +49,11 @@ def test_resolve_leaves_the_rest_to_pubsub_and_says_so_in_the_receipt(
     assert set(receipt["items"]) == set(item_ids)
 
 
-class SlowPubSub(PubSub):
-    """Confirms nothing before it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = asyncio.Event()
-        self.go_on = asyncio.Event()
-
-    async def _publish(self, request: Any, context: Any) -> Any:
-        self.asked.set()
-        await self.go_on.wait()
-        return await super()._publish(request, context)
-
-
 def test_receive_finishes_what_it_has_begun_to_publish(
     background: Background, tmp_path: Path
 ) -> None:
-    server, secret = SlowPubSub(), new_secret()
+    server, secret = HaltingPubSub(), new_secret()
+    server.halt_before = True
     admin = PubSubAdmin(f"127.0.0.1:{background.run(server.start())}")
     topic = admin.create_topic("events")
     admin.create_subscription("events", "events")
@@ -87,7 +72,7 @@ def test_receive_finishes_what_it_has_begun_to_publish(
     async def stop_in_the_middle() -> Attempt:
         async with SvixSender(function.url, secret) as sender:
             delivery = asyncio.create_task(sender.attempt(message))
-            await server.asked.wait()
+            await server.reached.wait()
             function.process.terminate()
             await asyncio.to_thread(wait_for, lambda: not accepts_connections(function.port))
             server.go_on.set()

@@ -15,7 +15,7 @@ import random
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -94,7 +94,6 @@ class _Run:
     chance: random.Random
     sends: int = 0
     kills: int = 0
-    sent: set[str] = field(default_factory=set)
 
 
 def main() -> int:
@@ -193,7 +192,6 @@ async def _live_through(run: _Run, console: Console) -> None:
         copy = Message(message.message_id, message.body)
         await run.stack.sender.deliver(copy)
         message.attempts += copy.attempts
-        run.sent.add(message.message_id)
 
     with _progress(console) as progress:
         bar = progress.add_task("sending", total=len(run.plan.messages), note="")
