@@ -9,34 +9,73 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 INSTALLED := $(VENV)/.installed
-IN_TESTS := PYTHONPATH=tests $(VENV)/bin/python -m
 WORKERS ?= 4
 SEED ?= 1
 EVENTS ?= 2000
 
-.PHONY: help demo run backfill redrive chaos test lint format clean lock
+TERRAFORM := $(shell command -v terraform)
+CHECKOV := $(VENV)/checkov/.installed
+
+# ENV and PROJECT say which installation is meant; the commands ask for what is missing.
+export ENV PROJECT SINCE UNTIL YES LAST LIMIT EVENT SEVERITY
+ON_SANDBOX := PYTHONPATH=infra:tests $(VENV)/bin/python -m
+ON_CLOUD := PYTHONPATH=function:infra $(VENV)/bin/python -m
+
+.PHONY: help demo run chaos bootstrap secrets plan deploy status logs backfill redrive destroy \
+	package test lint format mutants provider-schema lock clean
 
 help: ## Say what each command does
-	@echo "Dimmy's webhooks into Google Cloud. Commands:"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@echo "PUBSUB=google runs demo and run on Google's Pub/Sub emulator in place of our own."
+	@echo "Dimmy's webhooks into Google Cloud."
+	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: $(INSTALLED) ## Send signed events through the whole pipeline on this machine and show the result
-	@$(IN_TESTS) sandbox.demo
+##@ On this machine (PUBSUB=google: on Google's Pub/Sub emulator in place of our own)
+
+demo: $(INSTALLED) ## Send signed events through the whole pipeline and show the result
+	@$(ON_SANDBOX) sandbox.demo
 
 run: $(INSTALLED) ## Keep the pipeline up for `svix listen` and a real phone; settings come from .env
-	@$(IN_TESTS) sandbox.run
-
-backfill: $(INSTALLED) ## Store what Dimmy has since a date: make backfill SINCE=2026-11-01 [UNTIL=2026-11-08]
-	@SINCE="$(SINCE)" UNTIL="$(UNTIL)" $(IN_TESTS) sandbox.backfill
-
-redrive: $(INSTALLED) ## Send the dead letters of a running `make run` through resolve once more
-	@$(IN_TESTS) sandbox.redrive
+	@$(ON_SANDBOX) sandbox.run
 
 chaos: $(INSTALLED) ## Break everything while thousands of events come in, and look what is lost (SEED=1 EVENTS=2000)
-	@$(IN_TESTS) sandbox.chaos --seed $(SEED) --events $(EVENTS)
+	@$(ON_SANDBOX) sandbox.chaos --seed $(SEED) --events $(EVENTS)
 
-test: lint ## Check types, style and behaviour (WORKERS=4 tests at a time), with the coverage of function/
+##@ In Google Cloud: all take ENV=dev|staging|prod PROJECT=project-id; YES=1 answers their questions
+
+bootstrap: $(INSTALLED) ## Make what the first deployment needs: Terraform's state, APIs, empty secrets
+	@$(ON_CLOUD) operate.bootstrap
+
+secrets: $(INSTALLED) ## Ask for the signing secret and the API key (or read lines from standard input), and store them
+	@$(ON_CLOUD) operate.secrets
+
+plan: $(INSTALLED) ## Show what a deployment would change
+	@$(ON_CLOUD) operate.deploy --plan
+
+deploy: $(INSTALLED) ## Package, show the plan, ask, apply it, and print the webhook URL
+	@$(ON_CLOUD) operate.deploy
+
+status: $(INSTALLED) ## Say what is deployed, what waits, and what needs a person
+	@$(ON_CLOUD) operate.status
+
+logs: $(INSTALLED) ## Print what the functions logged (LAST=1h LIMIT=200 SEVERITY=WARNING EVENT=msg_...)
+	@$(ON_CLOUD) operate.logs
+
+backfill: $(INSTALLED) ## Store what Dimmy has since a date: SINCE=2026-11-01 [UNTIL=2026-11-08]; without ENV for `make run`
+	@$(if $(ENV),$(ON_CLOUD) operate.backfill,$(ON_SANDBOX) sandbox.backfill)
+
+redrive: $(INSTALLED) ## Send the dead letters through resolve once more; without ENV those of a running `make run`
+	@$(if $(ENV),$(ON_CLOUD) operate.redrive,$(ON_SANDBOX) sandbox.redrive)
+
+destroy: $(INSTALLED) ## Take an installation down, with every scan that it stores
+	@$(ON_CLOUD) operate.destroy
+
+##@ For whoever changes this software
+
+package: $(INSTALLED) ## Build the archive that is deployed, in .build
+	@$(ON_CLOUD) operate.package
+
+test: lint $(if $(TERRAFORM),$(CHECKOV)) ## Check style, types, behaviour and infra/ (WORKERS=4 tests at a time), with coverage
+	@$(if $(TERRAFORM),,echo "Terraform is not installed, so infra/ is not checked: https://developer.hashicorp.com/terraform/install")
 	@rm -f .coverage .coverage.*
 	$(VENV)/bin/coverage run -m pytest -n $(WORKERS) --dist loadgroup -q
 	@$(VENV)/bin/coverage combine -q
@@ -45,19 +84,28 @@ test: lint ## Check types, style and behaviour (WORKERS=4 tests at a time), with
 lint: $(INSTALLED) ## Check style (ruff) and types (mypy --strict)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy function tests
+	$(VENV)/bin/mypy function infra tests
+	$(if $(TERRAFORM),terraform fmt -check -recursive infra)
 
 format: $(INSTALLED) ## Bring the code into the common form
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+	$(if $(TERRAFORM),terraform fmt -recursive infra)
 
 clean: ## Delete what the other commands made: the environment, caches and stored data
-	rm -rf $(VENV) .data .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
-	find function tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) .build .data .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
+	find function infra tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+mutants: $(INSTALLED) ## Break infra/ in many ways, and count how many of them the checks notice
+	@PYTHONPATH=function:infra:tests $(VENV)/bin/python -m terraform.mutants
+
+provider-schema: $(INSTALLED) ## Renew what the tests know of Terraform's provider, after infra/ uses something new of it
+	@$(ON_SANDBOX) terraform.renew_schema
 
 lock: $(INSTALLED) ## Pin every dependency anew, after a change of .requirements.in or tests/requirements.in
 	$(VENV)/bin/uv pip compile $(LOCK) .requirements.in -o requirements.txt
 	$(VENV)/bin/uv pip compile $(LOCK) -c requirements.txt requirements.txt tests/requirements.in -o tests/requirements.txt
+	$(VENV)/bin/uv pip compile $(LOCK) tests/checkov.in -o tests/checkov.txt
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock"
 
@@ -67,4 +115,10 @@ $(INSTALLED): requirements.txt tests/requirements.txt
 	@echo "Installing into $(VENV) (once, about a minute) ..."
 	@$(PYTHON) -m venv --clear $(VENV) || { echo "Python's venv module is missing: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/requirements.txt
+	@touch $@
+
+$(CHECKOV): tests/checkov.txt $(INSTALLED)
+	@echo "Installing checkov, which scans infra/ ..."
+	@$(VENV)/bin/python -m venv --clear $(VENV)/checkov
+	@$(VENV)/checkov/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes -r $<
 	@touch $@

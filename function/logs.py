@@ -1,7 +1,12 @@
-"""Logs: one JSON object a line, as Cloud Logging reads it, or readable text on a terminal."""
+"""Logs: one JSON object a line, as Cloud Logging reads it, or readable text on a terminal.
+
+A field `trace`, the request's traceparent header, becomes what Cloud Logging joins the lines of a
+request by (https://cloud.google.com/logging/docs/structured-logging).
+"""
 
 import json
 import logging
+import re
 import sys
 from typing import Any
 
@@ -11,11 +16,14 @@ from settings import LogSettings
 # every logger there after this module was imported.
 logger = logging.Logger("dimmy")  # noqa: LOG001
 
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")  # W3C
+
 
 def configure(settings: LogSettings) -> None:
     """Send this project's records to standard output in the chosen form."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_JsonFormatter() if settings.format == "json" else _TextFormatter())
+    is_json = settings.format == "json"
+    handler.setFormatter(_JsonFormatter(settings.project) if is_json else _TextFormatter())
     logger.handlers = [handler]
     logger.setLevel(settings.level)
 
@@ -26,15 +34,25 @@ def log(severity: str, message: str, **fields: Any) -> None:
 
 
 class _JsonFormatter(logging.Formatter):
+    def __init__(self, project: str | None) -> None:
+        super().__init__()
+        self._project = project
+
     def format(self, record: logging.LogRecord) -> str:
+        fields = dict(record.__dict__.get("fields", {}))
+        trace = _TRACEPARENT.fullmatch(fields.pop("trace", None) or "")
+        if trace and self._project:
+            fields["logging.googleapis.com/trace"] = f"projects/{self._project}/traces/{trace[1]}"
+            fields["logging.googleapis.com/spanId"] = trace[2]
         line = {"severity": record.levelname, "message": record.getMessage()}
-        return json.dumps(line | record.__dict__.get("fields", {}), default=str)
+        return json.dumps(line | fields, default=str)
 
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = record.__dict__.get("fields", {})
-        columns = "  ".join(f"{name}={_plain(value)}" for name, value in fields.items())
+        shown = {name: value for name, value in fields.items() if name != "trace"}
+        columns = "  ".join(f"{name}={_plain(value)}" for name, value in shown.items())
         time = self.formatTime(record, "%H:%M:%S")
         return f"{time} {record.levelname:<7} {record.getMessage()}  {columns}".rstrip()
 

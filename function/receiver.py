@@ -60,7 +60,7 @@ class Receiver:
         """204 when, and only when, Pub/Sub has confirmed the event; else the reason why not."""
         started = time.perf_counter()
         outcome = await self._answer(request)
-        outcome.report(started)
+        outcome.report(started, request.headers.get("traceparent"))
         return outcome.response
 
     async def _answer(self, request: Request) -> "_Outcome":
@@ -167,7 +167,7 @@ class _Outcome:
         self._outcome = outcome
         self._known = known
 
-    def report(self, started: float) -> None:
+    def report(self, started: float, trace: str | None) -> None:
         status = self.response.status_code
         severity = "INFO" if status < 400 else "WARNING" if status < 500 else "ERROR"
         log(
@@ -176,6 +176,7 @@ class _Outcome:
             outcome=self._outcome,
             status=status,
             milliseconds=round((time.perf_counter() - started) * 1000, 1),
+            trace=trace,
             **self._known,
         )
 

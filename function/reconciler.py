@@ -5,6 +5,7 @@ scans from before the installation. It may run at any time, and as often as one 
 through the same store, so nothing older replaces anything newer.
 """
 
+import re
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -72,6 +73,7 @@ class Reconciler:
             "start_date": window.start.isoformat(),
             "end_date": window.end.isoformat(),
             "milliseconds": round((time.perf_counter() - started) * 1000, 1),
+            "trace": request.headers.get("traceparent"),
             **counts,
         }
         if reason:
@@ -139,16 +141,18 @@ _COUNTED_AS = {
 def read_window(parameters: dict[str, Any]) -> Window:
     """The window of `start_date` and `end_date` (ISO 8601; UTC where no zone is given).
 
-    Without an end it ends now, without a start it begins 48 hours before its end.
+    Without an end it ends now, without a start it begins `hours` before its end, or else 48.
 
     Raises:
         WindowError: one of them cannot be read, or nothing lies between them.
     """
-    unknown = parameters.keys() - {"start_date", "end_date"}
+    unknown = parameters.keys() - {"start_date", "end_date", "hours"}
     if unknown:
-        raise WindowError(f"{min(unknown)} is neither start_date nor end_date.")
+        raise WindowError(f"{min(unknown)} is none of start_date, end_date and hours.")
+    if "hours" in parameters and "start_date" in parameters:
+        raise WindowError("start_date and hours both say when to begin: leave one of them out.")
     end = _read_date(parameters, "end_date") or datetime.now(UTC)
-    start = _read_date(parameters, "start_date") or end - DEFAULT_WINDOW
+    start = _read_date(parameters, "start_date") or end - _read_hours(parameters)
     if start >= end:
         raise WindowError("start_date is not before end_date.")
     return Window(start, end)
@@ -171,6 +175,15 @@ def _read_date(parameters: dict[str, Any], name: str) -> datetime | None:
         return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise WindowError(f"{name} is no date such as 2026-11-01 or 2026-11-01T08:00:00.") from None
+
+
+def _read_hours(parameters: dict[str, Any]) -> timedelta:
+    text = parameters.get("hours")
+    if text in {None, ""}:
+        return DEFAULT_WINDOW
+    if not re.fullmatch(r"[1-9]\d{0,3}", str(text)):
+        raise WindowError("hours is no whole number from 1 to 9999.")
+    return timedelta(hours=int(str(text)))
 
 
 def _latest(page: list[Item | NotAnItemError]) -> str | None:

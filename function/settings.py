@@ -21,6 +21,8 @@ DEFAULT_API_URL = "https://dimmy.api.optioryx.com"
 _SECRET_PREFIX = "whsec_"
 _TOPIC = re.compile(r"projects/[^/\s]+/topics/[A-Za-z][A-Za-z0-9._~%+-]{2,254}")
 _BUCKET_URL = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[A-Za-z0-9._-]+)*/?")
+# Below the longest ack deadline of Pub/Sub, and the longest time that Cloud Scheduler waits.
+_LONGEST_ATTEMPT_SECONDS = {"resolve": 590, "reconcile": 1790}
 _LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -37,6 +39,7 @@ class SettingsError(Exception):
 class LogSettings:
     format: str  # "json" or "text"
     level: str  # a name that the logging module knows
+    project: str | None  # whose traces the lines belong to
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +101,16 @@ def read_fetch_settings(entry_point: str, environment: Mapping[str, str]) -> Fet
         SettingsError: something is missing or malformed; the message names all of it.
     """
     read = _Reader(environment)
+    longest_attempt = _LONGEST_ATTEMPT_SECONDS[entry_point]
     settings = FetchSettings(
         storage=_read_storage_settings(read),
         api_url=read.optional("DIMMY_API_URL", _api_url, DEFAULT_API_URL),
         api_key=read.required(
-            "DIMMY_API_KEY", _api_key, "an API key from Account & Limits in the Dimmy web app"
+            "DIMMY_API_KEY", parse_api_key, "an API key from Account & Limits in the Dimmy web app"
         ),
         concurrency=read.optional("DIMMY_CONCURRENCY", _whole_number(1, 256), 32),
         timeout_seconds=read.optional("DIMMY_TIMEOUT_SECONDS", _seconds(0.1, 120), 10.0),
-        attempt_seconds=read.optional("ATTEMPT_SECONDS", _seconds(1, 590), 500.0),
+        attempt_seconds=read.optional("ATTEMPT_SECONDS", _seconds(1, longest_attempt), 500.0),
         log=_read_log_settings(read),
     )
     read.raise_problems(entry_point)
@@ -131,6 +135,19 @@ def parse_signing_secrets(text: str) -> tuple[str, ...]:
         if fault:
             raise ValueError(f"secret {position} of {len(secrets)} {fault}")
     return secrets
+
+
+def parse_api_key(text: str) -> str:
+    """The API key, if it looks like one.
+
+    Raises:
+        ValueError: says why it does not, never what it is.
+    """
+    if not re.fullmatch(r"[!-~]{8,512}", text) or text[0] in "<\"'":
+        raise ValueError(
+            "does not look like an API key (8 or more visible characters, no quotes, no <...>)"
+        )
+    return text
 
 
 def _signing_secret_fault(secret: str) -> str | None:
@@ -182,6 +199,7 @@ def _read_log_settings(read: _Reader) -> LogSettings:
     return LogSettings(
         format=read.optional("LOG_FORMAT", _one_of("json", "text"), "json"),
         level=read.optional("LOG_LEVEL", _one_of("DEBUG", "INFO", "WARNING", "ERROR"), "INFO"),
+        project=read.optional("GOOGLE_CLOUD_PROJECT", _project, None),
     )
 
 
@@ -195,6 +213,12 @@ def _read_storage_settings(read: _Reader) -> StorageSettings:
 def _topic(text: str) -> str:
     if not _TOPIC.fullmatch(text):
         raise ValueError("is not a topic's full name: write projects/PROJECT/topics/TOPIC")
+    return text
+
+
+def _project(text: str) -> str:
+    if not re.fullmatch(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", text):
+        raise ValueError("is not a project's id (6 to 30 lower-case letters, digits and dashes)")
     return text
 
 
@@ -221,14 +245,6 @@ def _api_url(text: str) -> str:
     if url.username or url.password or re.search(r"[?#\s]", text):
         raise ValueError("must have no user name, password, query, fragment or space")
     return text.rstrip("/")
-
-
-def _api_key(text: str) -> str:
-    if not re.fullmatch(r"[!-~]{8,512}", text) or text[0] in "<\"'":
-        raise ValueError(
-            "does not look like an API key (8 or more visible characters, no quotes, no <...>)"
-        )
-    return text
 
 
 def _loopback_url(text: str) -> str:

@@ -26,5 +26,4 @@ def test_nothing_is_lost_while_everything_breaks(kind: PubSubKind) -> None:
     assert report.kills > 0, said
     assert report.refused_writes > 0, said
     assert report.repeated_writes == 0, said
-    assert report.dead_letters == 0, said
     assert "nothing was lost" in said

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+import psutil
 import pytest
 
 from conftest import wait_for
@@ -52,7 +53,7 @@ def _start(command: str, **changes: str) -> Process:
         [sys.executable, "-m", f"sandbox.{command}"],
         {name: v for name, v in os.environ.items() if name.startswith("COVERAGE")}
         | BARE
-        | {"PYTHONPATH": str(ROOT / "tests")}
+        | {"PYTHONPATH": f"{ROOT / 'infra'}:{ROOT / 'tests'}"}
         | changes,
         folder=ROOT,
     )
@@ -79,7 +80,7 @@ def test_the_demo_shows_every_step_and_every_item_and_loses_nothing(
     for cell in ("67c861de20bb29fb40d2cbbd", "APIDocsFlow1", "A0155C35", " kg ", " cm "):
         assert cell in said
     assert len(started) >= 4  # two functions, each a server and its worker
-    assert not any(map(is_running, started))
+    assert not any(map(psutil.pid_exists, started))
 
 
 @pytest.mark.parametrize("command", ["demo", "run"])
@@ -99,7 +100,7 @@ def test_a_demo_that_is_stopped_takes_everything_with_it(start: Start) -> None:
 
     assert demo.wait() == 130
     assert demo.lines[-1] == "Stopped."
-    assert not any(map(is_running, started))
+    assert not any(map(psutil.pid_exists, started))
 
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed (Linux)")
@@ -113,7 +114,7 @@ def test_a_demo_whose_terminal_goes_away_takes_everything_with_it(
 
     os.kill(demo.pid, number)
 
-    wait_for(lambda: not any(map(is_running, started)), "the end of everything")
+    wait_for(lambda: not any(map(psutil.pid_exists, started)), "the end of everything")
 
 
 def test_an_unknown_pubsub_is_one_clear_sentence(start: Start) -> None:
@@ -181,7 +182,7 @@ def test_run_says_what_to_type_and_shows_each_event_and_ends_cleanly_on_ctrl_c(
     assert running.wait() == 0
     assert running.lines[-1] == f"Stopped. What was stored stays in {tmp_path / 'data'}"
     assert not any("Traceback" in line for line in running.lines)
-    assert not any(map(is_running, started))
+    assert not any(map(psutil.pid_exists, started))
     assert is_free(port)
 
 
@@ -267,22 +268,4 @@ def send(url: str, secret: str, body: bytes) -> None:
 
 def descendants(process: Process) -> set[int]:
     """The ids of all processes below one."""
-    table = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True)
-    children: dict[int, set[int]] = {}
-    for line in table.stdout.splitlines():
-        child, parent = map(int, line.split())
-        children.setdefault(parent, set()).add(child)
-    found: set[int] = set()
-    todo = {process.pid}
-    while todo:
-        todo = set().union(*(children.get(pid, set()) for pid in todo)) - found
-        found |= todo
-    return found
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    return {child.pid for child in psutil.Process(process.pid).children(recursive=True)}

@@ -1,10 +1,13 @@
 """`reconcile`: it finds what no webhook told, changes nothing else, and is honest about it.
 
 One of them: .venv/bin/pytest tests/test_reconcile.py -k withheld
+
+With ITEMS=50000 before it, the same in a larger window.
 """
 
 import itertools
 import json
+import os
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +29,7 @@ from sandbox.functions import Function
 from settings import read_fetch_settings
 
 VARIETY = random.Random()
+ITEMS = int(os.environ.get("ITEMS", "1000"))
 
 pytestmark = pytest.mark.xdist_group("reconcile")
 
@@ -48,9 +52,9 @@ class Reconciling:
         return [
             self.api.put(
                 catalogue.make_item(VARIETY)
-                | {"created_at": (first + timedelta(seconds=second)).isoformat()}
+                | {"created_at": (first + timedelta(milliseconds=100 * n)).isoformat()}
             )
-            for second in range(count)
+            for n in range(count)
         ]
 
     def stored(self) -> dict[str, bytes]:
@@ -82,8 +86,8 @@ def reconcile(background: Background, tmp_path: Path) -> Iterator[Reconciling]:
 
 
 def test_it_finds_exactly_what_was_withheld_page_by_page(reconcile: Reconciling) -> None:
-    item_ids = reconcile.put(5, count=1_000)
-    withheld = set(VARIETY.sample(item_ids, 50))
+    item_ids = reconcile.put(5, count=ITEMS)
+    withheld = set(VARIETY.sample(item_ids, ITEMS // 50))
     reconcile.store([item_id for item_id in item_ids if item_id not in withheld])
     before = {p: p.stat().st_mtime_ns for p in (reconcile.folder / "items").iterdir()}
     reconcile.put(7)  # outside the window
@@ -91,10 +95,18 @@ def test_it_finds_exactly_what_was_withheld_page_by_page(reconcile: Reconciling)
     status, summary = reconcile.ask(start_date="2026-01-05", end_date="2026-01-06")
 
     assert status == 200
-    assert summary == {"seen": 1000, "stored": 50, "updated": 0, "unchanged": 950, "failed": 0}
+    assert summary == {
+        "seen": ITEMS,
+        "stored": len(withheld),
+        "updated": 0,
+        "unchanged": ITEMS - len(withheld),
+        "failed": 0,
+    }
     assert reconcile.stored() == {i: reconcile.api.body_of(i) for i in item_ids}
     assert {p: p.stat().st_mtime_ns for p in before} == before, "something else was written"
-    assert len(reconcile.api.seen) == 1000 / PAGE_ITEMS + 1
+    assert len(reconcile.api.seen) == ITEMS / PAGE_ITEMS + 1
+    megabytes = [worker.memory_info().rss / 1e6 for worker in reconcile.function.workers]
+    assert max(megabytes) < 110, "memory must not grow with the window"
 
 
 def test_newer_items_replace_older_ones_and_never_the_other_way(reconcile: Reconciling) -> None:
@@ -231,6 +243,8 @@ def test_a_window_comes_in_a_body_as_well(reconcile: Reconciling) -> None:
         ({"start_date": "2026-01-05", "end_date": "2026-01-06"}, (5, 0), (6, 0)),
         ({"start_date": "2026-01-05T10:00:00+02:00", "end_date": "2026-01-06"}, (5, 8), (6, 0)),
         ({"end_date": "2026-01-06"}, (4, 0), (6, 0)),
+        ({"end_date": "2026-01-06", "hours": "6"}, (5, 18), (6, 0)),
+        ({"end_date": "2026-01-06", "hours": 24}, (5, 0), (6, 0)),
     ],
 )
 def test_a_window_is_read(
@@ -248,6 +262,9 @@ def test_a_window_is_read(
     [
         {"start_date": "2026-01-06", "end_date": "2026-01-05"},
         {"since": "2026-01-06"},
+        {"hours": "0"},
+        {"hours": "a day"},
+        {"hours": "6", "start_date": "2026-01-05"},
         {"start_date": 5},
         {"start_date": "0001-01-01T00:00:00+14:00"},
     ],

@@ -189,6 +189,26 @@ HOSTILE = [
 ]
 
 
+def test_an_event_of_ten_thousand_ids_asks_once_for_each_in_bounded_memory(
+    api: DimmyApi, tmp_path: Path
+) -> None:
+    function = start_resolve(api, tmp_path, LOG_LEVEL="INFO")
+    try:
+        long = Resolving(function, api, tmp_path)
+        item_ids = [long.item() for _ in range(10_000)]
+        before = len(api.seen)
+        status, receipt = long.deliver({"item_ids": [*item_ids, *item_ids[:500]]})
+        megabytes = [worker.memory_info().rss / 1e6 for worker in function.workers]
+    finally:
+        function.stop()
+
+    assert (status, receipt["outcome"], receipt["attempts"]) == (204, "done", 1)
+    assert receipt["items"] == dict.fromkeys(item_ids, "stored")
+    asked = [seen.path.removeprefix("/items/") for seen in api.seen[before:]]
+    assert sorted(asked) == sorted(item_ids)
+    assert max(megabytes) < 150, "the items are not to be held, only their states"
+
+
 def test_hostile_ids_are_named_and_never_asked_for(resolve: Resolving) -> None:
     good = resolve.item()
     before = len(resolve.api.seen)
@@ -338,7 +358,7 @@ def test_a_long_attempt_writes_its_receipt_now_and_then(
     api: DimmyApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In this process, so that "now and then" can be often."""
-    monkeypatch.setattr("resolver.WRITE_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr("resolver.FIRST_WRITE_SECONDS", 0.05)
     settings = {"STORAGE_URL": f"file://{tmp_path}", "DIMMY_API_URL": api.url}
     resolver = Resolver(
         read_fetch_settings(

@@ -6,26 +6,19 @@ It runs the deployed `reconcile` on the data of `make run`. Exit status 0 when t
 
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import requests
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sandbox.environment import (
-    Api,
-    UsageError,
-    data_folder,
-    read_settings,
-    real_api,
-    running_stack,
-)
+from operate.backfill import COUNTS
+from operate.console import UsageError, open_console, say_error
+from operate.window import read_window
+from sandbox.environment import Api, data_folder, read_settings, real_api, running_stack
 from sandbox.functions import Function
-from sandbox.journal import open_console
 from sandbox.processes import StartError
 from sandbox.stack import SANDBOX_API_KEY
-
-_COUNTS = ("seen", "stored", "updated", "unchanged", "failed")
 
 
 def main() -> int:
@@ -33,39 +26,19 @@ def main() -> int:
     settings = read_settings()
     folder = data_folder(settings)
     try:
-        start, end = _window(settings)
+        start, end = read_window(settings)
         api = _api(settings)
         folder.mkdir(parents=True, exist_ok=True)
         status, answer = _reconcile(settings, api, start, end)
     except (UsageError, StartError) as error:
-        console.print(str(error), style="red", markup=False, soft_wrap=True)
+        say_error(console, error)
         return 2
-    counts = ", ".join(f"{answer.get(name, 0)} {name}" for name in _COUNTS)
+    counts = ", ".join(f"{answer.get(name, 0)} {name}" for name in COUNTS)
     console.print(f"{counts}. Items: {folder}/items/", markup=False, soft_wrap=True)
     if status != 200:
-        console.print(str(answer.get("message")), style="red", markup=False, soft_wrap=True)
+        say_error(console, answer.get("message"))
         return 1
     return 0
-
-
-def _window(settings: Mapping[str, str]) -> tuple[datetime, datetime]:
-    if not settings.get("SINCE"):
-        raise UsageError("SINCE is missing: say from when on, as in make backfill SINCE=2026-11-01")
-    start = _date(settings, "SINCE")
-    end = _date(settings, "UNTIL") if settings.get("UNTIL") else datetime.now(UTC)
-    if start >= end:
-        raise UsageError(f"Nothing lies between SINCE={start:%F %T} and UNTIL={end:%F %T} (UTC).")
-    return start, end
-
-
-def _date(settings: Mapping[str, str], name: str) -> datetime:
-    try:
-        date = datetime.fromisoformat(settings[name])
-    except ValueError:
-        raise UsageError(
-            f"{name}={settings[name]} is no date such as 2026-11-01 or 2026-11-01T08:00:00."
-        ) from None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _api(settings: Mapping[str, str]) -> Api:
@@ -106,7 +79,7 @@ def _reconcile(
                 "STORAGE_URL": f"file://{data_folder(settings)}",
                 "DIMMY_API_URL": api.url,
                 "DIMMY_API_KEY": api.key,
-                "ATTEMPT_SECONDS": "590",
+                "ATTEMPT_SECONDS": "1790",
             },
             on_log=show,
         )
@@ -115,7 +88,7 @@ def _reconcile(
             response = requests.post(
                 function.url,
                 params={"start_date": start.isoformat(), "end_date": end.isoformat()},
-                timeout=600,
+                timeout=1800,
             )
         finally:
             function.stop()

@@ -16,10 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from operate.console import open_console
 from sandbox import catalogue
 from sandbox.dimmy_api import DimmyApi, Fault
 from sandbox.google_pubsub import MissingEmulatorError
-from sandbox.journal import Journal, describe, item_table, open_console
+from sandbox.journal import Journal, describe, item_table
 from sandbox.processes import StartError
 from sandbox.stack import Stack, new_secret, pubsub_kind, start_stack
 from sandbox.svix_sender import Message, SvixSender, new_message

@@ -14,10 +14,6 @@ ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_API_URL = "https://dimmy.api.optioryx.com"
 
 
-class UsageError(Exception):
-    """Something has to be mended first; the text is one clear sentence."""
-
-
 @dataclass(frozen=True)
 class Api:
     """Which Dimmy to ask."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from sandbox.processes import Process, free_port
 
 SOURCE = Path(__file__).resolve().parents[2] / "function" / "main.py"
@@ -27,6 +29,7 @@ class Function:
         *,
         port: int | None = None,
         source: Path = SOURCE,
+        python: str = sys.executable,
         on_log: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
         self.target = target
@@ -34,6 +37,7 @@ class Function:
         self.port = port or free_port()
         self._on_log = on_log
         self._source = source
+        self._python = python
         self.start()
 
     def start(self) -> None:
@@ -41,7 +45,7 @@ class Function:
         passed_on = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
         command = ["functions_framework", "--host=127.0.0.1", f"--port={self.port}"]
         self.process = Process(
-            [sys.executable, "-m", *command, f"--target={self.target}", f"--source={self._source}"],
+            [self._python, "-m", *command, f"--target={self.target}", f"--source={self._source}"],
             passed_on | {"PYTHONUNBUFFERED": "1"} | self.settings,
             self._read,
         )
@@ -66,6 +70,11 @@ class Function:
             StartError: it ended instead; the text holds what it said, such as its settings' faults.
         """
         self.process.wait_until(self._answers)
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """The processes that answer; the server itself only starts and watches them."""
+        return psutil.Process(self.process.pid).children(recursive=True)
 
     def terminate(self) -> None:
         """Ask it to end."""

@@ -1,7 +1,6 @@
 """What happens, told to people: a readable line for each event and item, and tables."""
 
 import json
-import sys
 import threading
 from collections.abc import Iterable
 from datetime import datetime
@@ -17,11 +16,6 @@ from sandbox.svix_sender import Attempt, Message
 
 _SENT, _REFUSED, _RECEIVED, _ITEM, _RESOLVED = "cyan", "red", "blue", "green", "magenta"
 _SHOWN_ID = 12
-
-
-def open_console() -> Console:
-    """Standard output; a file or a pipe gets lines that are wide enough for the table."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 class Journal:

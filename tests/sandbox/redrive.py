@@ -6,19 +6,47 @@ status 0 when no dead letter is left; 1 when some are; 2 when it could not begin
 
 import json
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from google.api_core.exceptions import ServiceUnavailable
 
+from operate.console import open_console
+from operate.dead_letters import Receipt, Say, redrive, show
 from sandbox.environment import data_folder, read_settings, running_stack
-from sandbox.journal import open_console
 from sandbox.pubsub_admin import PubSubAdmin, Pulled
 from sandbox.stack import DEAD_LETTERS
 
 PATIENCE_SECONDS = 15.0
+
+
+class SandboxDeadLetters:
+    """The dead-letter subscription of the sandbox's Pub/Sub."""
+
+    pause_seconds = 0.1
+
+    def __init__(self, admin: PubSubAdmin, resolve_url: str, folder: Path) -> None:
+        self._admin = admin
+        self._resolve_url = resolve_url
+        self._folder = folder
+
+    def look(self) -> set[str]:
+        letters: list[Pulled] = []
+        while batch := self._admin.pull(DEAD_LETTERS, count=1000, timeout=3):
+            letters += batch
+        if letters:
+            self._admin.give_back(DEAD_LETTERS, letters)
+        return {letter.attributes["svix-id"] for letter in letters}
+
+    def receipts(self, event_ids: Iterable[str]) -> dict[str, Receipt]:
+        paths = [self._folder / "events" / f"{event_id}.json" for event_id in event_ids]
+        return {path.stem: json.loads(path.read_bytes()) for path in paths if path.exists()}
+
+    def push(self) -> None:
+        self._admin.modify_push_config(DEAD_LETTERS, self._resolve_url)
+
+    def hold(self) -> None:
+        self._admin.modify_push_config(DEAD_LETTERS, "")
 
 
 def main() -> int:
@@ -34,7 +62,7 @@ def main() -> int:
         return 2
     admin = PubSubAdmin(stack.pubsub_host)
     try:
-        left = redrive(admin, stack.resolve_url, folder, say)
+        left = show_and_redrive(SandboxDeadLetters(admin, stack.resolve_url, folder), say)
     except ServiceUnavailable:
         say("The `make run` that was here has ended without saying so: start it again first.")
         return 2
@@ -43,73 +71,16 @@ def main() -> int:
     return 1 if left else 0
 
 
-def redrive(
-    admin: PubSubAdmin,
-    resolve_url: str,
-    folder: Path,
-    say: Callable[[str], None],
-    patience: float = PATIENCE_SECONDS,
+def show_and_redrive(
+    letters: SandboxDeadLetters, say: Say, patience: float = PATIENCE_SECONDS
 ) -> set[str]:
-    """Push the dead letters to `resolve` until they are done, or none was for `patience` seconds.
-
-    Returns the ids of the events that are left.
-    """
-    there = _look(admin, folder, say)
-    say(f"{len(there)} dead letters were there.")
-    if not there:
+    """Push what lies there to `resolve`; return the ids of the events that are left."""
+    event_ids = show(letters, say)
+    if not event_ids:
         return set()
-    admin.modify_push_config(DEAD_LETTERS, resolve_url)
-    try:
-        _wait_until_done(folder, there, patience)
-    finally:
-        admin.modify_push_config(DEAD_LETTERS, "")
-    left = _look(admin, folder, say)
+    left = redrive(letters, event_ids, say, patience)
     say(f"{len(left)} are left.")
     return left
-
-
-def _look(admin: PubSubAdmin, folder: Path, say: Callable[[str], None]) -> set[str]:
-    """The events whose letters can be had now, each said with its reason; they are given back."""
-    letters: list[Pulled] = []
-    while batch := admin.pull(DEAD_LETTERS, count=1000, timeout=3):
-        letters += batch
-    if letters:
-        admin.give_back(DEAD_LETTERS, letters)
-    event_ids = {letter.attributes["svix-id"] for letter in letters}
-    for event_id in sorted(event_ids):
-        say(f"  {event_id}  {_why(folder, event_id)}")
-    return event_ids
-
-
-def _wait_until_done(folder: Path, event_ids: set[str], patience: float) -> None:
-    todo = set(event_ids)
-    give_up = time.monotonic() + patience
-    while todo and time.monotonic() < give_up:
-        done = {event_id for event_id in todo if _is_done(_receipt(folder, event_id))}
-        if done:
-            todo -= done
-            give_up = time.monotonic() + patience
-        time.sleep(0.1)
-
-
-def _is_done(receipt: dict[str, Any]) -> bool:
-    return bool(receipt.get("redriven")) and receipt.get("outcome") in {"done", "unrecognised"}
-
-
-def _why(folder: Path, event_id: str) -> str:
-    receipt = _receipt(folder, event_id)
-    if not receipt:
-        return "no receipt"
-    failed = [why for why in receipt["items"].values() if why not in {"stored", "unchanged"}]
-    return f"{receipt['outcome']}, {len(failed)} items open: {failed[0] if failed else ''}"
-
-
-def _receipt(folder: Path, event_id: str) -> dict[str, Any]:
-    try:
-        receipt: dict[str, Any] = json.loads((folder / "events" / f"{event_id}.json").read_bytes())
-    except FileNotFoundError:
-        return {}
-    return receipt
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+from operate.console import UsageError, open_console
 from sandbox import catalogue
 from sandbox.dimmy_api import DimmyApi
-from sandbox.environment import UsageError, announced, data_folder, read_settings, real_api
+from sandbox.environment import announced, data_folder, read_settings, real_api
 from sandbox.google_pubsub import MissingEmulatorError
-from sandbox.journal import Journal, open_console
+from sandbox.journal import Journal
 from sandbox.processes import StartError, is_free
 from sandbox.stack import Stack, new_secret, pubsub_kind, start_stack
 from sandbox.svix_sender import new_message

@@ -27,7 +27,7 @@ DEAD_LETTERS = "dimmy-dead-letters"
 RESOLVE = "dimmy-resolve"
 
 SANDBOX_API_KEY = "sandbox-api-key"  # of the sandbox's own API, so no secret
-_SIMULTANEOUS_DELIVERIES = 16
+_SIMULTANEOUS_DELIVERIES = 8  # as infra/functions.tf has it
 
 
 @dataclass

@@ -1,0 +1,29 @@
+locals {
+  _apis = concat(
+    [
+      "artifactregistry",
+      "cloudbuild",
+      "cloudfunctions",
+      "cloudresourcemanager",
+      "cloudscheduler",
+      "iam",
+      "logging",
+      "monitoring",
+      "pubsub",
+      "run",
+      "secretmanager",
+      "storage",
+    ],
+    var.bigquery ? ["bigquery"] : [],
+    var.load_balancer == null ? [] : ["compute"],
+  )
+}
+
+resource "google_project_service" "required" {
+  for_each = toset(local._apis)
+
+  service = "${each.value}.googleapis.com"
+
+  # Others in the project may need them, too.
+  disable_on_destroy = false
+}

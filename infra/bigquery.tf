@@ -1,0 +1,70 @@
+# Optional: SQL over what lies in the bucket, without a copy of it. Each object is one line of JSON, so
+# an external table reads every line as one column of text, whatever fields Dimmy adds, and the views
+# take from it what has a name. Who queries needs to read the bucket, too.
+
+locals {
+  _lines = {
+    item_lines  = { folder = "items", column = "item", description = "Every stored item, as the API gives it" }
+    event_lines = { folder = "events", column = "receipt", description = "What became of every event" }
+  }
+  _views = {
+    items  = { lines = "item_lines", description = "One row per item; lengths and weights in the unit beside them" }
+    events = { lines = "event_lines", description = "One row per event, in the state of its latest attempt" }
+  }
+}
+
+resource "google_bigquery_dataset" "scans" {
+  # checkov:skip=CKV_GCP_81: Google's own encryption at rest is enough here; a CMEK is the project's policy to make
+  count = var.bigquery ? 1 : 0
+
+  dataset_id  = replace(local._prefix, "-", "_")
+  location    = var.region
+  description = "Dimmy's scans, read from gs://${google_storage_bucket.data.name}"
+
+  depends_on = [google_project_service.required]
+}
+
+resource "google_bigquery_table" "lines" {
+  # checkov:skip=CKV_GCP_80: it holds no data, only where the bucket's lie
+  # checkov:skip=CKV_GCP_121: it holds no data, so nothing is lost with it
+  for_each = var.bigquery ? local._lines : {}
+
+  dataset_id          = google_bigquery_dataset.scans[0].dataset_id
+  table_id            = each.key
+  description         = each.value.description
+  deletion_protection = false
+
+  external_data_configuration {
+    autodetect    = false
+    source_format = "CSV"
+    source_uris   = ["gs://${google_storage_bucket.data.name}/${each.value.folder}/*.json"]
+    schema        = jsonencode([{ name = each.value.column, type = "STRING" }])
+
+    # JSON never holds the control character 1, so it separates nothing; nor are its quotes CSV's.
+    csv_options {
+      encoding        = "UTF-8"
+      field_delimiter = "\u0001"
+      quote           = ""
+    }
+  }
+}
+
+resource "google_bigquery_table" "view" {
+  # checkov:skip=CKV_GCP_80: a view holds no data
+  # checkov:skip=CKV_GCP_121: a view holds no data
+  for_each = var.bigquery ? local._views : {}
+
+  dataset_id          = google_bigquery_dataset.scans[0].dataset_id
+  table_id            = each.key
+  description         = each.value.description
+  deletion_protection = false
+
+  view {
+    query = templatefile("${path.module}/views/${each.key}.sql", {
+      lines = "${var.project}.${google_bigquery_dataset.scans[0].dataset_id}.${each.value.lines}"
+    })
+    use_legacy_sql = false
+  }
+
+  depends_on = [google_bigquery_table.lines]
+}

@@ -1,0 +1,61 @@
+# The way of an event from left to right and from top to bottom.
+
+locals {
+  _of_subscription = {
+    for name, subscription in { resolve = google_pubsub_subscription.resolve, dead = google_pubsub_subscription.dead_letters } :
+    name => "resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"${subscription.name}\""
+  }
+
+  _charts = [
+    { title = "Webhooks, by outcome", filter = local._user_metrics["webhooks"], aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["metric.label.outcome"] },
+    { title = "Requests at receive, by answer", filter = "metric.type=\"run.googleapis.com/request_count\" AND ${local._of_receive}", aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["metric.label.response_code_class"] },
+    { title = "Latency of receive, p99 (ms)", filter = "metric.type=\"run.googleapis.com/request_latencies\" AND ${local._of_receive}", aligner = "ALIGN_PERCENTILE_99", reducer = "REDUCE_MAX", by = [] },
+    { title = "Published events", filter = "metric.type=\"pubsub.googleapis.com/topic/send_message_operation_count\" AND resource.type=\"pubsub_topic\" AND resource.labels.topic_id=\"${google_pubsub_topic.events.name}\"", aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Events that wait", filter = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND ${local._of_subscription.resolve}", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = [] },
+    { title = "The oldest of them (s)", filter = "metric.type=\"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" AND ${local._of_subscription.resolve}", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = [] },
+    { title = "Attempts at resolve, by outcome", filter = local._user_metrics["attempts"], aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["metric.label.outcome"] },
+    { title = "Items that an attempt could not store", filter = local._user_metrics["failed-items"], aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Time of an attempt, p99 (ms)", filter = "metric.type=\"run.googleapis.com/request_latencies\" AND ${local._of_resolve}", aligner = "ALIGN_PERCENTILE_99", reducer = "REDUCE_MAX", by = [] },
+    { title = "Dead letters", filter = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND ${local._of_subscription.dead}", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = [] },
+    { title = "Items that reconcile found", filter = local._user_metrics["missed-items"], aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Runs of reconcile, by outcome", filter = local._user_metrics["reconciles"], aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["metric.label.outcome"] },
+  ]
+}
+
+resource "google_monitoring_dashboard" "this" {
+  dashboard_json = jsonencode({
+    displayName = "Dimmy, ${var.environment}"
+    mosaicLayout = {
+      columns = 12
+      tiles = [
+        for place, chart in local._charts : {
+          xPos   = place % 3 * 4
+          yPos   = floor(place / 3) * 4
+          width  = 4
+          height = 4
+          widget = {
+            title = chart.title
+            xyChart = {
+              dataSets = [{
+                plotType = "LINE"
+                timeSeriesQuery = {
+                  timeSeriesFilter = {
+                    filter = chart.filter
+                    aggregation = {
+                      alignmentPeriod    = "300s"
+                      perSeriesAligner   = chart.aligner
+                      crossSeriesReducer = chart.reducer
+                      groupByFields      = chart.by
+                    }
+                  }
+                }
+              }]
+            }
+          }
+        }
+      ]
+    }
+  })
+
+  depends_on = [google_project_service.required]
+}

@@ -1,0 +1,233 @@
+# Three functions from one archive. Only `receive` answers the public.
+
+locals {
+  # An attempt of resolve ends by itself, then the function's time is over, and only then is the message
+  # delivered again: never while the attempt before it is still at work.
+  _attempt_seconds         = 500
+  _resolve_timeout_seconds = 540
+  _ack_deadline_seconds    = 600
+
+  # Cloud Scheduler waits no longer.
+  _reconcile_timeout_seconds = 1800
+  _reconcile_attempt_seconds = 1740
+
+  _log_settings = {
+    GOOGLE_CLOUD_PROJECT = var.project
+    LOG_FORMAT           = "json"
+    LOG_LEVEL            = var.log_level
+  }
+
+  _api_settings = {
+    DIMMY_API_URL         = var.dimmy_api_url
+    DIMMY_CONCURRENCY     = tostring(var.dimmy_concurrency)
+    DIMMY_TIMEOUT_SECONDS = tostring(var.dimmy_timeout_seconds)
+    STORAGE_URL           = "gs://${google_storage_bucket.data.name}"
+  }
+
+  _functions = {
+    receive = {
+      account         = "receiver"
+      description     = "Verifies Dimmy's webhooks and publishes them"
+      concurrency     = 100
+      memory          = "512Mi"
+      min_instances   = var.receive_instances.min
+      max_instances   = var.receive_instances.max
+      timeout_seconds = 60
+      ingress         = var.load_balancer == null ? "ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB"
+      secrets         = { SIGNING_SECRETS = "signing_secrets" }
+      settings = {
+        ALLOWED_SOURCES    = join(" ", var.allowed_sources)
+        EVENTS_TOPIC       = google_pubsub_topic.events.id
+        STORAGE_URL        = "gs://${google_storage_bucket.data.name}"
+        TRUSTED_PROXY_HOPS = var.load_balancer == null ? "1" : "2"
+      }
+    }
+    resolve = {
+      account         = "resolver"
+      description     = "Fetches the items of an event and stores them"
+      concurrency     = 8
+      memory          = "1Gi"
+      min_instances   = var.resolve_instances.min
+      max_instances   = var.resolve_instances.max
+      timeout_seconds = local._resolve_timeout_seconds
+      ingress         = "ALLOW_INTERNAL_ONLY"
+      secrets         = { DIMMY_API_KEY = "api_key" }
+      settings = merge(local._api_settings, {
+        ATTEMPT_SECONDS = tostring(local._attempt_seconds)
+      })
+    }
+    reconcile = {
+      account         = "reconciler"
+      description     = "Finds through Dimmy's API what no webhook told"
+      concurrency     = 1
+      memory          = "512Mi"
+      min_instances   = 0
+      max_instances   = 2
+      timeout_seconds = local._reconcile_timeout_seconds
+      # People call it, too (`make backfill`), from where they are: the invoker's role decides.
+      ingress = "ALLOW_ALL"
+      secrets = { DIMMY_API_KEY = "api_key" }
+      settings = merge(local._api_settings, {
+        ATTEMPT_SECONDS = tostring(local._reconcile_attempt_seconds)
+      })
+    }
+  }
+
+  # Who may call each, and nobody else.
+  _invokers = {
+    receive   = "allUsers"
+    resolve   = local._members["pusher"]
+    reconcile = local._members["scheduler"]
+  }
+}
+
+resource "google_cloudfunctions2_function" "this" {
+  # checkov:skip=CKV_GCP_124: receive is for the public, and reconcile also for people, whom IAM admits
+  for_each = local._functions
+
+  name        = "${local._prefix}-${each.key}"
+  location    = var.region
+  description = each.value.description
+  labels      = { version = substr(local._archive_sha256, 0, 16) }
+
+  build_config {
+    runtime           = var.runtime
+    entry_point       = each.key
+    service_account   = google_service_account.this["builder"].id
+    docker_repository = google_artifact_registry_repository.images.id
+
+    source {
+      storage_source {
+        bucket = google_storage_bucket.sources.name
+        object = google_storage_bucket_object.archive.name
+      }
+    }
+  }
+
+  service_config {
+    service_account_email            = google_service_account.this[each.value.account].email
+    ingress_settings                 = each.value.ingress
+    timeout_seconds                  = each.value.timeout_seconds
+    available_cpu                    = "1"
+    available_memory                 = each.value.memory
+    max_instance_request_concurrency = each.value.concurrency
+    min_instance_count               = each.value.min_instances
+    max_instance_count               = each.value.max_instances
+
+    # THREADS is the server's: a function that is no coroutine answers as many at once as it has threads.
+    environment_variables = merge(
+      local._log_settings,
+      { for name, value in each.value.settings : name => value if value != "" },
+      each.key == "receive" ? {} : { THREADS = tostring(each.value.concurrency) },
+    )
+
+    dynamic "secret_environment_variables" {
+      for_each = each.value.secrets
+      iterator = secret
+
+      content {
+        key        = secret.key
+        project_id = var.project
+        secret     = google_secret_manager_secret.this[secret.value].secret_id
+        version    = var.secret_versions[secret.value]
+      }
+    }
+  }
+
+  # Whoever builds, reads a secret or writes must be allowed to when the first instance starts.
+  depends_on = [
+    google_artifact_registry_repository_iam_member.builder_writes_images,
+    google_project_iam_member.builder,
+    google_secret_manager_secret_iam_member.reader,
+    google_storage_bucket_iam_member.builder_reads_sources,
+    google_storage_bucket_iam_member.function,
+    google_storage_bucket_iam_member.lister,
+  ]
+}
+
+# On the service below the function: the function's own IAM does not authorise calls.
+resource "google_cloud_run_service_iam_member" "invoker" {
+  # checkov:skip=CKV_GCP_102: receive is the public endpoint; it verifies the signature of every request
+  for_each = local._invokers
+
+  location = google_cloudfunctions2_function.this[each.key].location
+  service  = google_cloudfunctions2_function.this[each.key].name
+  role     = "roles/run.invoker"
+  member   = each.value
+}
+
+locals {
+  _archive_sha256 = filesha256(var.archive)
+}
+
+resource "google_storage_bucket_object" "archive" {
+  bucket = google_storage_bucket.sources.name
+  name   = "functions/${local._archive_sha256}.zip"
+  source = var.archive
+
+  # The functions that run were built from it: a new archive never takes the old one away.
+  deletion_policy = "ABANDON"
+}
+
+resource "google_artifact_registry_repository" "images" {
+  # checkov:skip=CKV_GCP_84: Google's own encryption at rest is enough here; a CMEK is the project's policy to make
+  repository_id = "${local._prefix}-functions"
+  location      = var.region
+  format        = "DOCKER"
+  description   = "Images of the functions, made by their builds"
+
+  cleanup_policies {
+    id     = "keep-recent"
+    action = "KEEP"
+
+    most_recent_versions {
+      keep_count = 5
+    }
+  }
+
+  cleanup_policies {
+    id     = "delete-old"
+    action = "DELETE"
+
+    condition {
+      older_than = "2592000s"
+    }
+  }
+
+  depends_on = [google_project_service.required]
+}
+
+resource "google_artifact_registry_repository_iam_member" "builder_writes_images" {
+  repository = google_artifact_registry_repository.images.name
+  location   = google_artifact_registry_repository.images.location
+  role       = "roles/artifactregistry.writer"
+  member     = local._members["builder"]
+}
+
+resource "google_storage_bucket_iam_member" "builder_reads_sources" {
+  bucket = google_storage_bucket.sources.name
+  role   = "roles/storage.objectViewer"
+  member = local._members["builder"]
+}
+
+# A build writes its log to the project, and reads its source from a bucket that Cloud Functions makes
+# for itself on the first deployment, so that neither can be granted on a resource of ours.
+resource "google_project_iam_member" "builder" {
+  for_each = {
+    "roles/logging.logWriter"    = ""
+    "roles/storage.objectViewer" = "resource.name.startsWith(\"projects/_/buckets/gcf-v2-sources-\")"
+  }
+
+  project = var.project
+  role    = each.key
+  member  = local._members["builder"]
+
+  dynamic "condition" {
+    for_each = each.value == "" ? [] : [each.value]
+
+    content {
+      title      = "sources-of-cloud-functions"
+      expression = condition.value
+    }
+  }
+}

@@ -1,0 +1,165 @@
+# Optional: a load balancer with Cloud Armor in front of `receive`, so that only Svix's addresses (and
+# those that you name) reach it. The signature still decides. The function's own URL is then closed.
+
+locals {
+  # https://docs.svix.com/receiving/source-ips, as in function/sources.py
+  _svix_sources = {
+    svix-us      = ["44.228.126.217/32", "50.112.21.217/32", "52.24.126.164/32", "54.148.139.208/32", "2600:1f24:64:8000::/56"]
+    svix-us-east = ["54.164.207.221/32", "54.90.7.123/32", "2600:1f28:37:4000::/56"]
+    svix-eu      = ["52.215.16.239/32", "54.216.8.72/32", "63.33.109.123/32", "2a05:d028:17:8000::/56"]
+  }
+
+  _load_balancers = var.load_balancer == null ? {} : { this = var.load_balancer }
+
+  # A rule of Cloud Armor takes ten ranges.
+  _admitted = { for key, balancer in local._load_balancers : key => chunklist(
+    flatten([for source in balancer.sources : lookup(local._svix_sources, source, [source])]), 10
+  ) }
+}
+
+resource "google_compute_global_address" "receive" {
+  for_each = local._load_balancers
+
+  name = "${local._prefix}-receive"
+
+  depends_on = [google_project_service.required]
+}
+
+resource "google_compute_security_policy" "receive" {
+  for_each = local._load_balancers
+
+  name        = "${local._prefix}-receive"
+  description = "Admits the senders of webhooks, and nobody else"
+  type        = "CLOUD_ARMOR"
+
+  dynamic "rule" {
+    for_each = local._admitted[each.key]
+
+    content {
+      action      = "allow"
+      priority    = 1000 + rule.key
+      description = "Senders of webhooks"
+
+      match {
+        versioned_expr = "SRC_IPS_V1"
+
+        config {
+          src_ip_ranges = rule.value
+        }
+      }
+    }
+  }
+
+  # checkov's rule for Log4Shell; a request that is admitted above never gets here.
+  rule {
+    action      = "deny(403)"
+    priority    = 2147483000
+    description = "CVE-2021-44228"
+
+    match {
+      expr {
+        expression = "evaluatePreconfiguredExpr('cve-canary')"
+      }
+    }
+  }
+
+  rule {
+    action      = "deny(403)"
+    priority    = 2147483647
+    description = "Everyone else"
+
+    match {
+      versioned_expr = "SRC_IPS_V1"
+
+      config {
+        src_ip_ranges = ["*"]
+      }
+    }
+  }
+
+  depends_on = [google_project_service.required]
+}
+
+resource "google_compute_region_network_endpoint_group" "receive" {
+  for_each = local._load_balancers
+
+  name                  = "${local._prefix}-receive"
+  region                = var.region
+  network_endpoint_type = "SERVERLESS"
+
+  cloud_run {
+    service = google_cloudfunctions2_function.this["receive"].name
+  }
+}
+
+resource "google_compute_backend_service" "receive" {
+  for_each = local._load_balancers
+
+  name                  = "${local._prefix}-receive"
+  load_balancing_scheme = "EXTERNAL_MANAGED"
+  protocol              = "HTTPS"
+  security_policy       = google_compute_security_policy.receive[each.key].id
+
+  backend {
+    group = google_compute_region_network_endpoint_group.receive[each.key].id
+  }
+
+  log_config {
+    enable      = true
+    sample_rate = 1
+  }
+}
+
+resource "google_compute_url_map" "receive" {
+  for_each = local._load_balancers
+
+  name            = "${local._prefix}-receive"
+  default_service = google_compute_backend_service.receive[each.key].id
+}
+
+resource "google_compute_managed_ssl_certificate" "receive" {
+  for_each = local._load_balancers
+
+  # Another domain needs another certificate before the one in use can go.
+  name = "${local._prefix}-receive-${substr(sha256(each.value.domain), 0, 8)}"
+
+  managed {
+    domains = [each.value.domain]
+  }
+
+  lifecycle {
+    create_before_destroy = true
+  }
+
+  depends_on = [google_project_service.required]
+}
+
+resource "google_compute_ssl_policy" "receive" {
+  for_each = local._load_balancers
+
+  name            = "${local._prefix}-receive"
+  profile         = "MODERN"
+  min_tls_version = "TLS_1_2"
+
+  depends_on = [google_project_service.required]
+}
+
+resource "google_compute_target_https_proxy" "receive" {
+  for_each = local._load_balancers
+
+  name             = "${local._prefix}-receive"
+  url_map          = google_compute_url_map.receive[each.key].id
+  ssl_certificates = [google_compute_managed_ssl_certificate.receive[each.key].id]
+  ssl_policy       = google_compute_ssl_policy.receive[each.key].id
+}
+
+resource "google_compute_global_forwarding_rule" "receive" {
+  for_each = local._load_balancers
+
+  name                  = "${local._prefix}-receive"
+  load_balancing_scheme = "EXTERNAL_MANAGED"
+  ip_address            = google_compute_global_address.receive[each.key].id
+  ip_protocol           = "TCP"
+  port_range            = "443"
+  target                = google_compute_target_https_proxy.receive[each.key].id
+}

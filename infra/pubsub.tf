@@ -1,0 +1,101 @@
+# The way of an event: receive publishes to `events`, `resolve` is a push subscription to the function
+# of that name, and what it could not finish in all its attempts lies in `dead_letters`.
+
+resource "google_pubsub_topic" "events" {
+  # checkov:skip=CKV_GCP_83: Google's own encryption at rest is enough here; a CMEK is the project's policy to make
+  name            = "${local._prefix}-events"
+  deletion_policy = local._deletion_policy
+
+  depends_on = [google_project_service.required]
+}
+
+resource "google_pubsub_topic" "dead_letters" {
+  # checkov:skip=CKV_GCP_83: as for the topic of the events
+  name            = "${local._prefix}-dead-letters"
+  deletion_policy = local._deletion_policy
+
+  depends_on = [google_project_service.required]
+}
+
+resource "google_pubsub_subscription" "resolve" {
+  name                       = "${local._prefix}-resolve"
+  topic                      = google_pubsub_topic.events.id
+  ack_deadline_seconds       = local._ack_deadline_seconds
+  message_retention_duration = "${var.event_retention_days * 86400}s"
+  deletion_policy            = local._deletion_policy
+
+  push_config {
+    push_endpoint = local._resolve_url
+
+    oidc_token {
+      service_account_email = google_service_account.this["pusher"].email
+      audience              = local._resolve_url
+    }
+  }
+
+  retry_policy {
+    minimum_backoff = "10s"
+    maximum_backoff = "600s"
+  }
+
+  dead_letter_policy {
+    dead_letter_topic     = google_pubsub_topic.dead_letters.id
+    max_delivery_attempts = var.max_delivery_attempts
+  }
+
+  # Never: a subscription without traffic for 31 days would be deleted, and with it all that comes later.
+  expiration_policy {
+    ttl = ""
+  }
+}
+
+# A topic without a subscription drops what it gets. This one is read by people, and by `make redrive`,
+# which gives it a push endpoint for a while: hence the deadline, and the backoff, which is short so
+# that a letter is soon to be seen again.
+resource "google_pubsub_subscription" "dead_letters" {
+  name                       = "${local._prefix}-dead-letters"
+  topic                      = google_pubsub_topic.dead_letters.id
+  ack_deadline_seconds       = local._ack_deadline_seconds
+  message_retention_duration = "${local._longest_retention_days * 86400}s"
+  deletion_policy            = local._deletion_policy
+
+  retry_policy {
+    minimum_backoff = "10s"
+    maximum_backoff = "60s"
+  }
+
+  expiration_policy {
+    ttl = ""
+  }
+}
+
+resource "google_pubsub_topic_iam_member" "receiver_publishes_events" {
+  topic  = google_pubsub_topic.events.id
+  role   = "roles/pubsub.publisher"
+  member = local._members["receiver"]
+}
+
+# Without both of these Pub/Sub fails to move dead letters, and says so nowhere.
+resource "google_pubsub_topic_iam_member" "agent_publishes_dead_letters" {
+  topic  = google_pubsub_topic.dead_letters.id
+  role   = "roles/pubsub.publisher"
+  member = local._pubsub_agent
+}
+
+# In projects from before April 2021 Pub/Sub may not sign tokens by itself; without one no push arrives.
+resource "google_service_account_iam_member" "agent_signs_as_pusher" {
+  service_account_id = google_service_account.this["pusher"].name
+  role               = "roles/iam.serviceAccountOpenIdTokenCreator"
+  member             = local._pubsub_agent
+}
+
+resource "google_pubsub_subscription_iam_member" "agent_takes_dead_letters" {
+  subscription = google_pubsub_subscription.resolve.id
+  role         = "roles/pubsub.subscriber"
+  member       = local._pubsub_agent
+}
+
+locals {
+  _longest_retention_days = 31
+  _resolve_url            = google_cloudfunctions2_function.this["resolve"].service_config[0].uri
+}

@@ -1,0 +1,32 @@
+# Reconcile by schedule. Windows overlap, so a run that fails loses nothing that the next does not find.
+
+resource "google_cloud_scheduler_job" "reconcile" {
+  for_each = var.reconcile_schedules
+
+  name             = "${local._prefix}-reconcile-${each.key}"
+  region           = coalesce(var.scheduler_region, var.region)
+  description      = "Stores what Dimmy's API has of the last ${each.value.hours} hours and no webhook told"
+  schedule         = each.value.schedule
+  time_zone        = "Etc/UTC"
+  attempt_deadline = "${local._reconcile_timeout_seconds}s"
+
+  retry_config {
+    retry_count          = 3
+    min_backoff_duration = "60s"
+    max_backoff_duration = "600s"
+  }
+
+  http_target {
+    http_method = "POST"
+    uri         = "${local._reconcile_url}/?hours=${each.value.hours}"
+
+    oidc_token {
+      service_account_email = google_service_account.this["scheduler"].email
+      audience              = local._reconcile_url
+    }
+  }
+}
+
+locals {
+  _reconcile_url = google_cloudfunctions2_function.this["reconcile"].service_config[0].uri
+}

@@ -1,0 +1,36 @@
+# The secrets' names, and who may read them. Their values are never here, nor in the state:
+# `make secrets` adds them as versions, and `make deploy` names the version that the functions read.
+
+locals {
+  _secrets = {
+    api_key         = { id = "${local._prefix}-api-key", readers = ["reconciler", "resolver"] }
+    signing_secrets = { id = "${local._prefix}-signing-secrets", readers = ["receiver"] }
+  }
+
+  _secret_readers = merge([
+    for name, secret in local._secrets : {
+      for reader in secret.readers : "${name}/${reader}" => { secret = name, reader = reader }
+    }
+  ]...)
+}
+
+resource "google_secret_manager_secret" "this" {
+  for_each = local._secrets
+
+  secret_id       = each.value.id
+  deletion_policy = local._deletion_policy
+
+  replication {
+    auto {}
+  }
+
+  depends_on = [google_project_service.required]
+}
+
+resource "google_secret_manager_secret_iam_member" "reader" {
+  for_each = local._secret_readers
+
+  secret_id = google_secret_manager_secret.this[each.value.secret].id
+  role      = "roles/secretmanager.secretAccessor"
+  member    = local._members[each.value.reader]
+}

@@ -1,0 +1,89 @@
+# Who may call what, and who may do what.
+
+mock_provider "google" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+variables {
+  project     = "warehouse-1"
+  environment = "test"
+  archive     = "tests/archive.zip"
+}
+
+run "access" {
+  command = plan
+
+  assert {
+    condition = {
+      for name, member in google_cloud_run_service_iam_member.invoker : name => "${member.role} ${member.service} ${member.member}"
+      } == {
+      receive   = "roles/run.invoker dimmy-test-receive allUsers"
+      resolve   = "roles/run.invoker dimmy-test-resolve serviceAccount:pusher@warehouse-1.iam.gserviceaccount.com"
+      reconcile = "roles/run.invoker dimmy-test-reconcile serviceAccount:scheduler@warehouse-1.iam.gserviceaccount.com"
+    }
+    error_message = "Only receive is for the public, resolve for the pusher alone, reconcile for the scheduler alone."
+  }
+
+  assert {
+    condition = {
+      for name, function in google_cloudfunctions2_function.this : name => function.service_config[0].ingress_settings
+    } == { receive = "ALLOW_ALL", resolve = "ALLOW_INTERNAL_ONLY", reconcile = "ALLOW_ALL" }
+    error_message = "Traffic from outside reaches receive, and reconcile for those who may invoke it."
+  }
+
+  assert {
+    condition = alltrue([
+      for name, account in { receive = "receiver", resolve = "resolver", reconcile = "reconciler" } :
+      google_cloudfunctions2_function.this[name].service_config[0].service_account_email == "${account}@warehouse-1.iam.gserviceaccount.com"
+    ])
+    error_message = "Each function runs as an account of its own."
+  }
+
+  assert {
+    condition = alltrue([
+      for function in google_cloudfunctions2_function.this :
+      function.build_config[0].service_account == "projects/warehouse-1/serviceAccounts/builder@warehouse-1.iam.gserviceaccount.com"
+    ])
+    error_message = "The builder builds every function: the default account may lack the permissions, or have too many."
+  }
+
+  assert {
+    condition = alltrue([
+      for bucket in [google_storage_bucket.data, google_storage_bucket.sources] :
+      bucket.uniform_bucket_level_access && bucket.public_access_prevention == "enforced"
+    ])
+    error_message = "No bucket can become public."
+  }
+
+  assert {
+    condition = {
+      for name, function in google_cloudfunctions2_function.this : name => [
+        for secret in function.service_config[0].secret_environment_variables : "${secret.key} ${secret.secret} ${secret.version}"
+      ]
+      } == {
+      receive   = ["SIGNING_SECRETS dimmy-test-signing-secrets 1"]
+      resolve   = ["DIMMY_API_KEY dimmy-test-api-key 1"]
+      reconcile = ["DIMMY_API_KEY dimmy-test-api-key 1"]
+    }
+    error_message = "Each function has just the secrets that it reads, in a version with a number."
+  }
+}
+
+run "behind_a_load_balancer" {
+  command = plan
+
+  variables {
+    load_balancer = { domain = "hooks.example.com" }
+  }
+
+  assert {
+    condition     = google_cloudfunctions2_function.this["receive"].service_config[0].ingress_settings == "ALLOW_INTERNAL_AND_GCLB"
+    error_message = "Nobody gets around the load balancer."
+  }
+
+  assert {
+    condition     = google_cloudfunctions2_function.this["receive"].service_config[0].environment_variables["TRUSTED_PROXY_HOPS"] == "2"
+    error_message = "The load balancer is one hop more."
+  }
+}

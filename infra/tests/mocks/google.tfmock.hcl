@@ -1,0 +1,143 @@
+# What Google would answer: the values that are known only once something exists, the same in every run.
+
+mock_data "google_project" {
+  defaults = {
+    number = "123456789012"
+  }
+}
+
+mock_data "google_storage_project_service_account" {
+  defaults = {
+    email_address = "service-123456789012@gs-project-accounts.iam.gserviceaccount.com"
+  }
+}
+
+override_resource {
+  target = google_service_account.this["builder"]
+  values = {
+    email  = "builder@warehouse-1.iam.gserviceaccount.com"
+    id     = "projects/warehouse-1/serviceAccounts/builder@warehouse-1.iam.gserviceaccount.com"
+    name   = "projects/warehouse-1/serviceAccounts/builder@warehouse-1.iam.gserviceaccount.com"
+    member = "serviceAccount:builder@warehouse-1.iam.gserviceaccount.com"
+  }
+}
+
+override_resource {
+  target = google_service_account.this["pusher"]
+  values = {
+    email  = "pusher@warehouse-1.iam.gserviceaccount.com"
+    id     = "projects/warehouse-1/serviceAccounts/pusher@warehouse-1.iam.gserviceaccount.com"
+    name   = "projects/warehouse-1/serviceAccounts/pusher@warehouse-1.iam.gserviceaccount.com"
+    member = "serviceAccount:pusher@warehouse-1.iam.gserviceaccount.com"
+  }
+}
+
+override_resource {
+  target = google_service_account.this["receiver"]
+  values = {
+    email  = "receiver@warehouse-1.iam.gserviceaccount.com"
+    id     = "projects/warehouse-1/serviceAccounts/receiver@warehouse-1.iam.gserviceaccount.com"
+    name   = "projects/warehouse-1/serviceAccounts/receiver@warehouse-1.iam.gserviceaccount.com"
+    member = "serviceAccount:receiver@warehouse-1.iam.gserviceaccount.com"
+  }
+}
+
+override_resource {
+  target = google_service_account.this["reconciler"]
+  values = {
+    email  = "reconciler@warehouse-1.iam.gserviceaccount.com"
+    id     = "projects/warehouse-1/serviceAccounts/reconciler@warehouse-1.iam.gserviceaccount.com"
+    name   = "projects/warehouse-1/serviceAccounts/reconciler@warehouse-1.iam.gserviceaccount.com"
+    member = "serviceAccount:reconciler@warehouse-1.iam.gserviceaccount.com"
+  }
+}
+
+override_resource {
+  target = google_service_account.this["resolver"]
+  values = {
+    email  = "resolver@warehouse-1.iam.gserviceaccount.com"
+    id     = "projects/warehouse-1/serviceAccounts/resolver@warehouse-1.iam.gserviceaccount.com"
+    name   = "projects/warehouse-1/serviceAccounts/resolver@warehouse-1.iam.gserviceaccount.com"
+    member = "serviceAccount:resolver@warehouse-1.iam.gserviceaccount.com"
+  }
+}
+
+override_resource {
+  target = google_service_account.this["scheduler"]
+  values = {
+    email  = "scheduler@warehouse-1.iam.gserviceaccount.com"
+    id     = "projects/warehouse-1/serviceAccounts/scheduler@warehouse-1.iam.gserviceaccount.com"
+    name   = "projects/warehouse-1/serviceAccounts/scheduler@warehouse-1.iam.gserviceaccount.com"
+    member = "serviceAccount:scheduler@warehouse-1.iam.gserviceaccount.com"
+  }
+}
+
+override_resource {
+  target = google_cloudfunctions2_function.this["receive"]
+  values = {
+    service_config = {
+      uri = "https://receive.a.run.app"
+    }
+  }
+}
+
+override_resource {
+  target = google_cloudfunctions2_function.this["resolve"]
+  values = {
+    service_config = {
+      uri = "https://resolve.a.run.app"
+    }
+  }
+}
+
+override_resource {
+  target = google_cloudfunctions2_function.this["reconcile"]
+  values = {
+    service_config = {
+      uri = "https://reconcile.a.run.app"
+    }
+  }
+}
+
+override_resource {
+  target = google_pubsub_topic.events
+  values = { id = "projects/warehouse-1/topics/dimmy-test-events" }
+}
+
+override_resource {
+  target = google_pubsub_topic.dead_letters
+  values = { id = "projects/warehouse-1/topics/dimmy-test-dead-letters" }
+}
+
+override_resource {
+  target = google_pubsub_topic.items[0]
+  values = { id = "projects/warehouse-1/topics/dimmy-test-items" }
+}
+
+override_resource {
+  target = google_pubsub_subscription.resolve
+  values = { id = "projects/warehouse-1/subscriptions/dimmy-test-resolve" }
+}
+
+override_resource {
+  target = google_pubsub_subscription.dead_letters
+  values = { id = "projects/warehouse-1/subscriptions/dimmy-test-dead-letters" }
+}
+
+override_resource {
+  target = google_secret_manager_secret.this["api_key"]
+  values = { id = "projects/warehouse-1/secrets/dimmy-test-api-key" }
+}
+
+override_resource {
+  target = google_secret_manager_secret.this["signing_secrets"]
+  values = { id = "projects/warehouse-1/secrets/dimmy-test-signing-secrets" }
+}
+
+override_resource {
+  target = google_artifact_registry_repository.images
+  values = {
+    id   = "projects/warehouse-1/locations/europe-west1/repositories/dimmy-test-functions"
+    name = "dimmy-test-functions"
+  }
+}

@@ -1,0 +1,75 @@
+# What is measured, when a person is told, and what they are told.
+
+mock_provider "google" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+variables {
+  project     = "warehouse-1"
+  environment = "test"
+  archive     = "tests/archive.zip"
+}
+
+run "monitoring" {
+  command = plan
+
+  assert {
+    condition = {
+      for name, alert in google_monitoring_alert_policy.this : name => join(" ", [
+        alert.severity,
+        alert.conditions[0].condition_threshold[0].comparison,
+        alert.conditions[0].condition_threshold[0].threshold_value,
+        alert.conditions[0].condition_threshold[0].aggregations[0].alignment_period,
+      ])
+      } == {
+      backlog            = "WARNING COMPARISON_GT 900 300s"
+      dead-letters       = "ERROR COMPARISON_GT 0 300s"
+      missed-items       = "WARNING COMPARISON_GT 0 3600s"
+      receive-errors     = "ERROR COMPARISON_GT 4 300s"
+      reconcile-fails    = "WARNING COMPARISON_GT 7 21600s"
+      rejected-keys      = "ERROR COMPARISON_GT 0 300s"
+      signature-failures = "ERROR COMPARISON_GT 4 900s"
+    }
+    error_message = "Seven alerts, each with its threshold and its time."
+  }
+
+  assert {
+    condition     = alltrue([for alert in google_monitoring_alert_policy.this : strcontains(alert.documentation[0].content, "`make ") && strcontains(alert.documentation[0].content, "ENV=test PROJECT=warehouse-1")])
+    error_message = "Each alert names a command that helps, ready to be copied."
+  }
+
+  assert {
+    condition     = strcontains(google_monitoring_alert_policy.this["dead-letters"].conditions[0].condition_threshold[0].filter, "subscription_id=\"dimmy-test-dead-letters\"") && strcontains(google_monitoring_alert_policy.this["backlog"].conditions[0].condition_threshold[0].filter, "subscription_id=\"dimmy-test-resolve\"")
+    error_message = "Dead letters are counted where they lie, and the backlog where it waits."
+  }
+
+  assert {
+    condition     = length(google_monitoring_alert_policy.silence) == 0 && length(google_monitoring_notification_channel.email) == 0
+    error_message = "Nobody is told, and silence is no fault, unless it is asked for."
+  }
+
+  assert {
+    condition     = length(jsondecode(google_monitoring_dashboard.this.dashboard_json).mosaicLayout.tiles) == 12
+    error_message = "The dashboard shows the way of an event in twelve charts."
+  }
+}
+
+run "told_and_silent" {
+  command = plan
+
+  variables {
+    alert_emails        = ["warehouse-it@example.com"]
+    silence_alert_hours = 12
+  }
+
+  assert {
+    condition     = google_monitoring_notification_channel.email["warehouse-it@example.com"].labels.email_address == "warehouse-it@example.com"
+    error_message = "Alerts go to the addresses."
+  }
+
+  assert {
+    condition     = google_monitoring_alert_policy.silence[0].conditions[0].condition_absent[0].duration == "43200s"
+    error_message = "Twelve hours without a webhook are told."
+  }
+}

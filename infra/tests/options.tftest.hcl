@@ -1,0 +1,187 @@
+# Each optional part, on; off they are in every other test, and in the first run here.
+
+mock_provider "google" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+variables {
+  project     = "warehouse-1"
+  environment = "test"
+  archive     = "tests/archive.zip"
+}
+
+run "nothing_optional" {
+  command = plan
+
+  assert {
+    condition = (
+      length(google_bigquery_dataset.scans) + length(google_bigquery_table.lines) + length(google_bigquery_table.view) == 0
+      && length(google_pubsub_topic.items) + length(google_storage_notification.items) == 0
+      && length(google_compute_security_policy.receive) + length(google_compute_global_forwarding_rule.receive) == 0
+    )
+    error_message = "What is optional is off unless it is asked for."
+  }
+
+  assert {
+    condition     = !contains(keys(google_cloudfunctions2_function.this["receive"].service_config[0].environment_variables), "ALLOWED_SOURCES")
+    error_message = "Without a list of sources the setting is left out."
+  }
+
+  assert {
+    condition     = output.webhook_url == "https://receive.a.run.app" && output.item_topic == null && output.load_balancer_address == null
+    error_message = "The webhook URL is that of receive."
+  }
+}
+
+run "allowed_sources" {
+  command = plan
+
+  variables {
+    allowed_sources = ["svix-eu", "203.0.113.7", "2001:db8::/32"]
+  }
+
+  assert {
+    condition     = google_cloudfunctions2_function.this["receive"].service_config[0].environment_variables["ALLOWED_SOURCES"] == "svix-eu 203.0.113.7 2001:db8::/32"
+    error_message = "receive gets the list of sources."
+  }
+}
+
+run "item_notifications" {
+  command = plan
+
+  variables {
+    item_notifications = true
+  }
+
+  assert {
+    condition = (
+      google_storage_notification.items[0].object_name_prefix == "items/"
+      && google_storage_notification.items[0].event_types == toset(["OBJECT_FINALIZE"])
+      && google_storage_notification.items[0].payload_format == "JSON_API_V1"
+      && google_storage_notification.items[0].bucket == "warehouse-1-dimmy-test-data"
+    )
+    error_message = "Each new or newer item is told, and nothing else."
+  }
+
+  assert {
+    condition = (
+      google_pubsub_topic_iam_member.storage_publishes_items[0].role == "roles/pubsub.publisher"
+      && google_pubsub_topic_iam_member.storage_publishes_items[0].member == "serviceAccount:service-123456789012@gs-project-accounts.iam.gserviceaccount.com"
+    )
+    error_message = "Cloud Storage's own account publishes the notifications."
+  }
+
+  assert {
+    condition     = output.item_topic == "projects/warehouse-1/topics/dimmy-test-items"
+    error_message = "The topic is an output."
+  }
+}
+
+run "load_balancer" {
+  command = plan
+
+  variables {
+    load_balancer = { domain = "hooks.example.com" }
+  }
+
+  assert {
+    condition = [
+      for rule in google_compute_security_policy.receive["this"].rule : rule.priority if rule.action == "allow"
+    ] == [1000, 1001]
+    error_message = "Svix's twelve ranges need two rules: a rule takes ten."
+  }
+
+  assert {
+    condition = length(flatten([
+      for rule in google_compute_security_policy.receive["this"].rule : tolist(one(one(rule.match).config).src_ip_ranges) if rule.action == "allow"
+    ])) == 12
+    error_message = "All of Svix's ranges are admitted."
+  }
+
+  assert {
+    condition = [
+      for rule in google_compute_security_policy.receive["this"].rule : rule.action if rule.priority == 2147483647
+    ] == ["deny(403)"]
+    error_message = "Everyone else is refused."
+  }
+
+  assert {
+    condition     = google_compute_backend_service.receive["this"].load_balancing_scheme == "EXTERNAL_MANAGED" && google_compute_region_network_endpoint_group.receive["this"].cloud_run[0].service == "dimmy-test-receive"
+    error_message = "The load balancer leads to receive."
+  }
+
+  assert {
+    condition     = google_compute_global_forwarding_rule.receive["this"].port_range == "443" && google_compute_managed_ssl_certificate.receive["this"].managed[0].domains == tolist(["hooks.example.com"])
+    error_message = "It answers on HTTPS alone, with a certificate for the domain."
+  }
+
+  assert {
+    condition     = output.webhook_url == "https://hooks.example.com/"
+    error_message = "The webhook URL is that of the domain."
+  }
+
+  assert {
+    condition     = contains(keys(google_project_service.required), "compute")
+    error_message = "A load balancer needs the API of Compute Engine."
+  }
+}
+
+run "load_balancer_for_others" {
+  command = plan
+
+  variables {
+    load_balancer = { domain = "hooks.example.com", sources = ["203.0.113.0/24"] }
+  }
+
+  assert {
+    condition = flatten([
+      for rule in google_compute_security_policy.receive["this"].rule : tolist(one(one(rule.match).config).src_ip_ranges) if rule.action == "allow"
+    ]) == ["203.0.113.0/24"]
+    error_message = "The list of sources replaces Svix's."
+  }
+}
+
+run "bigquery" {
+  command = plan
+
+  variables {
+    bigquery = true
+  }
+
+  assert {
+    condition = {
+      for name, table in google_bigquery_table.lines : name => one(table.external_data_configuration[0].source_uris)
+      } == {
+      event_lines = "gs://warehouse-1-dimmy-test-data/events/*.json"
+      item_lines  = "gs://warehouse-1-dimmy-test-data/items/*.json"
+    }
+    error_message = "The tables read what lies in the bucket."
+  }
+
+  assert {
+    condition = alltrue([
+      for table in google_bigquery_table.lines : (
+        table.external_data_configuration[0].source_format == "CSV"
+        && table.external_data_configuration[0].csv_options[0].field_delimiter == "\u0001"
+        && table.external_data_configuration[0].csv_options[0].quote == ""
+      )
+    ])
+    error_message = "A line is one column, whatever it holds."
+  }
+
+  assert {
+    condition     = alltrue([for name in ["items", "events"] : strcontains(google_bigquery_table.view[name].view[0].query, "`warehouse-1.dimmy_test.${trimsuffix(name, "s")}_lines`")])
+    error_message = "The views read the tables."
+  }
+
+  assert {
+    condition     = alltrue([for view in google_bigquery_table.view : view.view[0].use_legacy_sql == false])
+    error_message = "The views are GoogleSQL."
+  }
+
+  assert {
+    condition     = contains(keys(google_project_service.required), "bigquery")
+    error_message = "BigQuery needs its API."
+  }
+}

@@ -1,0 +1,207 @@
+"""A stand-in for Terraform's google provider, so that `infra/` is checked without a registry.
+
+It knows the schema of the resources that `infra/` uses (`schema.json`, renewed by
+`make provider-schema`) and the values that a schema does not tell (`rules.py`).
+That is enough for `terraform validate`, and for `terraform test` with a mocked provider. It can
+neither plan nor apply anything by itself.
+
+Terraform talks to it as to a provider that is being debugged: TF_REATTACH_PROVIDERS names a socket
+on which plain gRPC answers (https://developer.hashicorp.com/terraform/plugin/debugging). The
+messages are those of tfplugin6.proto, as far as they are needed.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+import msgpack
+import proto
+
+from terraform.rules import faults_of
+
+SOURCE = "hashicorp/google"
+SCHEMA = Path(__file__).with_name("schema.json")
+
+Json = dict[str, Any]
+
+_NESTING = {"single": 1, "list": 2, "set": 3, "map": 4, "group": 5}
+_ERROR = 1
+
+__protobuf__ = proto.module(package="tfplugin6")
+
+
+class Attribute(proto.Message):
+    name = proto.Field(proto.STRING, number=1)
+    type_ = proto.Field(proto.BYTES, number=2)
+    required = proto.Field(proto.BOOL, number=4)
+    optional = proto.Field(proto.BOOL, number=5)
+    computed = proto.Field(proto.BOOL, number=6)
+
+
+class NestedBlock(proto.Message):
+    type_name = proto.Field(proto.STRING, number=1)
+    block = proto.Field("Block", number=2)
+    nesting = proto.Field(proto.INT32, number=3)
+    min_items = proto.Field(proto.INT64, number=4)
+    max_items = proto.Field(proto.INT64, number=5)
+
+
+class Block(proto.Message):
+    attributes = proto.RepeatedField(Attribute, number=2)
+    block_types = proto.RepeatedField(NestedBlock, number=3)
+
+
+class Schema(proto.Message):
+    version = proto.Field(proto.INT64, number=1)
+    block = proto.Field(Block, number=2)
+
+
+class Schemas(proto.Message):
+    provider = proto.Field(Schema, number=1)
+    resource_schemas = proto.MapField(proto.STRING, Schema, number=2)
+    data_source_schemas = proto.MapField(proto.STRING, Schema, number=3)
+
+
+class DynamicValue(proto.Message):
+    msgpack = proto.Field(proto.BYTES, number=1)
+
+
+class Step(proto.Message):
+    attribute_name = proto.Field(proto.STRING, number=1)
+
+
+class AttributePath(proto.Message):
+    steps = proto.RepeatedField(Step, number=1)
+
+
+class Diagnostic(proto.Message):
+    severity = proto.Field(proto.INT32, number=1)
+    summary = proto.Field(proto.STRING, number=2)
+    detail = proto.Field(proto.STRING, number=3)
+    attribute = proto.Field(AttributePath, number=4)
+
+
+class Resource(proto.Message):
+    type_name = proto.Field(proto.STRING, number=1)
+    config = proto.Field(DynamicValue, number=2)
+
+
+class Findings(proto.Message):
+    diagnostics = proto.RepeatedField(Diagnostic, number=1)
+
+
+class Nothing(proto.Message):
+    pass
+
+
+class GoogleProvider:
+    """The provider, as a context. `environment` is what Terraform needs to find it."""
+
+    def __init__(self) -> None:
+        # Short, because a socket's path may have no more than about a hundred characters.
+        self._folder = tempfile.TemporaryDirectory(prefix="tf")
+        self._socket = f"{self._folder.name}/s"
+        self._server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
+        schemas = _schemas(json.loads(SCHEMA.read_bytes()))
+        rpcs: dict[str, tuple[Any, Any, Callable[[Any], Any]]] = {
+            "GetProviderSchema": (Nothing, Schemas, lambda _: schemas),
+            "ValidateProviderConfig": (Nothing, Nothing, lambda _: Nothing()),
+            "ValidateResourceConfig": (Resource, Findings, _validate),
+            "ValidateDataResourceConfig": (Resource, Findings, lambda _: Findings()),
+            "StopProvider": (Nothing, Nothing, lambda _: Nothing()),
+        }
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(
+                lambda request, _, answer=answer: answer(request),
+                request_deserializer=asked.deserialize,
+                response_serializer=said.serialize,
+            )
+            for name, (asked, said, answer) in rpcs.items()
+        }
+        handler = grpc.method_handlers_generic_handler("tfplugin6.Provider", handlers)
+        self._server.add_generic_rpc_handlers((handler,))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        plugin = {
+            "Protocol": "grpc",
+            "ProtocolVersion": 6,
+            "Pid": os.getpid(),
+            "Test": True,
+            "Addr": {"Network": "unix", "String": self._socket},
+        }
+        return {"TF_REATTACH_PROVIDERS": json.dumps({SOURCE: plugin})}
+
+    def __enter__(self) -> Self:
+        self._server.add_insecure_port(f"unix:{self._socket}")
+        self._server.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.stop(grace=0).wait()
+        self._folder.cleanup()
+
+
+def _schemas(schema: Json) -> Schemas:
+    return Schemas(
+        provider=_schema(schema["provider"]),
+        resource_schemas={k: _schema(v) for k, v in schema["resource_schemas"].items()},
+        data_source_schemas={k: _schema(v) for k, v in schema["data_source_schemas"].items()},
+    )
+
+
+def _schema(schema: Json) -> Schema:
+    return Schema(version=schema.get("version", 0), block=_block(schema["block"]))
+
+
+def _block(block: Json) -> Block:
+    return Block(
+        attributes=[
+            Attribute(
+                name=name,
+                type_=json.dumps(attribute["type"]).encode(),
+                required=attribute.get("required", False),
+                optional=attribute.get("optional", False),
+                computed=attribute.get("computed", False),
+            )
+            for name, attribute in block.get("attributes", {}).items()
+        ],
+        block_types=[
+            NestedBlock(
+                type_name=name,
+                block=_block(nested["block"]),
+                nesting=_NESTING[nested["nesting_mode"]],
+                min_items=nested.get("min_items", 0),
+                max_items=nested.get("max_items", 0),
+            )
+            for name, nested in block.get("block_types", {}).items()
+        ],
+    )
+
+
+def _validate(resource: Resource) -> Findings:
+    # What Terraform does not know yet comes as an extension type of MessagePack.
+    config = msgpack.unpackb(
+        resource.config.msgpack, ext_hook=lambda _code, _data: None, strict_map_key=False
+    )
+    return Findings(
+        diagnostics=[
+            Diagnostic(
+                severity=_ERROR,
+                summary=f"{resource.type_name}.{path}: {fault}",
+                attribute=AttributePath(steps=[Step(attribute_name=path.split(".")[0])]),
+            )
+            for path, fault in faults_of(resource.type_name, config)
+        ]
+    )

@@ -1,0 +1,95 @@
+"""`make provider-schema`: renew what `schema.json` knows of Terraform's provider.
+
+Terraform itself is asked (`terraform providers schema`), so the provider has to be installed where
+`infra/` is: `terraform -chdir=infra init -backend=false` does that. Kept is what `infra/` uses,
+without descriptions.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from terraform.provider import SCHEMA, SOURCE
+
+INFRA = Path(__file__).resolve().parents[2] / "infra"
+
+Json = dict[str, Any]
+
+
+def main() -> int:
+    try:
+        asked = subprocess.run(
+            ["terraform", f"-chdir={INFRA}", "providers", "schema", "-json"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except FileNotFoundError:
+        print("Terraform is not installed: https://developer.hashicorp.com/terraform/install")
+        return 2
+    except subprocess.CalledProcessError as error:
+        print(error.stderr.strip())
+        print("Try `terraform -chdir=infra init -backend=false` first.")
+        return 1
+    schema = next(
+        schema
+        for name, schema in json.loads(asked.stdout)["provider_schemas"].items()
+        if name.endswith(SOURCE)
+    )
+    kept = slim(schema, used_in(INFRA))
+    SCHEMA.write_text(as_text(kept))
+    counts = {kind: len(kept[kind]) for kind in ("resource_schemas", "data_source_schemas")}
+    print(f"{SCHEMA.name}: {counts}")
+    return 0
+
+
+def used_in(folder: Path) -> dict[str, set[str]]:
+    """The types of resources and of data sources in a folder's configuration."""
+    text = "\n".join(path.read_text() for path in folder.glob("*.tf"))
+    return {
+        kind: set(re.findall(rf'^{word} "(google_\w+)"', text, re.MULTILINE))
+        for kind, word in {"resource_schemas": "resource", "data_source_schemas": "data"}.items()
+    }
+
+
+def slim(schema: Json, used: dict[str, set[str]]) -> Json:
+    """The schema of just these types, without what is for people.
+
+    Raises:
+        KeyError: the provider does not know one of them.
+    """
+    kept = {
+        kind: {name: _slim(schema[kind][name]) for name in sorted(names)}
+        for kind, names in used.items()
+    }
+    return kept | {"provider": _slim(schema["provider"])}
+
+
+def as_text(schema: Json) -> str:
+    """One line for each type, so that a renewal shows which of them changed."""
+    lines = [f'"provider":{_compact(schema["provider"])}']
+    for kind in ("resource_schemas", "data_source_schemas"):
+        entries = [f'"{name}":{_compact(what)}' for name, what in sorted(schema[kind].items())]
+        lines.append(f'"{kind}":{{\n' + ",\n".join(entries) + "\n}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _compact(node: Any) -> str:
+    return json.dumps(node, separators=(",", ":"), sort_keys=True)
+
+
+def _slim(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {
+            name: _slim(value)
+            for name, value in node.items()
+            if not (name.startswith("description") and isinstance(value, str))
+        }
+    return node
+
+
+if __name__ == "__main__":
+    sys.exit(main())

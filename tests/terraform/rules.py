@@ -1,0 +1,199 @@
+"""What Google Cloud accepts, beyond what the schema of Terraform's provider tells.
+
+Enumerations and ranges of just the attributes that `infra/` sets, from the provider's
+documentation (https://registry.terraform.io/providers/hashicorp/google/latest/docs) and from the
+limits of the products. A path goes through nested blocks, whose number does not matter.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+Rule = Callable[[Any], str | None]
+
+
+def one_of(*values: str) -> Rule:
+    return lambda value: None if value in values else f"{value!r} is none of {', '.join(values)}"
+
+
+def number(low: float, high: float) -> Rule:
+    return lambda value: None if low <= float(value) <= high else f"{value} is not {low} to {high}"
+
+
+def seconds(low: float, high: float) -> Rule:
+    """A duration such as "600s"."""
+
+    def rule(value: str) -> str | None:
+        if not re.fullmatch(r"\d+(\.\d{1,9})?s", value):
+            return f"{value!r} is no duration such as 600s"
+        return number(low, high)(value[:-1])
+
+    return rule
+
+
+def form(pattern: str, example: str) -> Rule:
+    return lambda value: (
+        None if re.fullmatch(pattern, value) else f"{value!r} has not the form of {example}"
+    )
+
+
+_DELETION = one_of("DELETE", "PREVENT", "ABANDON")
+_MEMBER = form(
+    r"allUsers|(serviceAccount|user|group|domain):[^\s:]+@?[^\s:]*", "serviceAccount:...@..."
+)
+_ROLE = form(r"roles/[a-z]+\.[A-Za-z.]+|projects/[^/]+/roles/\w+", "roles/pubsub.publisher")
+_ACCOUNT = form(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", "dimmy-prod-receiver (6 to 30 characters)")
+_NAME = form(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", "dimmy-prod-receive (up to 63 characters)")
+_PUBSUB_ID = form(r"(?!goog)[A-Za-z][A-Za-z0-9._~%+-]{2,254}", "dimmy-prod-events")
+_URL = form(r"https://.+", "https://...")
+
+_ALIGNER = one_of("ALIGN_DELTA", "ALIGN_RATE", "ALIGN_MAX", "ALIGN_SUM", "ALIGN_PERCENTILE_99")
+_REDUCER = one_of("REDUCE_NONE", "REDUCE_MAX", "REDUCE_SUM")
+
+_IAM = {"member": _MEMBER, "role": _ROLE}
+
+RULES: dict[str, dict[str, Rule]] = {
+    "google_artifact_registry_repository": {
+        "format": one_of("DOCKER"),
+        "cleanup_policies.action": one_of("DELETE", "KEEP"),
+    },
+    "google_artifact_registry_repository_iam_member": _IAM,
+    "google_bigquery_dataset": {"dataset_id": form(r"\w{1,1024}", "dimmy_prod")},
+    "google_bigquery_table": {
+        "external_data_configuration.source_format": one_of(
+            "CSV", "NEWLINE_DELIMITED_JSON", "AVRO", "PARQUET", "ORC", "ICEBERG"
+        ),
+        "external_data_configuration.csv_options.encoding": one_of("UTF-8", "ISO-8859-1"),
+        "external_data_configuration.source_uris": form(r"gs://.+", "gs://bucket/items/*.json"),
+    },
+    "google_cloud_run_service_iam_member": _IAM,
+    "google_cloud_scheduler_job": {
+        "attempt_deadline": seconds(15, 1800),
+        "http_target.http_method": one_of("POST", "GET", "HEAD", "PUT", "DELETE", "PATCH"),
+        "retry_config.retry_count": number(0, 5),
+        "schedule": form(r"\S+( \S+){4}", "17 * * * *"),
+    },
+    "google_cloudfunctions2_function": {
+        "build_config.entry_point": one_of("receive", "resolve", "reconcile"),
+        "build_config.runtime": one_of("python311", "python312", "python313", "python314"),
+        "name": _NAME,
+        "service_config.available_cpu": number(0.08, 8),
+        "service_config.available_memory": form(r"\d+(Mi|Gi)", "512Mi"),
+        "service_config.ingress_settings": one_of(
+            "ALLOW_ALL", "ALLOW_INTERNAL_ONLY", "ALLOW_INTERNAL_AND_GCLB"
+        ),
+        "service_config.max_instance_count": number(1, 1000),
+        "service_config.max_instance_request_concurrency": number(1, 1000),
+        "service_config.min_instance_count": number(0, 1000),
+        "service_config.timeout_seconds": number(1, 3600),
+        "service_config.secret_environment_variables.version": form(r"latest|\d+", "7"),
+    },
+    "google_compute_backend_service": {
+        "load_balancing_scheme": one_of(
+            "EXTERNAL", "EXTERNAL_MANAGED", "INTERNAL_MANAGED", "INTERNAL_SELF_MANAGED"
+        ),
+        "protocol": one_of("HTTP", "HTTPS", "HTTP2", "TCP", "SSL", "UDP", "GRPC"),
+    },
+    "google_compute_global_forwarding_rule": {
+        "ip_protocol": one_of("TCP"),
+        "load_balancing_scheme": one_of("EXTERNAL", "EXTERNAL_MANAGED"),
+        "port_range": form(r"443(-443)?", "443"),
+    },
+    "google_compute_region_network_endpoint_group": {
+        "network_endpoint_type": one_of("SERVERLESS", "PRIVATE_SERVICE_CONNECT"),
+    },
+    "google_compute_security_policy": {
+        "rule.action": form(r"allow|deny\((403|404|502)\)|throttle|rate_based_ban", "deny(403)"),
+        "rule.match.versioned_expr": one_of("SRC_IPS_V1"),
+        "rule.priority": number(0, 2**31 - 1),
+        "type": one_of("CLOUD_ARMOR", "CLOUD_ARMOR_EDGE"),
+    },
+    "google_compute_ssl_policy": {
+        "min_tls_version": one_of("TLS_1_0", "TLS_1_1", "TLS_1_2"),
+        "profile": one_of("COMPATIBLE", "MODERN", "RESTRICTED"),
+    },
+    "google_logging_metric": {
+        "metric_descriptor.metric_kind": one_of("DELTA"),
+        "metric_descriptor.value_type": one_of("INT64", "DISTRIBUTION"),
+        "name": form(r"[A-Za-z0-9_.,+!*',()%/-]{1,100}", "dimmy-prod-webhooks"),
+    },
+    "google_monitoring_alert_policy": {
+        "combiner": one_of("AND", "OR", "AND_WITH_MATCHING_RESOURCE"),
+        "conditions.condition_absent.aggregations.cross_series_reducer": _REDUCER,
+        "conditions.condition_absent.aggregations.per_series_aligner": _ALIGNER,
+        "conditions.condition_absent.duration": seconds(120, 84_600),
+        "conditions.condition_threshold.aggregations.alignment_period": seconds(60, 90_000),
+        "conditions.condition_threshold.aggregations.cross_series_reducer": _REDUCER,
+        "conditions.condition_threshold.aggregations.per_series_aligner": _ALIGNER,
+        "conditions.condition_threshold.comparison": one_of("COMPARISON_GT", "COMPARISON_LT"),
+        "conditions.condition_threshold.duration": seconds(0, 84_600),
+        "documentation.mime_type": one_of("text/markdown"),
+        "severity": one_of("CRITICAL", "ERROR", "WARNING"),
+    },
+    "google_monitoring_notification_channel": {
+        "type": one_of("email", "sms", "slack", "pagerduty", "webhook_tokenauth", "pubsub")
+    },
+    "google_project_iam_member": _IAM,
+    "google_project_service": {"service": form(r"[a-z]+\.googleapis\.com", "run.googleapis.com")},
+    "google_pubsub_subscription": {
+        "ack_deadline_seconds": number(10, 600),
+        "dead_letter_policy.max_delivery_attempts": number(5, 100),
+        "message_retention_duration": seconds(600, 31 * 86_400),
+        "name": _PUBSUB_ID,
+        "push_config.push_endpoint": _URL,
+        "retry_policy.maximum_backoff": seconds(0, 600),
+        "retry_policy.minimum_backoff": seconds(0, 600),
+    },
+    "google_pubsub_subscription_iam_member": _IAM,
+    "google_pubsub_topic": {
+        "message_retention_duration": seconds(600, 31 * 86_400),
+        "name": _PUBSUB_ID,
+    },
+    "google_pubsub_topic_iam_member": _IAM,
+    "google_secret_manager_secret": {"secret_id": form(r"[\w-]{1,255}", "dimmy-prod-api-key")},
+    "google_secret_manager_secret_iam_member": _IAM,
+    "google_service_account_iam_member": _IAM,
+    "google_service_account": {"account_id": _ACCOUNT},
+    "google_storage_bucket": {
+        "lifecycle_rule.action.type": one_of(
+            "Delete", "SetStorageClass", "AbortIncompleteMultipartUpload"
+        ),
+        "lifecycle_rule.condition.with_state": one_of("LIVE", "ARCHIVED", "ANY"),
+        "name": form(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]", "my-project-dimmy-prod-data"),
+        "public_access_prevention": one_of("enforced", "inherited"),
+        "soft_delete_policy.retention_duration_seconds": (
+            lambda value: None if value == 0 else number(7 * 86_400, 90 * 86_400)(value)
+        ),
+    },
+    "google_storage_bucket_iam_member": _IAM,
+    "google_storage_notification": {
+        "event_types": one_of(
+            "OBJECT_FINALIZE", "OBJECT_METADATA_UPDATE", "OBJECT_DELETE", "OBJECT_ARCHIVE"
+        ),
+        "payload_format": one_of("JSON_API_V1", "NONE"),
+    },
+}
+
+
+def faults_of(resource_type: str, config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each fault of a resource's configuration: the path of the attribute, and what is wrong.
+
+    What is not set, or not known yet, has no fault.
+    """
+    rules = RULES.get(resource_type, {}) | {"deletion_policy": _DELETION}
+    for path, rule in rules.items():
+        for value in _values(config, path.split(".")):
+            if fault := rule(value):
+                yield path, fault
+
+
+def _values(config: Any, path: list[str]) -> Iterator[Any]:
+    if config is None:
+        return
+    if isinstance(config, list):
+        for entry in config:
+            yield from _values(entry, path)
+    elif path:
+        yield from _values(config.get(path[0]), path[1:])
+    else:
+        yield config
