@@ -152,7 +152,10 @@ def read_window(parameters: dict[str, Any]) -> Window:
     if "hours" in parameters and "start_date" in parameters:
         raise WindowError("start_date and hours both say when to begin: leave one of them out.")
     end = _read_date(parameters, "end_date") or datetime.now(UTC)
-    start = _read_date(parameters, "start_date") or end - _read_hours(parameters)
+    try:
+        start = _read_date(parameters, "start_date") or end - _read_hours(parameters)
+    except OverflowError:
+        raise WindowError("The window would begin before the year 1.") from None
     if start >= end:
         raise WindowError("start_date is not before end_date.")
     return Window(start, end)
@@ -167,23 +170,29 @@ def _parameters(request: flask.Request) -> dict[str, Any]:
 
 
 def _read_date(parameters: dict[str, Any], name: str) -> datetime | None:
-    text = parameters.get(name)
-    if text in {None, ""}:
+    text = _given(parameters, name)
+    if text is None:
         return None
     try:
-        date = datetime.fromisoformat(str(text))
+        date = datetime.fromisoformat(text)
         return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise WindowError(f"{name} is no date such as 2026-11-01 or 2026-11-01T08:00:00.") from None
 
 
 def _read_hours(parameters: dict[str, Any]) -> timedelta:
-    text = parameters.get("hours")
-    if text in {None, ""}:
+    text = _given(parameters, "hours")
+    if text is None:
         return DEFAULT_WINDOW
-    if not re.fullmatch(r"[1-9]\d{0,3}", str(text)):
+    if not re.fullmatch(r"[1-9]\d{0,3}", text):
         raise WindowError("hours is no whole number from 1 to 9999.")
-    return timedelta(hours=int(str(text)))
+    return timedelta(hours=int(text))
+
+
+def _given(parameters: dict[str, Any], name: str) -> str | None:
+    """A parameter as text, whatever JSON it came in; None where it is left out or empty."""
+    value = parameters.get(name)
+    return None if value is None or value == "" else str(value)
 
 
 def _latest(page: list[Item | NotAnItemError]) -> str | None:
