@@ -2,62 +2,77 @@
 
 A field `trace`, the request's traceparent header, becomes what Cloud Logging joins the lines of a
 request by (https://cloud.google.com/logging/docs/structured-logging).
+
+The logging module is left to the libraries: a record of it costs several times the line, and the
+framework, told by Google to log execution ids, disables every logger that it did not make.
 """
 
+import contextlib
 import json
-import logging
 import re
 import sys
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, Literal
 
 from settings import LogSettings
 
-# Not of the logging module's own tree: the framework, told by Google to log execution ids, disables
-# every logger there after this module was imported.
-logger = logging.Logger("dimmy")  # noqa: LOG001
+Severity = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
+_RANKS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")  # W3C
+_encode = json.JSONEncoder(default=str).encode
+
+Formatter = Callable[[Severity, str, dict[str, Any]], str]
 
 
 def configure(settings: LogSettings) -> None:
-    """Send this project's records to standard output in the chosen form."""
-    handler = logging.StreamHandler(sys.stdout)
-    is_json = settings.format == "json"
-    handler.setFormatter(_JsonFormatter(settings.project) if is_json else _TextFormatter())
-    logger.handlers = [handler]
-    logger.setLevel(settings.level)
+    """Let lines of at least the level be written, in the chosen form."""
+    _chosen.form = _json_formatter(settings.project) if settings.format == "json" else _as_text
+    _chosen.least = _RANKS[settings.level]
 
 
-def log(severity: str, message: str, **fields: Any) -> None:
-    """One line. `severity` is a level of the logging module; `fields` are its columns."""
-    logger.log(logging.getLevelNamesMapping()[severity], message, extra={"fields": fields})
+def log(severity: Severity, message: str, **fields: Any) -> None:
+    """One line; `fields` are its columns. Safe to call from any thread."""
+    if _RANKS[severity] >= _chosen.least:
+        write_line(_chosen.form(severity, message, fields))
 
 
-class _JsonFormatter(logging.Formatter):
-    def __init__(self, project: str | None) -> None:
-        super().__init__()
-        self._project = project
+def write_line(line: str) -> None:
+    """Write to standard output, whole: the lines of two threads never mix."""
+    output = sys.stdout.buffer
+    # Where nobody reads any more (a closed terminal), the work itself goes on.
+    with contextlib.suppress(OSError):
+        output.write(f"{line}\n".encode(errors="backslashreplace"))
+        output.flush()
 
-    def format(self, record: logging.LogRecord) -> str:
-        fields = dict(record.__dict__.get("fields", {}))
-        trace = _TRACEPARENT.fullmatch(fields.pop("trace", None) or "")
-        if trace and self._project:
-            fields["logging.googleapis.com/trace"] = f"projects/{self._project}/traces/{trace[1]}"
+
+def _json_formatter(project: str | None) -> Formatter:
+    def as_json(severity: Severity, message: str, fields: dict[str, Any]) -> str:
+        traceparent = fields.pop("trace", None)
+        if traceparent and project and (trace := _TRACEPARENT.fullmatch(traceparent)):
+            fields["logging.googleapis.com/trace"] = f"projects/{project}/traces/{trace[1]}"
             fields["logging.googleapis.com/spanId"] = trace[2]
-        line = {"severity": record.levelname, "message": record.getMessage()}
-        return json.dumps(line | fields, default=str)
+        return _encode({"severity": severity, "message": message, **fields})
+
+    return as_json
 
 
-class _TextFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        fields = record.__dict__.get("fields", {})
-        shown = {name: value for name, value in fields.items() if name != "trace"}
-        columns = "  ".join(f"{name}={_plain(value)}" for name, value in shown.items())
-        time = self.formatTime(record, "%H:%M:%S")
-        return f"{time} {record.levelname:<7} {record.getMessage()}  {columns}".rstrip()
+def _as_text(severity: Severity, message: str, fields: dict[str, Any]) -> str:
+    shown = {name: value for name, value in fields.items() if name != "trace"}
+    columns = "  ".join(f"{name}={_plain(value)}" for name, value in shown.items())
+    return f"{time.strftime('%H:%M:%S')} {severity:<7} {message}  {columns}".rstrip()
 
 
 def _plain(value: Any) -> str:
     """The value on one line and without control characters, which a hostile one may contain."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+class _Chosen:
+    form: Formatter = staticmethod(_json_formatter(None))
+    least = _RANKS["INFO"]
+
+
+_chosen = _Chosen()

@@ -12,14 +12,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import google.auth
 import grpc
 import grpc.aio
-from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError
-from google.pubsub_v1 import types
-from google.pubsub_v1.services.publisher.transports import PublisherGrpcAsyncIOTransport
 
+from pubsub_messages import PublishRequest, PublishResponse, PubsubMessage
 from verification import VerifiedEvent
 
 # Pub/Sub takes 10,000,000 bytes and 1,000 messages in one publish request.
@@ -42,10 +39,6 @@ _TRANSIENT = {
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 1.0
 
-_PublishRequest = types.PublishRequest.pb()
-_PublishResponse = types.PublishResponse.pb()
-_PubsubMessage = types.PubsubMessage.pb()
-
 
 class PublishError(Exception):
     """Pub/Sub did not confirm the message. It may have it all the same."""
@@ -53,8 +46,9 @@ class PublishError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    message: Any  # a PubsubMessage protocol buffer
+    message: Any  # a PubsubMessage
     size: int
+    deadline: float  # of the event loop's clock
     confirmed: asyncio.Future[None]
 
 
@@ -66,14 +60,16 @@ async def open_publisher(topic: str, emulator_host: str | None) -> "Publisher":
     """
     if emulator_host:
         return Publisher(topic, lambda: _emulator_channel(emulator_host))
+    import google_channel  # noqa: PLC0415 (an emulator needs none of it)
+
     try:
         # Asks the metadata server, and so not in the event loop.
-        credentials, _ = await asyncio.to_thread(
-            google.auth.default, scopes=PublisherGrpcAsyncIOTransport.AUTH_SCOPES
-        )
+        credentials = await asyncio.to_thread(google_channel.default_credentials)
     except GoogleAuthError as error:
         raise PublishError(f"no credentials for Pub/Sub: {error}") from error
-    return Publisher(topic, lambda: _google_channel(credentials))
+    return Publisher(
+        topic, lambda: google_channel.open_google_channel(credentials, _CHANNEL_OPTIONS)
+    )
 
 
 class Publisher:
@@ -94,11 +90,13 @@ class Publisher:
         holds the body, the message carries that name instead.
 
         Raises:
-            PublishError: Pub/Sub refused the message or could not be reached in time.
+            PublishError: Pub/Sub refused the message, or did not confirm it within 10 s.
         """
         message = _message(event, stored_payload)
-        confirmed = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(message, message.ByteSize(), confirmed))
+        loop = asyncio.get_running_loop()
+        confirmed = loop.create_future()
+        deadline = loop.time() + CONFIRMATION_SECONDS
+        self._waiting.append(_Waiting(message, message.ByteSize(), deadline, confirmed))
         self._begin()
         await confirmed
 
@@ -129,21 +127,26 @@ class Publisher:
     def _next_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
         size = 0
+        now = asyncio.get_running_loop().time()
         while self._waiting and len(batch) < MAX_BATCH_MESSAGES:
             following = self._waiting[0]
             if batch and size + following.size > MAX_BATCH_BYTES:
                 break
             self._waiting.popleft()
-            if not following.confirmed.done():  # nobody waits for a request that gave up
-                batch.append(following)
-                size += following.size
+            if following.confirmed.done():
+                continue  # nobody waits for a request that gave up
+            if following.deadline <= now:
+                _settle([following], PublishError("Pub/Sub confirms nothing"))
+                continue
+            batch.append(following)
+            size += following.size
         return batch
 
     async def _publish_batch(self, batch: list[_Waiting]) -> PublishError | None:
         """Publish until it is confirmed; otherwise return why it is not."""
-        request = _PublishRequest(topic=self._topic, messages=[w.message for w in batch])
+        request = PublishRequest(topic=self._topic, messages=[w.message for w in batch])
         now = asyncio.get_running_loop().time
-        deadline = now() + CONFIRMATION_SECONDS
+        deadline = batch[0].deadline  # the oldest one's
         pause = _FIRST_PAUSE_SECONDS
         while True:
             channel = self._channel
@@ -153,7 +156,7 @@ class Publisher:
             except grpc.aio.AioRpcError as error:
                 if error.code() not in _TRANSIENT or now() + pause >= deadline:
                     return PublishError(f"{error.code().name}: {error.details()}")
-                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                if timeout == TRY_SECONDS and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                     self._leave(channel)
             else:
                 if len(response.message_ids) != len(batch):
@@ -186,8 +189,8 @@ def _settle(batch: list[_Waiting], failure: PublishError | None) -> None:
 def _publish_rpc(channel: grpc.aio.Channel) -> Callable[..., Awaitable[Any]]:
     return channel.unary_unary(
         "/google.pubsub.v1.Publisher/Publish",
-        request_serializer=_PublishRequest.SerializeToString,
-        response_deserializer=_PublishResponse.FromString,
+        request_serializer=PublishRequest.SerializeToString,
+        response_deserializer=PublishResponse.FromString,
     )
 
 
@@ -198,8 +201,8 @@ def _message(event: VerifiedEvent, stored_payload: str | None) -> Any:
         "received-at": event.received_at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
     }
     if stored_payload:
-        return _PubsubMessage(attributes=attributes | {"payload": stored_payload})
-    return _PubsubMessage(data=event.body, attributes=attributes)
+        return PubsubMessage(attributes=attributes | {"payload": stored_payload})
+    return PubsubMessage(data=event.body, attributes=attributes)
 
 
 _CHANNEL_OPTIONS = [
@@ -216,10 +219,3 @@ _CHANNEL_OPTIONS = [
 
 def _emulator_channel(host: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(host, options=_CHANNEL_OPTIONS)
-
-
-def _google_channel(credentials: Credentials) -> grpc.aio.Channel:
-    channel: grpc.aio.Channel = PublisherGrpcAsyncIOTransport.create_channel(
-        credentials=credentials, options=_CHANNEL_OPTIONS
-    )
-    return channel

@@ -59,16 +59,17 @@ class Receiver:
     async def handle(self, request: Request) -> Response:
         """204 when, and only when, Pub/Sub has confirmed the event; else the reason why not."""
         started = time.perf_counter()
-        outcome = await self._answer(request)
-        outcome.report(started, request.headers.get("traceparent"))
+        headers = _Headers(request)
+        outcome = await self._answer(request, headers)
+        outcome.report(started, headers.get("traceparent"))
         return outcome.response
 
-    async def _answer(self, request: Request) -> "_Outcome":
+    async def _answer(self, request: Request, headers: "_Headers") -> "_Outcome":
         if request.method != "POST":
             refusal = _refusal(405, "method_not_allowed", "Webhooks are sent with POST.")
             refusal.response.headers["Allow"] = "POST"
             return refusal
-        address = self._address_of(request)
+        address = self._address_of(request, headers)
         if not sources.is_allowed(address, self._settings.allowed_sources):
             await _drain(request.stream())
             return _refusal(
@@ -77,12 +78,12 @@ class Receiver:
                 f"The source address {address or '(unknown)'} is not in ALLOWED_SOURCES.",
             )
         try:
-            headers = read_headers(lambda name: _joined_header(request, name))
-            check_timestamp(headers)
+            signed = read_headers(headers.get)
+            check_timestamp(signed)
         except (MalformedRequestError, UnauthenticRequestError) as error:
             await _drain(request.stream())
             return _unverified(error)
-        return await self._take(request, headers)
+        return await self._take(request, signed)
 
     async def _take(self, request: Request, headers: SignedHeaders) -> "_Outcome":
         """Read the body, verify it and publish it, holding its share of the memory for so long."""
@@ -129,8 +130,7 @@ class Receiver:
         except (MalformedRequestError, UnauthenticRequestError) as error:
             return _unverified(error, **known)
         try:
-            async with asyncio.timeout(CONFIRMATION_SECONDS):
-                await self._publish(event)
+            await self._publish(event)
         except PublishError as error:
             return _unavailable(f"Pub/Sub: {error}", **known)
         except StorageError as error:
@@ -140,23 +140,47 @@ class Receiver:
         return _Outcome(Response(status_code=204), "published", known)
 
     async def _publish(self, event: VerifiedEvent) -> None:
-        async with self._opening:
-            if self._publisher is None:
-                self._publisher = await open_publisher(
-                    self._settings.events_topic, self._settings.pubsub_emulator_host
-                )
-        if len(event.body) <= _MAX_MESSAGE_BODY_BYTES:
-            await self._publisher.publish(event)
-        else:
-            await self._store.put_payload(event.event_id, event.body)
-            await self._publisher.publish(event, stored_payload=payload_name(event.event_id))
+        """Return when Pub/Sub has confirmed the event, within 10 s.
 
-    def _address_of(self, request: Request) -> sources.Address | None:
+        Raises:
+            PublishError, StorageError, TimeoutError: it has not.
+        """
+        is_large = len(event.body) > _MAX_MESSAGE_BODY_BYTES
+        if self._publisher and not is_large:
+            await self._publisher.publish(event)
+            return
+        async with asyncio.timeout(CONFIRMATION_SECONDS):
+            async with self._opening:
+                if self._publisher is None:
+                    self._publisher = await open_publisher(
+                        self._settings.events_topic, self._settings.pubsub_emulator_host
+                    )
+            if is_large:
+                await self._store.put_payload(event.event_id, event.body)
+            payload = payload_name(event.event_id) if is_large else None
+            await self._publisher.publish(event, payload)
+
+    def _address_of(self, request: Request, headers: "_Headers") -> sources.Address | None:
         return sources.client_address(
-            _joined_header(request, "x-forwarded-for") or "",
+            headers.get("x-forwarded-for") or "",
             request.client.host if request.client else None,
             self._settings.trusted_proxy_hops,
         )
+
+
+class _Headers:
+    """The headers of a request. Repeated ones are comma-joined, as Google's front end does it."""
+
+    def __init__(self, request: Request) -> None:
+        self._values: dict[bytes, bytes] = {}
+        for name, value in request.headers.raw:
+            earlier = self._values.get(name)
+            self._values[name] = value if earlier is None else earlier + b"," + value
+
+    def get(self, name: str) -> str | None:
+        """The value for a lower-case name."""
+        value = self._values.get(name.encode())
+        return None if value is None else value.decode("latin-1")
 
 
 class _Outcome:
@@ -203,12 +227,6 @@ def _unavailable(reason: str, **known: Any) -> _Outcome:
         headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
     )
     return _Outcome(response, "unavailable", known | {"reason": reason})
-
-
-def _joined_header(request: Request, name: str) -> str | None:
-    """All values of a repeated header, comma-joined as Google's front end does it."""
-    values = request.headers.getlist(name)
-    return ",".join(values) if values else None
 
 
 async def _drain(stream: AsyncIterator[bytes]) -> None:

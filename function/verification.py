@@ -1,9 +1,10 @@
 """The only module that knows signatures: it turns a request into a verified event, or refuses.
 
 The rules are those of Standard Webhooks as Svix applies them: HMAC-SHA256 over
-`{id}.{timestamp}.{raw body}`, timestamps within 300 s. The svix package does the cryptography;
-the form of the three headers is settled before it sees them, because on malformed input it raises
-errors of many kinds and accepts some texts that no sender writes.
+`{id}.{timestamp}.{raw body}`, timestamps within 300 s. standardwebhooks does the cryptography: it
+is what the svix package verifies with, without that package's API client, which would add 0.2 s to
+every cold start. The form of the three headers is settled before it sees them, because on malformed
+input it raises errors of many kinds and accepts some texts that no sender writes.
 """
 
 import re
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime
 
-from svix.webhooks import Webhook, WebhookVerificationError
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 TOLERANCE_SECONDS = 300
 
@@ -129,9 +130,9 @@ class Verifier:
         """
         check_timestamp(headers)
         signed = {
-            "svix-id": headers.event_id,
-            "svix-timestamp": headers.timestamp,
-            "svix-signature": headers.signatures,
+            "webhook-id": headers.event_id,
+            "webhook-timestamp": headers.timestamp,
+            "webhook-signature": headers.signatures,
         }
         if not any(_matches(webhook, body, signed) for webhook in self._webhooks):
             raise UnauthenticRequestError(
@@ -163,7 +164,7 @@ def _require(header: Callable[[str], str | None], part: str) -> str:
 
 def _matches(webhook: Webhook, body: bytes, signed: dict[str, str]) -> bool:
     try:
-        webhook.verify(body, signed)
+        webhook.verify(body, signed, json_parse=False)
     except WebhookVerificationError:
         return False
     except UnicodeDecodeError:

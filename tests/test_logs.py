@@ -16,7 +16,7 @@ TRACEPARENT = "00-80e1afed08e019fc1110464cfa66635c-7a085853722dc6d2-01"
 @pytest.fixture(autouse=True)
 def configured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test configures does not outlive it."""
-    monkeypatch.setattr(logs.logger, "handlers", [])
+    monkeypatch.setattr(logs, "_chosen", logs._Chosen())  # noqa: SLF001
 
 
 def line(capsys: pytest.CaptureFixture[str], settings: LogSettings, **fields: object) -> str:

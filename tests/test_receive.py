@@ -79,7 +79,7 @@ class InProcess:
     def __init__(self, settings: dict[str, str], background: Background) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
-        self._lines = _Lines()
+        self.lines: list[str] = []
         self._background = background
         with pytest.MonkeyPatch.context() as environment:
             for name, value in settings.items():
@@ -87,31 +87,16 @@ class InProcess:
             environment.setenv("FUNCTION_TARGET", "receive")
             environment.setenv("FORWARDED_ALLOW_IPS", "")
             app = create_asgi_app("receive", str(SOURCE))  # type: ignore[no-untyped-call]
-        logger = sys.modules["logs"].logger
-        self._lines.setFormatter(logger.handlers[0].formatter)
-        logger.handlers = [self._lines]
+        sys.modules["logs"].write_line = self.lines.append  # type: ignore[attr-defined]
         self._server = uvicorn.Server(
             uvicorn.Config(app, port=self.port, log_config=None, forwarded_allow_ips="")
         )
         self._serving = background.start(self._server.serve())
         wait_for(lambda: self._server.started, "the server")
 
-    @property
-    def lines(self) -> list[str]:
-        return self._lines.lines
-
     def stop(self) -> None:
         self._server.should_exit = True
         self._serving.result()
-
-
-class _Lines(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
 
 
 class Start(Protocol):
