@@ -19,7 +19,7 @@ def default_credentials() -> grpc.ChannelCredentials:
     Raises:
         google.auth.exceptions.GoogleAuthError: there are no credentials to be had.
     """
-    credentials, _ = google.auth.default(scopes=[_SCOPE])  # type: ignore[no-untyped-call]
+    credentials, _ = google.auth.default(scopes=[_SCOPE])
     tokens = AuthMetadataPlugin(credentials, Request(), default_host=_HOST)  # type: ignore[no-untyped-call]
     return grpc.composite_channel_credentials(
         grpc.ssl_channel_credentials(), grpc.metadata_call_credentials(tokens)

@@ -3,8 +3,7 @@
 A field `trace`, the request's traceparent header, becomes what Cloud Logging joins the lines of a
 request by (https://cloud.google.com/logging/docs/structured-logging).
 
-The logging module is left to the libraries: a record of it costs several times the line, and the
-framework, told by Google to log execution ids, disables every logger that it did not make.
+The logging module is left to the libraries: a record of it costs several times the line.
 """
 
 import contextlib
@@ -30,6 +29,8 @@ def configure(settings: LogSettings) -> None:
     """Let lines of at least the level be written, in the chosen form."""
     _chosen.form = _json_formatter(settings.project) if settings.format == "json" else _as_text
     _chosen.least = _RANKS[settings.level]
+    # The framework, told by Google to log execution ids, puts something else in its place later.
+    _chosen.output = sys.stdout.buffer
 
 
 def log(severity: Severity, message: str, **fields: Any) -> None:
@@ -40,11 +41,10 @@ def log(severity: Severity, message: str, **fields: Any) -> None:
 
 def write_line(line: str) -> None:
     """Write to standard output, whole: the lines of two threads never mix."""
-    output = sys.stdout.buffer
     # Where nobody reads any more (a closed terminal), the work itself goes on.
     with contextlib.suppress(OSError):
-        output.write(f"{line}\n".encode(errors="backslashreplace"))
-        output.flush()
+        _chosen.output.write(f"{line}\n".encode(errors="backslashreplace"))
+        _chosen.output.flush()
 
 
 def _json_formatter(project: str | None) -> Formatter:
@@ -71,8 +71,10 @@ def _plain(value: Any) -> str:
 
 
 class _Chosen:
-    form: Formatter = staticmethod(_json_formatter(None))
-    least = _RANKS["INFO"]
+    def __init__(self) -> None:
+        self.form = _json_formatter(None)
+        self.least = _RANKS["INFO"]
+        self.output = sys.stdout.buffer
 
 
 _chosen = _Chosen()

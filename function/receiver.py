@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 import sources
-from logs import log
+from logs import Severity, log
 from publisher import (
     CONFIRMATION_SECONDS,
     MAX_BATCH_BYTES,
@@ -69,14 +69,13 @@ class Receiver:
             refusal = _refusal(405, "method_not_allowed", "Webhooks are sent with POST.")
             refusal.response.headers["Allow"] = "POST"
             return refusal
-        address = self._address_of(request, headers)
-        if not sources.is_allowed(address, self._settings.allowed_sources):
-            await _drain(request.stream())
-            return _refusal(
-                403,
-                "source_not_allowed",
-                f"The source address {address or '(unknown)'} is not in ALLOWED_SOURCES.",
-            )
+        if self._settings.allowed_sources:
+            address = self._address_of(request, headers)
+            if not sources.is_allowed(address, self._settings.allowed_sources):
+                await _drain(request.stream())
+                shown = address or "(unknown)"
+                message = f"The source address {shown} is not in ALLOWED_SOURCES."
+                return _refusal(403, "source_not_allowed", message)
         try:
             signed = read_headers(headers.get)
             check_timestamp(signed)
@@ -193,7 +192,7 @@ class _Outcome:
 
     def report(self, started: float, trace: str | None) -> None:
         status = self.response.status_code
-        severity = "INFO" if status < 400 else "WARNING" if status < 500 else "ERROR"
+        severity: Severity = "INFO" if status < 400 else "WARNING" if status < 500 else "ERROR"
         log(
             severity,
             f"webhook {self._outcome}",

@@ -21,7 +21,7 @@ from deliveries import Delivery, EnvelopeError, read_delivery
 from dimmy import ApiKeyRejectedError, DimmyClient, DimmyError
 from events import Event, FullPayload, ItemsScanned, Unrecognised, recognise
 from items import Item
-from logs import log
+from logs import Severity, log
 from receipts import PENDING, STORED, UNCHANGED, Receipt, is_settled
 from settings import FetchSettings
 from storage import StorageError, Store, Written
@@ -214,10 +214,10 @@ class _Record:
         self._due = time.monotonic() + WRITE_EVERY_SECONDS
 
 
-def _log_attempt(severity: str, outcome: str, started: float, known: dict[str, Any]) -> None:
+def _log_attempt(severity: Severity, outcome: str, started: float, known: dict[str, Any]) -> None:
     milliseconds = round((time.perf_counter() - started) * 1000, 1)
     log(severity, f"event {outcome}", outcome=outcome, milliseconds=milliseconds, **known)
 
 
-def _log_item(severity: str, item_id: str, state: str, record: _Record) -> None:
+def _log_item(severity: Severity, item_id: str, state: str, record: _Record) -> None:
     log(severity, "item", item_id=item_id, state=state, event_id=record.event_id)

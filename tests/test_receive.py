@@ -5,7 +5,6 @@ One of them: .venv/bin/pytest tests/test_receive.py -k chunked
 
 import http.client
 import json
-import logging
 import socket
 import sys
 from collections.abc import Iterator
