@@ -49,7 +49,8 @@ class Load:
 class Result:
     """What came back. Times in seconds; `cpu_seconds` are the generator's own."""
 
-    requests: int
+    requests: int  # answered while the clock ran
+    answered: int  # with those of the warm-up
     seconds: float
     cpu_seconds: float
     p50: float
@@ -119,6 +120,7 @@ async def _as_fast_as_answered(load: Load) -> Result:
     times: list[float] = []
     statuses: Counter[str] = Counter()
     cpu = _Cpu(begins, ends)
+    ready = len(waiting)
 
     async def one_connection() -> None:
         _, connection = await loop.create_connection(_Connection, url.hostname, url.port)
@@ -136,6 +138,7 @@ async def _as_fast_as_answered(load: Load) -> Result:
     await asyncio.gather(*(one_connection() for _ in range(load.connections)))
     return Result(
         requests=len(times),
+        answered=ready - len(waiting),
         seconds=load.seconds,
         cpu_seconds=cpu.spent,
         p50=percentile(times, 50),
@@ -187,6 +190,7 @@ async def _at_a_rate(load: Load, rate: float) -> Result:
         connection.close()
     return Result(
         requests=len(prepared),
+        answered=len(prepared),
         seconds=load.seconds,
         cpu_seconds=cpu.spent,
         p50=percentile(took, 50),

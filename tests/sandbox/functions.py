@@ -20,7 +20,7 @@ _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "COVERAGE", "REQU
 
 
 class Function:
-    """One running function. `on_log` gets each of its log lines, decoded."""
+    """One running function. `on_log` gets each of its log lines, decoded, unless they go to a file."""
 
     def __init__(
         self,
@@ -30,6 +30,7 @@ class Function:
         port: int | None = None,
         source: Path = SOURCE,
         python: str = sys.executable,
+        log_file: Path | None = None,
         on_log: Callable[[dict[str, Any]], None] = lambda _: None,
     ) -> None:
         self.target = target
@@ -38,6 +39,7 @@ class Function:
         self._on_log = on_log
         self._source = source
         self._python = python
+        self._log_file = log_file
         self.start()
 
     def start(self) -> None:
@@ -48,6 +50,7 @@ class Function:
             [self._python, "-m", *command, f"--target={self.target}", f"--source={self._source}"],
             passed_on | {"PYTHONUNBUFFERED": "1"} | self.settings,
             self._read,
+            log_file=self._log_file,
         )
 
     def kill(self) -> None:

@@ -45,7 +45,10 @@ def is_free(port: int) -> bool:
 
 
 class Process:
-    """A child process in a group of its own; each line that it prints goes to `on_line`."""
+    """A child process in a group of its own; each line that it prints goes to `on_line`.
+
+    With `log_file` its lines go there instead, without a reader that takes part of the time.
+    """
 
     def __init__(
         self,
@@ -53,22 +56,33 @@ class Process:
         environment: Mapping[str, str],
         on_line: Callable[[str], None] = lambda _: None,
         folder: Path | None = None,
+        log_file: Path | None = None,
     ) -> None:
-        self.lines: list[str] = []
+        self._lines: list[str] = []
         self._on_line = on_line
-        self._popen = subprocess.Popen(
-            [*_LEASH, *command],
-            env=dict(environment),
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        self._log_file = log_file
+        with contextlib.ExitStack() as cleanup:
+            output = cleanup.enter_context(log_file.open("ab")) if log_file else subprocess.PIPE
+            self._popen = subprocess.Popen(
+                [*_LEASH, *command],
+                env=dict(environment),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    @property
+    def lines(self) -> list[str]:
+        """What it has printed so far."""
+        if self._log_file:
+            return self._log_file.read_text(errors="replace").splitlines()
+        return self._lines
 
     @property
     def pid(self) -> int:
@@ -125,8 +139,9 @@ class Process:
         self.kill()
 
     def _read(self) -> None:
-        assert self._popen.stdout
+        if self._popen.stdout is None:
+            return
         with self._popen.stdout as output:
             for line in output:
-                self.lines.append(line.rstrip("\n"))
-                self._on_line(self.lines[-1])
+                self._lines.append(line.rstrip("\n"))
+                self._on_line(self._lines[-1])

@@ -1,0 +1,104 @@
+"""Cold start: from the start of the process to its first answer."""
+
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+from bench.load import Load
+from bench.processes import REFERENCES, SERVERS, Bench, on_core, send
+from bench.report import Section, Target
+from sandbox.functions import SOURCE
+
+_TARGETS = {"receive": 2.2, "resolve": 1.4, "reconcile": 1.4}
+_FRAMEWORK = "the framework's empty function"
+
+
+def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
+    """Each entry point beside the framework's empty function, in turns."""
+    rounds = 5 if quick else 11
+    alternatives = {
+        _FRAMEWORK: ("empty", REFERENCES / "empty.py"),
+        "the same, async": ("empty_async", REFERENCES / "empty_async.py"),
+        **{target: (target, SOURCE) for target in _TARGETS},
+        "as documented": ("documented", REFERENCES / "documented.py"),
+    }
+    times: dict[str, list[float]] = {name: [] for name in alternatives}
+    events: dict[str, list[float]] = {"receive": [], "as documented": []}
+    say("cold starts")
+    with Bench() as bench:
+        for _ in range(rounds):
+            for name, (target, source) in alternatives.items():
+                seconds, with_event = _start(bench, target, source)
+                times[name].append(seconds)
+                if name in events:
+                    events[name].append(with_event)
+    google = [_seconds_of_import("google_channel") for _ in range(rounds)]
+    base = [_seconds_of_import("publisher") for _ in range(rounds)]
+    section = Section(
+        "Cold start",
+        "From the start of the process until the server answers, and until the first signed event is"
+        " confirmed. In Google Cloud the first event also imports what gets the credentials.",
+        ("", "seconds", "of the empty function", "first event, s"),
+    )
+    for name, seconds in times.items():
+        first = median(events[name]) if name in events else float("nan")
+        section.rows.append((name, median(seconds), _ratio(times, name), first))
+    extra = median(google) - median(base)
+    section.rows.append(("(the imports for credentials)", extra, float("nan"), float("nan")))
+    section.targets = [
+        Target(
+            f"cold start of {name}, of the empty function", _ratio(times, name), bound, highest=True
+        )
+        for name, bound in _TARGETS.items()
+    ]
+    return [section]
+
+
+def _start(bench: Bench, target: str, source: Path) -> tuple[float, float]:
+    """Seconds until any answer, and until the first confirmed event."""
+    started = time.perf_counter()
+    function = bench.start(target, source)
+    while not _answers(function.url):
+        time.sleep(0.002)
+    answered = time.perf_counter() - started
+    if target in {"receive", "documented"}:
+        before = time.perf_counter()
+        result = send(Load(f"{function.url}webhook", bench.secret, 0.01, rate=100))
+        generator = time.perf_counter() - before - result.p50
+        confirmed = time.perf_counter() - started - generator
+    else:
+        confirmed = float("nan")
+    function.stop()
+    return answered, confirmed
+
+
+def _ratio(times: dict[str, list[float]], name: str) -> float:
+    return median(a / b for a, b in zip(times[name], times[_FRAMEWORK], strict=True))
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(f"{url}robots.txt", timeout=5)
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _seconds_of_import(module: str) -> float:
+    environment = os.environ | {"PYTHONPATH": str(SOURCE.parent)}
+    with on_core(SERVERS):
+        started = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-c", f"import functions_framework.aio, receiver, {module}"],
+            env=environment,
+            check=True,
+        )
+        return time.perf_counter() - started

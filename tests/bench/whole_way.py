@@ -1,0 +1,88 @@
+"""The whole way: from the first byte of the webhook until the item lies in storage."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.load import Load, Result, item_ids, percentile
+from bench.processes import REFERENCES, TOPIC, Bench, send
+from bench.report import Section, Target
+
+ITEMS = 5
+LATENCY_SECONDS = 0.05
+_DRAIN_SECONDS = 60.0
+
+
+def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
+    """Ours beside the design of the vendor's sample, at several rates."""
+    section = Section(
+        "The whole way: events of 5 items, the API answers after 50 ms",
+        "From the first byte of the webhook to the last of its items in the folder, as the file says"
+        " it. Both functions on one core, everything else on the other. Inline: verify, fetch and"
+        " store while the sender waits, 8 threads, as the vendor's sample does. Late: no answer"
+        " within 15 s, where Svix gives up.",
+        ("", "events/s", "seconds", "p50 ms", "p99 ms", "stored", "late"),
+    )
+    p50_at_50 = math.nan
+    for rate, seconds in ((1, 4), (50, 4), (200, 4)) if quick else ((1, 15), (50, 30), (200, 15)):
+        say(f"{rate} events a second, ours")
+        with Bench() as bench:
+            bench.start_api(LATENCY_SECONDS)
+            receive, resolve = bench.start("receive"), bench.start("resolve", THREADS="8")
+            receive.wait_until_up()
+            resolve.wait_until_up()
+            bench.admin.create_subscription(
+                "resolve", TOPIC, push_endpoint=resolve.url, ack_deadline_seconds=60
+            )
+            took = _run(bench, f"{receive.url}webhook", rate, seconds, section, "ours")
+        if rate == 50:
+            p50_at_50 = took
+        say(f"{rate} events a second, inline")
+        with Bench() as bench:
+            bench.start_api(LATENCY_SECONDS)
+            inline = bench.start("inline", REFERENCES / "inline.py", THREADS="8")
+            inline.wait_until_up()
+            _run(bench, inline.url, rate, seconds, section, "inline")
+    section.targets = [
+        Target(
+            "the whole way at 50 events a second: p50", p50_at_50 * 1000, 120, "ms", highest=True
+        )
+    ]
+    return [section]
+
+
+def _run(bench: Bench, url: str, rate: int, seconds: int, section: Section, name: str) -> float:
+    """Send, wait until everything is stored, add a row; return the p50 in seconds."""
+    send(Load(url, bench.secret, 1, rate=2, items=ITEMS))  # opens what the first ones open
+    load = Load(url, bench.secret, seconds, rate=rate, items=ITEMS)
+    result = send(load)
+    ways = _ways(load, result, bench.folder / "stored" / "items")
+    section.rows.append(
+        (
+            name,
+            str(rate),
+            str(seconds),
+            percentile(ways, 50) * 1000,
+            percentile(ways, 99) * 1000,
+            f"{sum(map(math.isfinite, ways))} of {len(ways)}",
+            str(result.statuses.get("timeout", 0)),
+        )
+    )
+    return percentile(ways, 50)
+
+
+def _ways(load: Load, result: Result, items: Path) -> list[float]:
+    """Of each event the seconds until its last item was there; infinite where one never came."""
+    give_up = time.monotonic() + _DRAIN_SECONDS
+    ways = []
+    for number, sent in enumerate(result.sent):
+        last = 0.0
+        for item_id in item_ids(load.token, number, ITEMS):
+            path = items / f"{item_id}.json"
+            while not path.exists() and time.monotonic() < give_up:
+                time.sleep(0.05)
+            written = path.stat().st_mtime_ns if path.exists() else math.inf
+            last = max(last, (written - sent) / 1e9)
+        ways.append(last)
+    return ways
