@@ -21,7 +21,7 @@ _FRAMEWORK = "the framework's empty function"
 
 def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
     """Each entry point beside the framework's empty function, in turns."""
-    rounds = 5 if quick else 11
+    rounds = 3 if quick else 11
     alternatives = {
         _FRAMEWORK: ("empty", REFERENCES / "empty.py"),
         "the same, async": ("empty_async", REFERENCES / "empty_async.py"),
@@ -42,13 +42,13 @@ def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
     base = [_seconds_of_import("publisher") for _ in range(rounds)]
     section = Section(
         "Cold start",
-        "From the start of the process until the server answers, and until the first signed event is"
-        " confirmed. In Google Cloud the first event also imports what gets the credentials.",
+        "From the start of the process until the server answers, and until the first signed event"
+        " is confirmed. In Google Cloud the first event also imports what gets the credentials.",
         ("", "seconds", "of the empty function", "first event, s"),
     )
-    for name, seconds in times.items():
+    for name, taken in times.items():
         first = median(events[name]) if name in events else float("nan")
-        section.rows.append((name, median(seconds), _ratio(times, name), first))
+        section.rows.append((name, median(taken), _ratio(times, name), first))
     extra = median(google) - median(base)
     section.rows.append(("(the imports for credentials)", extra, float("nan"), float("nan")))
     section.targets = [

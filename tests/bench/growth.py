@@ -39,7 +39,7 @@ def _events_of_receive(
     section: Section, bench: Bench, receive: Function, quick: bool, say: Callable[[str], None]
 ) -> None:
     costs = []
-    for count in (100, 1000, 10_000) if quick else (100, 1000, 10_000, 100_000):
+    for count in (100, 1000) if quick else (100, 1000, 10_000, 100_000):
         say(f"receive: {count} events")
         before = cpu_seconds(receive)
         rate = 2000
@@ -53,7 +53,7 @@ def _sizes(
     section: Section, bench: Bench, receive: Function, quick: bool, say: Callable[[str], None]
 ) -> None:
     costs = []
-    for size in (1000, 10_000, 100_000, 1_000_000, 10_000_000)[: 4 if quick else 5]:
+    for size in (1000, 10_000, 100_000, 1_000_000, 10_000_000)[: 3 if quick else 5]:
         say(f"receive: bodies of {size} bytes")
         before = cpu_seconds(receive)
         load = Load(f"{receive.url}webhook", bench.secret, 0.5, 1, body_bytes=size)
@@ -68,7 +68,7 @@ def _events_of_resolve(
     section: Section, resolve: Function, quick: bool, say: Callable[[str], None]
 ) -> None:
     costs = []
-    for count in (10, 100, 1000) if quick else (10, 100, 1000, 10_000):
+    for count in (10, 100) if quick else (10, 100, 1000, 10_000):
         say(f"resolve: {count} events")
         before = cpu_seconds(resolve)
         for _ in range(count):
@@ -80,7 +80,7 @@ def _events_of_resolve(
 
 def _ids(section: Section, resolve: Function, quick: bool, say: Callable[[str], None]) -> None:
     costs = []
-    for count in (1, 10, 100, 1000) if quick else (1, 10, 100, 1000, 10_000):
+    for count in (1, 10, 100) if quick else (1, 10, 100, 1000, 10_000):
         say(f"resolve: an event of {count} items")
         rounds = max(1, 200 // count)
         before = cpu_seconds(resolve)

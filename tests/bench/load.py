@@ -114,7 +114,6 @@ async def _as_fast_as_answered(load: Load) -> Result:
     waiting = deque(signed_requests(load, count))
     loop = asyncio.get_running_loop()
     gc.freeze()
-    url = urlsplit(load.url)
     begins = now() + load.warm_up
     ends = begins + load.seconds
     times: list[float] = []
@@ -123,7 +122,7 @@ async def _as_fast_as_answered(load: Load) -> Result:
     ready = len(waiting)
 
     async def one_connection() -> None:
-        _, connection = await loop.create_connection(_Connection, url.hostname, url.port)
+        _, connection = await loop.create_connection(_Connection, *_address(load))
         while now() < ends:
             if not waiting:
                 raise RuntimeError(f"more than {count} requests were answered: prepare more")
@@ -151,7 +150,6 @@ async def _at_a_rate(load: Load, rate: float) -> Result:
     """Each request at its time, over a free connection or a new one, as the sender would."""
     prepared = list(signed_requests(load, round(rate * load.seconds)))
     loop = asyncio.get_running_loop()
-    url = urlsplit(load.url)
     free: list[_Connection] = []
     sent: list[int] = [0] * len(prepared)
     took: list[float] = [math.inf] * len(prepared)
@@ -165,9 +163,7 @@ async def _at_a_rate(load: Load, rate: float) -> Result:
                 if free:
                     connection = free.pop()
                 else:
-                    _, connection = await loop.create_connection(
-                        _Connection, url.hostname, url.port
-                    )
+                    _, connection = await loop.create_connection(_Connection, *_address(load))
                 status = await connection.send(*prepared[number])
                 took[number] = now() - due
                 statuses[status] += 1
@@ -199,6 +195,11 @@ async def _at_a_rate(load: Load, rate: float) -> Result:
         sent=sent,
         answered_in=[seconds for seconds in took if seconds < math.inf],
     )
+
+
+def _address(load: Load) -> tuple[str, int]:
+    url = urlsplit(load.url)
+    return url.hostname or "", url.port or 80
 
 
 def percentile(values: list[float], percent: float) -> float:

@@ -1,4 +1,4 @@
-"""What the benchmark starts, and on which core: the servers on one, everything else on the other."""
+"""What the benchmark starts, and on which core: the servers on one, all else on the other."""
 
 import contextlib
 import dataclasses
@@ -50,6 +50,9 @@ def on_core(core: int) -> Iterator[None]:
 
 class Bench:
     """A temporary folder, Pub/Sub, and the servers that a section of the benchmark starts."""
+
+    def __init__(self, *, own_pubsub: bool = False) -> None:
+        self._own_pubsub = own_pubsub
 
     def __enter__(self) -> Self:
         self._cleanup = contextlib.ExitStack()
@@ -115,7 +118,7 @@ class Bench:
         return function
 
     def _start_pubsub(self) -> tuple[str, str]:
-        if find_emulator():
+        if find_emulator() and not self._own_pubsub:
             process, host = start_emulator()
             self._cleanup.callback(process.stop)
             return host, "Google's emulator"

@@ -108,8 +108,8 @@ def _as_markdown(found: dict[str, Any], sections: Sequence[Section], what_was_tr
         "",
         "Written by `make bench`; the ratios are what to compare, the numbers are this machine's.",
         "",
-        f"{about['processor']}, {about['cores']} cores, {about['memory_gb']} GB, {about['system']},"
-        f" Python {about['python']};",
+        f"{about['processor']}, {about['cores']} cores, {about['memory_gb']} GB,",
+        f"{about['system']}, Python {about['python']};",
         ", ".join(f"{name} {number}" for name, number in about["libraries"].items()) + ".",
         "",
         "## Targets",

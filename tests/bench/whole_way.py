@@ -18,46 +18,61 @@ def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
     """Ours beside the design of the vendor's sample, at several rates."""
     section = Section(
         "The whole way: events of 5 items, the API answers after 50 ms",
-        "From the first byte of the webhook to the last of its items in the folder, as the file says"
-        " it. Both functions on one core, everything else on the other. Inline: verify, fetch and"
-        " store while the sender waits, 8 threads, as the vendor's sample does. Late: no answer"
-        " within 15 s, where Svix gives up.",
+        "From the first byte of the webhook to the last of its items in the folder, as the file"
+        " says it. Both functions on one core, everything else on the other; one process of"
+        " resolve, 8 events at a time as deployed, which is 160 a second at most (Cloud Run would"
+        " start another). Ours goes over the sandbox's own Pub/Sub, because Google's emulator takes"
+        " longer to push than all the rest. Inline: verify, fetch and store while the sender waits,"
+        " 8 threads, as the vendor's sample does. Late: no answer within the 15 s of Svix.",
         ("", "events/s", "seconds", "p50 ms", "p99 ms", "stored", "late"),
     )
     p50_at_50 = math.nan
-    for rate, seconds in ((1, 4), (50, 4), (200, 4)) if quick else ((1, 15), (50, 30), (200, 15)):
+    for rate, seconds in ((50, 3),) if quick else ((1, 10), (50, 30), (200, 15)):
         say(f"{rate} events a second, ours")
-        with Bench() as bench:
-            bench.start_api(LATENCY_SECONDS)
-            receive, resolve = bench.start("receive"), bench.start("resolve", THREADS="8")
-            receive.wait_until_up()
-            resolve.wait_until_up()
-            bench.admin.create_subscription(
-                "resolve", TOPIC, push_endpoint=resolve.url, ack_deadline_seconds=60
-            )
-            took = _run(bench, f"{receive.url}webhook", rate, seconds, section, "ours")
+        p50 = _ours(section, rate, seconds, own_pubsub=True)
         if rate == 50:
-            p50_at_50 = took
+            p50_at_50 = p50
+        if not quick and rate < 200:
+            say(f"{rate} events a second, ours over Google's emulator")
+            _ours(section, rate, seconds, own_pubsub=False)
         say(f"{rate} events a second, inline")
-        with Bench() as bench:
+        with Bench(own_pubsub=True) as bench:
             bench.start_api(LATENCY_SECONDS)
             inline = bench.start("inline", REFERENCES / "inline.py", THREADS="8")
             inline.wait_until_up()
-            _run(bench, inline.url, rate, seconds, section, "inline")
+            _add(section, "inline", rate, _run(bench, inline.url, rate, seconds))
     section.targets = [
-        Target(
-            "the whole way at 50 events a second: p50", p50_at_50 * 1000, 120, "ms", highest=True
-        )
+        Target("the whole way at 50 a second: p50", p50_at_50 * 1000, 120, "ms", highest=True)
     ]
     return [section]
 
 
-def _run(bench: Bench, url: str, rate: int, seconds: int, section: Section, name: str) -> float:
-    """Send, wait until everything is stored, add a row; return the p50 in seconds."""
+def _ours(section: Section, rate: int, seconds: int, *, own_pubsub: bool) -> float:
+    """Measure our two functions; return the p50 in seconds."""
+    with Bench(own_pubsub=own_pubsub) as bench:
+        bench.start_api(LATENCY_SECONDS)
+        receive, resolve = bench.start("receive"), bench.start("resolve", THREADS="8")
+        receive.wait_until_up()
+        resolve.wait_until_up()
+        bench.admin.create_subscription(
+            "resolve", TOPIC, push_endpoint=resolve.url, ack_deadline_seconds=60
+        )
+        name = "ours" if own_pubsub else f"ours, {bench.pubsub_name}"
+        outcome = _run(bench, f"{receive.url}webhook", rate, seconds)
+    _add(section, name, rate, outcome)
+    return percentile(outcome[2], 50)
+
+
+def _run(bench: Bench, url: str, rate: int, seconds: int) -> tuple[int, Result, list[float]]:
+    """Send for so long and wait until everything is stored."""
     send(Load(url, bench.secret, 1, rate=2, items=ITEMS))  # opens what the first ones open
     load = Load(url, bench.secret, seconds, rate=rate, items=ITEMS)
     result = send(load)
-    ways = _ways(load, result, bench.folder / "stored" / "items")
+    return seconds, result, _ways(load, result, bench.folder / "stored" / "items")
+
+
+def _add(section: Section, name: str, rate: int, outcome: tuple[int, Result, list[float]]) -> None:
+    seconds, result, ways = outcome
     section.rows.append(
         (
             name,
@@ -69,7 +84,6 @@ def _run(bench: Bench, url: str, rate: int, seconds: int, section: Section, name
             str(result.statuses.get("timeout", 0)),
         )
     )
-    return percentile(ways, 50)
 
 
 def _ways(load: Load, result: Result, items: Path) -> list[float]:

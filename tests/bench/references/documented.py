@@ -4,7 +4,7 @@ import functools
 import os
 
 import flask
-from google.cloud import pubsub_v1
+from google.cloud import pubsub_v1  # type: ignore[import-untyped]
 from svix.webhooks import Webhook, WebhookVerificationError
 
 
