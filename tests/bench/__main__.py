@@ -34,9 +34,10 @@ def main() -> None:
 
         def say(what: str) -> None:
             line = f"{time.monotonic() - started:4.0f} s  {what}"
-            status.update(line)
-            if not console.is_terminal:
-                console.print(line)
+            if console.is_terminal:
+                status.update(line)
+            else:
+                print(line, flush=True)
 
         for name in chosen.only:
             sections += SECTIONS[name](chosen.quick, say)

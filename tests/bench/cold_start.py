@@ -74,7 +74,7 @@ def _start(bench: Bench, target: str, source: Path) -> tuple[float, float]:
         confirmed = time.perf_counter() - started - generator
     else:
         confirmed = float("nan")
-    function.stop()
+    function.kill()
     return answered, confirmed
 
 

@@ -110,7 +110,7 @@ async def generate(load: Load) -> Result:
 async def _as_fast_as_answered(load: Load) -> Result:
     count = int((load.warm_up + load.seconds) * load.at_most_per_second)
     if load.body_bytes:  # large bodies go slower, and each is signed over all of it
-        count = min(count, int(load.seconds * _BYTES_PER_SECOND / load.body_bytes) + 50)
+        count = min(count, int(load.seconds * _BYTES_PER_SECOND / load.body_bytes) + 20)
     waiting = deque(signed_requests(load, count))
     loop = asyncio.get_running_loop()
     gc.freeze()

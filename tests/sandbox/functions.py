@@ -20,7 +20,7 @@ _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "COVERAGE", "REQU
 
 
 class Function:
-    """One running function. `on_log` gets each of its log lines, decoded, unless they go to a file."""
+    """One running function. `on_log` gets its log lines, decoded, unless a file gets them."""
 
     def __init__(
         self,
