@@ -17,11 +17,11 @@ TERRAFORM := $(shell command -v terraform)
 CHECKOV := $(VENV)/checkov/.installed
 
 # ENV and PROJECT say which installation is meant; the commands ask for what is missing.
-export ENV PROJECT SINCE UNTIL YES LAST LIMIT EVENT SEVERITY
-ON_SANDBOX := PYTHONPATH=infra:tests $(VENV)/bin/python -m
+export ENV PROJECT SINCE UNTIL YES LAST LIMIT EVENT ITEM SEVERITY
+ON_SANDBOX := PYTHONPATH=function:infra:tests $(VENV)/bin/python -m
 ON_CLOUD := PYTHONPATH=function:infra $(VENV)/bin/python -m
 
-.PHONY: help demo run chaos bench bootstrap secrets plan deploy status logs backfill redrive destroy \
+.PHONY: help demo run chaos bench bootstrap secrets plan deploy status logs trace doctor backfill redrive destroy \
 	package test lint format mutants provider-schema lock clean
 
 help: ## Say what each command does
@@ -62,6 +62,12 @@ status: $(INSTALLED) ## Say what is deployed, what waits, and what needs a perso
 
 logs: $(INSTALLED) ## Print what the functions logged (LAST=1h LIMIT=200 SEVERITY=WARNING EVENT=msg_...)
 	@$(ON_CLOUD) operate.logs
+
+trace: $(INSTALLED) ## Tell the story of an event or an item: EVENT=msg_... or ITEM=...; without ENV of `make run`
+	@$(if $(ENV),$(ON_CLOUD) operate.trace,$(ON_SANDBOX) sandbox.trace)
+
+doctor: $(INSTALLED) ## Look for what is wrong with an installation; without ENV with .env and `make run`
+	@$(if $(ENV),$(ON_CLOUD) operate.doctor,$(ON_SANDBOX) sandbox.doctor)
 
 backfill: $(INSTALLED) ## Store what Dimmy has since a date: SINCE=2026-11-01 [UNTIL=2026-11-08]; without ENV for `make run`
 	@$(if $(ENV),$(ON_CLOUD) operate.backfill,$(ON_SANDBOX) sandbox.backfill)

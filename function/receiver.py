@@ -61,7 +61,9 @@ class Receiver:
         started = time.perf_counter()
         headers = _Headers(request)
         outcome = await self._answer(request, headers)
-        outcome.report(started, headers.get("traceparent"))
+        outcome.report(
+            started, trace=headers.get("traceparent"), source=self._address_of(request, headers)
+        )
         return outcome.response
 
     async def _answer(self, request: Request, headers: "_Headers") -> "_Outcome":
@@ -190,7 +192,7 @@ class _Outcome:
         self._outcome = outcome
         self._known = known
 
-    def report(self, started: float, trace: str | None) -> None:
+    def report(self, started: float, **known: object) -> None:
         status = self.response.status_code
         severity: Severity = "INFO" if status < 400 else "WARNING" if status < 500 else "ERROR"
         log(
@@ -199,7 +201,7 @@ class _Outcome:
             outcome=self._outcome,
             status=status,
             milliseconds=round((time.perf_counter() - started) * 1000, 1),
-            trace=trace,
+            **known,
             **self._known,
         )
 

@@ -29,6 +29,7 @@ from storage import StorageError, Store, Written
 FIRST_WRITE_SECONDS = 0.4
 WRITE_EVERY_SECONDS = 1.0  # Cloud Storage takes about one write a second of the same object
 GRACE_SECONDS = 2.0  # for requests to notice that the time is over; then they are left alone
+_LOGGED_ITEMS = 20  # of an event, by which its lines are found
 
 Answer = tuple[dict[str, str] | str, int]
 
@@ -69,6 +70,7 @@ class Resolver:
             "kind": receipt.kind,
             "attempt": receipt.attempts,
             "items": len(receipt.items),
+            "item_ids": list(islice(receipt.items, _LOGGED_ITEMS)),
             "failed": len(failed),
         }
         if failed:

@@ -53,7 +53,7 @@ def _start(command: str, **changes: str) -> Process:
         [sys.executable, "-m", f"sandbox.{command}"],
         {name: v for name, v in os.environ.items() if name.startswith("COVERAGE")}
         | BARE
-        | {"PYTHONPATH": f"{ROOT / 'infra'}:{ROOT / 'tests'}"}
+        | {"PYTHONPATH": f"{ROOT / 'function'}:{ROOT / 'infra'}:{ROOT / 'tests'}"}
         | changes,
         folder=ROOT,
     )

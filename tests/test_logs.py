@@ -11,11 +11,13 @@ import logs
 from settings import LogSettings
 
 TRACEPARENT = "00-80e1afed08e019fc1110464cfa66635c-7a085853722dc6d2-01"
+WRITE_LINE = logs.write_line
 
 
 @pytest.fixture(autouse=True)
 def configured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test configures does not outlive it."""
+    """What a test configures does not outlive it, and a server in this process changes nothing."""
+    monkeypatch.setattr(logs, "write_line", WRITE_LINE)
     monkeypatch.setattr(logs, "_chosen", logs._Chosen())  # noqa: SLF001
 
 

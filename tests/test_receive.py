@@ -86,7 +86,8 @@ class InProcess:
             environment.setenv("FUNCTION_TARGET", "receive")
             environment.setenv("FORWARDED_ALLOW_IPS", "")
             app = create_asgi_app("receive", str(SOURCE))  # type: ignore[no-untyped-call]
-        sys.modules["logs"].write_line = self.lines.append  # type: ignore[attr-defined]
+        self._logs = pytest.MonkeyPatch()
+        self._logs.setattr(sys.modules["logs"], "write_line", self.lines.append)
         self._server = uvicorn.Server(
             uvicorn.Config(app, port=self.port, log_config=None, forwarded_allow_ips="")
         )
@@ -96,6 +97,7 @@ class InProcess:
     def stop(self) -> None:
         self._server.should_exit = True
         self._serving.result()
+        self._logs.undo()
 
 
 class Start(Protocol):

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -30,28 +31,48 @@ def main() -> int:
 def _logs(console: Console) -> int:
     where = read_installation(os.environ)
     asked = {name: _asked(name) for name in _FORMS}
-    services = " OR ".join(
-        f'"{where.prefix}-{name}"' for name in ("receive", "resolve", "reconcile")
-    )
-    parts = ['resource.type="cloud_run_revision"', f"resource.labels.service_name=({services})"]
+    parts = []
     if asked["EVENT"]:
         parts.append(f'jsonPayload.event_id="{asked["EVENT"]}"')
     if asked["SEVERITY"]:
         parts.append(f"severity>={asked['SEVERITY']}")
-    printed = Cloud(where).gcloud(
-        "logging",
-        "read",
-        " AND ".join(parts),
-        f"--freshness={asked['LAST']}",
-        f"--limit={asked['LIMIT']}",
-        "--format=json",
-    )
-    entries = json.loads(printed or "[]")
-    for entry in reversed(entries):  # gcloud gives the newest first, and the limit cuts the oldest
+    entries = read_entries(Cloud(where), parts, asked["LAST"], asked["LIMIT"])
+    for entry in entries:
         console.print(_line(entry), markup=False, soft_wrap=True)
     if not entries:
         console.print(f"Nothing in the last {asked['LAST']}.", markup=False)
     return 0
+
+
+def read_entries(cloud: Cloud, parts: Sequence[str], last: str, limit: str) -> list[dict[str, Any]]:
+    """What Cloud Logging has of the functions and of all these parts of a filter, oldest first.
+
+    Raises:
+        CommandError: it cannot be read.
+    """
+    prefix = cloud.installation.prefix
+    services = " OR ".join(f'"{prefix}-{name}"' for name in ("receive", "resolve", "reconcile"))
+    printed = cloud.gcloud(
+        "logging",
+        "read",
+        " AND ".join(
+            (
+                'resource.type="cloud_run_revision"',
+                f"resource.labels.service_name=({services})",
+                *parts,
+            )
+        ),
+        f"--freshness={last}",
+        f"--limit={limit}",
+        "--format=json",
+    )
+    entries: list[dict[str, Any]] = json.loads(printed or "[]")
+    return entries[::-1]  # gcloud gives the newest first, and the limit cuts the oldest
+
+
+def function_of(entry: Mapping[str, Any]) -> str:
+    """Which of the functions has logged it."""
+    return str(entry["resource"]["labels"]["service_name"]).rpartition("-")[2]
 
 
 def _asked(name: str) -> str:
@@ -63,7 +84,7 @@ def _asked(name: str) -> str:
 
 
 def _line(entry: dict[str, Any]) -> str:
-    function = entry["resource"]["labels"]["service_name"].rpartition("-")[2]
+    function = function_of(entry)
     said = dict(entry.get("jsonPayload") or {"message": entry.get("textPayload", "")})
     message = said.pop("message", "")
     if request := entry.get("httpRequest"):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from bench.load import Load
 from bench.processes import Bench, cpu_seconds, resident_megabytes, send
-from bench.report import Section
+from bench.report import Section, Target
 from bench.resolve import deliver
 from sandbox.functions import Function
 
@@ -75,6 +75,8 @@ def _events_of_resolve(
             deliver(resolve, 1)
         costs.append((cpu_seconds(resolve) - before) / count)
         _add(section, "resolve: an event of one item, of", count, costs[-1], resolve)
+        what = f"resolve: memory after {count:,} events"
+        section.targets = [Target(what, resident_megabytes(resolve), 110, "MB", highest=True)]
     _judge(section, "resolve: an event", costs[1:])
 
 

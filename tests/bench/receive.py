@@ -100,7 +100,7 @@ def _connections(
         " load generator against a server that answers at once: what it could send.",
         columns,
     )
-    seconds, rounds = (0.6, 1) if quick else (1.0, 5)
+    seconds, rounds = (0.6, 1) if quick else (1.0, 4)
     turns: dict[int, _Turns] = {}
     for count in CONNECTIONS:
         turns[count] = _Turns()

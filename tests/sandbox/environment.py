@@ -4,8 +4,8 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -28,7 +28,9 @@ class RunningStack:
 
     pubsub_host: str
     resolve_url: str
+    webhook_url: str
     sandbox_api: str | None  # None: it asks the real one
+    signing_secrets: Sequence[str] = field(repr=False)
 
 
 def read_settings() -> dict[str, str]:
@@ -56,6 +58,7 @@ def announced(stack: RunningStack, folder: Path) -> Iterator[None]:
     """Let other commands find the stack for as long as it is up."""
     note = _note(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    note.touch(mode=0o600)  # it holds signing secrets
     note.write_text(json.dumps(asdict(stack)))
     try:
         yield

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from operate.console import UsageError, open_console
 from sandbox import catalogue
@@ -17,6 +18,7 @@ from sandbox.dimmy_api import DimmyApi
 from sandbox.environment import announced, data_folder, read_settings, real_api
 from sandbox.google_pubsub import MissingEmulatorError
 from sandbox.journal import Journal
+from sandbox.log_file import LogFile
 from sandbox.processes import StartError, is_free
 from sandbox.stack import Stack, new_secret, pubsub_kind, start_stack
 from sandbox.svix_sender import new_message
@@ -34,7 +36,13 @@ def main() -> int:
     settings = read_settings()
     folder = data_folder(settings)
     journal = Journal(open_console(), folder)
+    log_file = LogFile(folder)
     stopped = threading.Event()
+
+    def on_log(function: str, fields: dict[str, Any]) -> None:
+        log_file.add(function, fields)
+        journal.log(function, fields)
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopped.set())
     try:
@@ -43,6 +51,7 @@ def main() -> int:
         secrets = _secrets(settings)
         kind = pubsub_kind(settings)
         journal.say("Starting ...")
+        log_file.begin()
         with start_stack(
             folder,
             pubsub=kind,
@@ -53,7 +62,7 @@ def main() -> int:
             # Google's emulator loses messages when it has a backoff.
             backoff_seconds=None if kind == "google" else (1.0, 60.0),
             max_delivery_attempts=20,
-            on_log=journal.log,
+            on_log=on_log,
         ) as stack:
             if stack.api:
                 _put_history(stack.api)

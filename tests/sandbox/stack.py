@@ -46,7 +46,13 @@ class Stack:
     @property
     def running(self) -> RunningStack:
         """What other commands need to know."""
-        return RunningStack(self.admin.host, self.resolve.url, self.api.url if self.api else None)
+        return RunningStack(
+            self.admin.host,
+            self.resolve.url,
+            f"{self.receive.url}webhook",
+            self.api.url if self.api else None,
+            self.receive.settings["SIGNING_SECRETS"].split(),
+        )
 
     def send(self, content: Any, message_id: str | None = None) -> Message:
         """Send one event once, as Svix does, and wait for the answer."""
