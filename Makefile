@@ -57,8 +57,8 @@ plan: $(INSTALLED) ## Show what a deployment would change
 deploy: $(INSTALLED) ## Package, show the plan, ask, apply it, and print the webhook URL
 	@$(ON_CLOUD) operate.deploy
 
-status: $(INSTALLED) ## Say what is deployed, what waits, and what needs a person
-	@$(ON_CLOUD) operate.status
+status: $(INSTALLED) ## Say what is deployed, what came, what waits, and what needs a person; without ENV of `make run`
+	@$(if $(ENV),$(ON_CLOUD) operate.status,$(ON_SANDBOX) sandbox.status)
 
 logs: $(INSTALLED) ## Print what the functions logged (LAST=1h LIMIT=200 SEVERITY=WARNING EVENT=msg_...)
 	@$(ON_CLOUD) operate.logs

@@ -223,20 +223,44 @@ class Cloud:
         Raises:
             CommandError: it cannot be read.
         """
+        name = subscription.rpartition("/")[2]
+        points = self._points(
+            f'metric.type="pubsub.googleapis.com/subscription/{metric}"'
+            f' AND resource.labels.subscription_id="{name}"',
+            minutes=15,
+        )
+        if not points:
+            return None
+        newest = max(points, key=lambda point: str(point["interval"]["endTime"]))
+        return _value(newest)
+
+    def counted(self, name: str, outcome: str, hours: int) -> int:
+        """How often a log-based metric of the installation has counted an outcome of late.
+
+        Raises:
+            CommandError: it cannot be read.
+        """
+        points = self._points(
+            f'metric.type="logging.googleapis.com/user/{self.installation.prefix}-{name}"'
+            f' AND metric.labels.outcome="{outcome}" AND resource.type="cloud_run_revision"',
+            minutes=hours * 60,
+            **{
+                "aggregation.alignmentPeriod": f"{hours * 3600}s",
+                "aggregation.perSeriesAligner": "ALIGN_SUM",
+                "aggregation.crossSeriesReducer": "REDUCE_SUM",
+            },
+        )
+        return round(sum(map(_value, points)))
+
+    def _points(self, selected: str, *, minutes: int, **aggregation: str) -> list[dict[str, Any]]:
         # gcloud has no command for time series; this is the variable by which it is told of
         # another address of the API, too.
         base = os.environ.get(
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING", "https://monitoring.googleapis.com/"
         )
-        name = subscription.rpartition("/")[2]
         response = requests.get(
             f"{base}v3/projects/{self.installation.project}/timeSeries",
-            params={
-                "filter": f'metric.type="pubsub.googleapis.com/subscription/{metric}"'
-                f' AND resource.labels.subscription_id="{name}"',
-                **_last_minutes(15),
-                "view": "FULL",
-            },
+            params={"filter": selected, **_last_minutes(minutes), "view": "FULL", **aggregation},
             headers={"Authorization": f"Bearer {self.token('access')}"},
             timeout=HTTP_SECONDS,
         )
@@ -244,11 +268,7 @@ class Cloud:
             raise CommandError(
                 f"Cloud Monitoring answers {response.status_code}: {response.text[:300]}"
             )
-        points = [p for series in response.json().get("timeSeries", []) for p in series["points"]]
-        if not points:
-            return None
-        newest = max(points, key=lambda point: str(point["interval"]["endTime"]))
-        return float(next(iter(newest["value"].values())))
+        return [p for series in response.json().get("timeSeries", []) for p in series["points"]]
 
     def token(self, kind: str) -> str:
         """An access or identity token of the person that gcloud knows."""
@@ -265,6 +285,10 @@ class Cloud:
         data = {"TF_DATA_DIR": str(self._folder / "terraform"), "TF_IN_AUTOMATION": "1"}
         command = ["terraform", f"-chdir={INFRA}", *arguments]
         return _run(command, environ=os.environ | data, shown=shown)
+
+
+def _value(point: Mapping[str, Any]) -> float:
+    return float(next(iter(point["value"].values())))
 
 
 def _last_minutes(minutes: int) -> dict[str, str]:

@@ -7,7 +7,7 @@ some minutes old.
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,10 @@ from rich.table import Table
 
 from operate.cloud import Cloud, read_installation
 from operate.console import run
+from operate.logs import read_entries
 
 _LATE_SECONDS = 15 * 60
+_MOST_ERRORS = "100"
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,11 @@ def main() -> int:
 
 def _status(console: Console) -> int:
     cloud = Cloud(read_installation(os.environ))
-    findings = list(_findings(cloud, cloud.outputs()))
+    return show(console, list(_findings(cloud, cloud.outputs())))
+
+
+def show(console: Console, findings: Sequence[Finding]) -> int:
+    """Print the findings; return the exit status, 1 where one needs a person."""
     table = Table(show_header=False, box=None, pad_edge=False)
     for finding in findings:
         style = "red" if finding.remedy else None
@@ -64,6 +70,16 @@ def _findings(cloud: Cloud, outputs: dict[str, Any]) -> Iterator[Finding]:
     )
     dead = cloud.metric("num_undelivered_messages", outputs["dead_letter_subscription"])
     yield Finding("dead letters", _number(dead), f"make redrive {names}" if dead else "")
+    yield _last_event(cloud)
+    hour, day = (cloud.counted("webhooks", "published", hours) for hours in (1, 24))
+    yield Finding("events", f"{hour} in the last hour, {day} in the last day")
+    errors = len(read_entries(cloud, ["severity>=ERROR"], "1h", _MOST_ERRORS))
+    yield Finding(
+        "errors in the last hour",
+        f"{errors}{' or more' if errors == int(_MOST_ERRORS) else ''}",
+        f"make logs SEVERITY=ERROR {names}" if errors else "",
+    )
+    yield _last_repairs(cloud)
     for name, job in outputs.get("scheduler_jobs", {}).items():
         yield _last_run(cloud, name, job, names)
 
@@ -74,6 +90,24 @@ def _function_state(cloud: Cloud, name: str, region: str) -> tuple[str, str]:
     )
     found = json.loads(described)
     return found.get("state", "unknown"), found.get("labels", {}).get("version", "unknown")
+
+
+def _last_event(cloud: Cloud) -> Finding:
+    last = read_entries(cloud, ['jsonPayload.message="webhook published"'], "30d", "1")
+    return Finding("last event", last[-1]["timestamp"][:19] if last else "none in 30 days")
+
+
+def _last_repairs(cloud: Cloud) -> Finding:
+    """What the last reconcile found that no webhook had told of."""
+    last = read_entries(cloud, ['jsonPayload.message="reconcile done"'], "7d", "1")
+    if not last:
+        return Finding("repaired by reconcile", "none has ended in 7 days")
+    said = last[-1]["jsonPayload"]
+    stored, updated, seen = (int(said.get(name, 0)) for name in ("stored", "updated", "seen"))
+    return Finding(
+        "repaired by reconcile",
+        f"{stored} stored and {updated} updated of {seen}, {last[-1]['timestamp'][:19]}",
+    )
 
 
 def _last_run(cloud: Cloud, name: str, job: str, names: str) -> Finding:

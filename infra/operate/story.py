@@ -121,9 +121,9 @@ def _how_it_stands(known: Known, place: Place) -> tuple[str, str, bool]:
         return _refused(last.fields, place)
     stands = "Nothing is known of it here: it was never received, or longer ago than was looked."
     to_do = (
-        "Look for it in the webhook dashboard: Replay sends it again, and Recover sends all that a"
-        f" disabled endpoint has missed. {place.command('backfill', before=' SINCE=...')} stores"
-        " what Dimmy has, whatever was sent."
+        "Look for it in the webhook dashboard: Resend sends it again, and Recover Failed Messages"
+        " all that a disabled endpoint has missed."
+        f" {place.command('backfill', before=' SINCE=...')} stores what Dimmy has, sent or not."
     )
     return stands, to_do, True
 
@@ -226,7 +226,7 @@ def mend(reason: str, place: Place) -> tuple[str, bool]:
 def _refused(fields: Mapping[str, Any], place: Place) -> tuple[str, str, bool]:
     outcome = fields.get("outcome", "")
     stands = f"Refused with {fields.get('status')}, {outcome}; the sender tries again for 28 hours."
-    recover = "Then Replay or Recover in the webhook dashboard sends what was refused."
+    recover = "Then Resend or Recover Failed Messages in the dashboard sends what was refused."
     if outcome == "signature_mismatch":
         to_do = (
             "The signing secret is not that of the endpoint: copy it from the webhook dashboard and"

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
@@ -101,8 +101,7 @@ def events_of(lines: Any) -> list[str]:
 def _log_line(entry: Mapping[str, Any]) -> LogLine:
     fields = entry.get("jsonPayload") or {"message": entry.get("textPayload", "")}
     fields = {name: _whole(value) for name, value in fields.items()}
-    time = datetime.fromisoformat(entry["timestamp"][:26].rstrip("Z")).replace(tzinfo=UTC)
-    return LogLine(time, function_of(entry), fields)
+    return LogLine(datetime.fromisoformat(entry["timestamp"]), function_of(entry), fields)
 
 
 def _whole(value: Any) -> Any:

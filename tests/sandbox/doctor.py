@@ -66,16 +66,18 @@ def _checks(settings: Mapping[str, str]) -> Iterator[Checked]:
 
 
 def _storage(folder: Path) -> Checked:
-    probe = folder / f".doctor-{os.getpid()}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        return Checked(
-            "storage", f"{folder}: {why}", "Make the folder writable, or set DATA to another one."
-        )
+    for part in ("items", "events", "payloads"):
+        probe = folder / part / f".doctor-{os.getpid()}"
+        try:
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            return Checked(
+                "storage",
+                f"{probe.parent}: {error.strerror or type(error).__name__}",
+                "Make the folder writable, or set DATA to another one.",
+            )
     return Checked("storage", f"{folder} can be written to")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import urllib.error
 import urllib.request
@@ -17,6 +18,13 @@ SOURCE = Path(__file__).resolve().parents[2] / "function" / "main.py"
 
 # Nothing of the caller's own settings may reach a function of the sandbox.
 _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "COVERAGE", "REQUESTS_CA_BUNDLE")
+
+
+_SIGNATURE = r"v1,[A-Za-z0-9+/]{43}="
+
+
+class SecretPrintedError(AssertionError):
+    """A function has printed a secret, a key or a signature."""
 
 
 class Function:
@@ -56,6 +64,7 @@ class Function:
     def kill(self) -> None:
         """SIGKILL for the server and its worker, in the middle of whatever they do."""
         self.process.kill()
+        self._look_for_secrets()
 
     @property
     def url(self) -> str:
@@ -85,6 +94,21 @@ class Function:
 
     def stop(self) -> None:
         self.process.stop()
+        self._look_for_secrets()
+
+    def _look_for_secrets(self) -> None:
+        """Whatever a function is used for here, at any level of its log, it never prints a secret.
+
+        Raises:
+            SecretPrintedError: it has.
+        """
+        signing = re.split(r"[\s,]+", self.settings.get("SIGNING_SECRETS", ""))
+        values = [*signing, self.settings.get("DIMMY_API_KEY", "")]
+        secrets = [value.removeprefix("whsec_") for value in values if len(value) >= 8]
+        secrets_or_signature = re.compile("|".join([*map(re.escape, secrets), _SIGNATURE]))
+        for line in self.lines:
+            if secrets_or_signature.search(line):
+                raise SecretPrintedError(f"{self.target}: {line}")
 
     def _answers(self) -> bool:
         try:
