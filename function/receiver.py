@@ -26,6 +26,7 @@ from verification import (
     VerifiedEvent,
     Verifier,
     check_timestamp,
+    claimed_event_id,
     read_headers,
 )
 
@@ -77,13 +78,13 @@ class Receiver:
                 await _drain(request.stream())
                 shown = address or "(unknown)"
                 message = f"The source address {shown} is not in ALLOWED_SOURCES."
-                return _refusal(403, "source_not_allowed", message)
+                return _refusal(403, "source_not_allowed", message, **_claimed(headers))
         try:
             signed = read_headers(headers.get)
             check_timestamp(signed)
         except (MalformedRequestError, UnauthenticRequestError) as error:
             await _drain(request.stream())
-            return _unverified(error)
+            return _unverified(error, **_claimed(headers))
         return await self._take(request, signed)
 
     async def _take(self, request: Request, headers: SignedHeaders) -> "_Outcome":
@@ -182,6 +183,12 @@ class _Headers:
         """The value for a lower-case name."""
         value = self._values.get(name.encode())
         return None if value is None else value.decode("latin-1")
+
+
+def _claimed(headers: "_Headers") -> dict[str, str]:
+    """What a request that is refused unread says that it is, so that its line can be found."""
+    event_id = claimed_event_id(headers.get)
+    return {"event_id": event_id} if event_id else {}
 
 
 class _Outcome:

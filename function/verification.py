@@ -98,6 +98,12 @@ def read_headers(header: Callable[[str], str | None]) -> SignedHeaders:
     return SignedHeaders(event_id, timestamp, well_formed)
 
 
+def claimed_event_id(header: Callable[[str], str | None]) -> str | None:
+    """The id that a request claims, for its log line, if it has the form of one."""
+    claimed = header("svix-id") or header("webhook-id")
+    return claimed if claimed and _ID.fullmatch(claimed) else None
+
+
 def check_timestamp(headers: SignedHeaders) -> None:
     """Whether the attempt is of now, which can be told before its body is read.
 

@@ -74,19 +74,27 @@ class House:
         assert "Done: 1 item of 1 in storage." in self.said
 
     def wait_until_partial(self, message: Message) -> None:
-        wait_for(lambda: self._outcome(message) == "partial", "a failed attempt")
+        def has_failed() -> bool:
+            items = (self.stack.receipt(message.message_id) or {}).get("items", {})
+            return self._outcome(message) == "partial" and "pending" not in items.values()
+
+        wait_for(has_failed, "a failed attempt")
 
     def _outcome(self, message: Message) -> Any:
         return (self.stack.receipt(message.message_id) or {}).get("outcome")
 
 
 @contextmanager
-def house(folder: Path, **options: Any) -> Iterator[House]:
+def house(folder: Path, max_delivery_attempts: int = 100) -> Iterator[House]:
     log_file = LogFile(folder)
     log_file.begin()
-    options = {"backoff_seconds": (0.2, 0.5), "max_delivery_attempts": 100} | options
     with (
-        start_stack(folder, on_log=log_file.add, **options) as stack,
+        start_stack(
+            folder,
+            on_log=log_file.add,
+            backoff_seconds=(0.2, 0.5),
+            max_delivery_attempts=max_delivery_attempts,
+        ) as stack,
         announced(stack.running, folder),
     ):
         yield House(stack, {})

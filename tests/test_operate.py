@@ -8,6 +8,7 @@ import http.server
 import json
 import os
 import pty
+import re
 import shlex
 import shutil
 import subprocess
@@ -629,7 +630,8 @@ def test_status_is_good_when_all_is_well(
 
     assert operator.run("status", CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=monitoring.url) == 0
 
-    assert "dimmy-dev-resolve    ACTIVE, version 0123" in operator.said
+    assert re.search(r"dimmy-dev-resolve +ACTIVE, version 0123", operator.said)
+    assert re.search(r"events +0 in the last hour, 0 in the last day", operator.said)
     assert {token for _, token in monitoring.requests} == {"Bearer an-access-token"}
 
 
@@ -637,9 +639,15 @@ def test_status_names_what_needs_a_person_and_the_command_that_helps(
     operator: Operator, endpoint: Callable[..., Endpoint]
 ) -> None:
     monitoring = endpoint((200, series(7)), (200, series(1000)), (200, series(12)))
+    repaired = log_entry(
+        "reconcile", 9, message="reconcile done", stored=3.0, updated=1.0, seen=340.0
+    )
     operator.answer(
         ("functions describe dimmy-dev-resolve", '{"state": "FAILED"}', 0),
         ("jobs describe", '{"lastAttemptTime": "2026-11-01T08:17:00Z", "status": {"code": 14}}', 0),
+        ("logging read webhook", json.dumps([PUBLISHED]), 0),
+        ("logging read reconcile done", json.dumps([repaired]), 0),
+        ("logging read severity>=ERROR", json.dumps([REFUSED]), 0),
     )
 
     assert operator.run("status", CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=monitoring.url) == 1
@@ -649,6 +657,13 @@ def test_status_names_what_needs_a_person_and_the_command_that_helps(
     assert "make logs SEVERITY=WARNING ENV=dev PROJECT=warehouse-1" in operator.said
     assert "make logs SEVERITY=ERROR ENV=dev PROJECT=warehouse-1" in operator.said
     assert "1000 s" in operator.said
+    for said in (
+        r"last event +2026-11-01T08:00:06\n",
+        r"events +12 in the last hour, 12 in the last day",
+        r"errors in the last hour +1 +make logs SEVERITY=ERROR ENV=dev",
+        r"repaired by reconcile +3 stored and 1 updated of 340, 2026-11-01T08:00:09",
+    ):
+        assert re.search(said, operator.said), said
 
 
 def test_what_is_not_deployed_is_said_to_be_so(operator: Operator) -> None:
@@ -735,7 +750,7 @@ def test_of_an_item_the_events_are_found_that_named_it(operator: Operator) -> No
 
     assert operator.run("trace", ITEM="67c8", LAST="2d") == 0
 
-    asked = operator.call("logging", "read")
+    asked = next(call for call in operator.calls if "logging" in call)
     assert '(jsonPayload.item_ids="67c8" OR jsonPayload.item_id="67c8")' in asked[3]
     assert "--freshness=2d" in asked
     assert "msg_1" in operator.said
