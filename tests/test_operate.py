@@ -659,7 +659,7 @@ def test_status_names_what_needs_a_person_and_the_command_that_helps(
     assert "1000 s" in operator.said
     for said in (
         r"last event +2026-11-01T08:00:06 ",
-        r"events +12 in the last hour, 12 in the last day",
+        r"events +13 in the last hour, 13 in the last day",
         r"errors in the last hour +1 +make logs SEVERITY=ERROR ENV=dev",
         r"repaired by reconcile +3 stored and 1 updated of 340, 2026-11-01T08:00:09",
     ):

@@ -138,7 +138,11 @@ def _finished(receipt: Mapping[str, Any]) -> tuple[str, str, bool]:
 
 def _under_way(known: Known, place: Place) -> tuple[str, str, bool]:
     reasons = _open_reasons(known)
-    why, needs_person = mend(reasons[0] if reasons else "", place)
+    attempts = _attempts(known.lines)
+    said = [reason for reason in reasons if reason != "pending"]
+    # While an attempt is at work, the reason is that of the one before it.
+    reason = said[0] if said else str(attempts[-1].fields["reason"]) if attempts else ""
+    why, needs_person = mend(reason, place)
     left = f"{_items(len(reasons))} not stored yet" if known.receipt else "Not resolved yet"
     if known.is_dead:
         return (
@@ -214,7 +218,7 @@ _REMEDIES = (
 def mend(reason: str, place: Place) -> tuple[str, bool]:
     """What a reason of `resolve` asks for, as sentences, and whether it asks a person."""
     for remedy in _REMEDIES:
-        if re.match(remedy.form, reason):
+        if re.match(rf"(?:[\w-]+: )?(?:{remedy.form})", reason):  # an attempt's names the item
             commands = {
                 "api_key": place.set_secret("DIMMY_API_KEY"),
                 "doctor": place.command("doctor"),
