@@ -21,7 +21,7 @@ export ENV PROJECT SINCE UNTIL YES LAST LIMIT EVENT ITEM SEVERITY
 ON_SANDBOX := PYTHONPATH=function:infra:tests $(VENV)/bin/python -m
 ON_CLOUD := PYTHONPATH=function:infra $(VENV)/bin/python -m
 
-.PHONY: help demo run chaos bench bootstrap secrets plan deploy status logs trace doctor backfill redrive destroy \
+.PHONY: help demo run view chaos bench bootstrap secrets plan deploy status logs trace doctor backfill redrive destroy \
 	package test lint format mutants provider-schema lock clean
 
 help: ## Say what each command does
@@ -36,6 +36,9 @@ demo: $(INSTALLED) ## Send signed events through the whole pipeline and show the
 
 run: $(INSTALLED) ## Keep the pipeline up for `svix listen` and a real phone; settings come from .env
 	@$(ON_SANDBOX) sandbox.run
+
+view: $(INSTALLED) ## Show what `make run` has stored in a browser, as it comes in; with ENV what lies in a bucket
+	@$(ON_SANDBOX) sandbox.view
 
 chaos: $(INSTALLED) ## Break everything while thousands of events come in, and look what is lost (SEED=1 EVENTS=2000)
 	@$(ON_SANDBOX) sandbox.chaos --seed $(SEED) --events $(EVENTS)

@@ -52,6 +52,25 @@ def payload_name(event_id: str) -> str:
     return f"payloads/{event_id}"
 
 
+def open_objects(settings: StorageSettings) -> LocalStore | GCSStore:
+    """The folder (made where there is none) or the bucket itself."""
+    if settings.url.startswith("file://"):
+        return LocalStore(settings.url.removeprefix("file://"), mkdir=True)
+    emulator: GCSConfig = {}
+    if settings.emulator_url:
+        emulator = {"base_url": settings.emulator_url, "bearer_token": "emulator"}
+    return GCSStore.from_url(
+        settings.url,
+        config=emulator,
+        client_options={
+            "timeout": "20s",
+            "connect_timeout": "5s",
+            "allow_http": bool(settings.emulator_url),
+        },
+        retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=20)},
+    )
+
+
 class Store:
     """The storage layout of the design: `items/`, `events/` and `payloads/` below one URL.
 
@@ -59,8 +78,8 @@ class Store:
     """
 
     def __init__(self, settings: StorageSettings) -> None:
+        self._settings = settings
         self._url = settings.url
-        self._emulator_url = settings.emulator_url
 
     def put_item(self, item: Item, *, probably_there: bool = False) -> Written:
         """Store the item unless the stored one is as new.
@@ -120,21 +139,7 @@ class Store:
 
     @functools.cached_property
     def _opened(self) -> LocalStore | GCSStore:
-        if self._url.startswith("file://"):
-            return LocalStore(self._folder, mkdir=True)
-        emulator: GCSConfig = {}
-        if self._emulator_url:
-            emulator = {"base_url": self._emulator_url, "bearer_token": "emulator"}
-        return GCSStore.from_url(
-            self._url,
-            config=emulator,
-            client_options={
-                "timeout": "20s",
-                "connect_timeout": "5s",
-                "allow_http": bool(self._emulator_url),
-            },
-            retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=20)},
-        )
+        return open_objects(self._settings)
 
     @property
     def _folder(self) -> Path:

@@ -37,7 +37,7 @@ def main() -> int:
 
 def _status(console: Console) -> int:
     cloud = Cloud(read_installation(os.environ))
-    return show(console, list(_findings(cloud, cloud.outputs())))
+    return show(console, list(findings(cloud, cloud.outputs())))
 
 
 def show(console: Console, findings: Sequence[Finding]) -> int:
@@ -50,7 +50,8 @@ def show(console: Console, findings: Sequence[Finding]) -> int:
     return 1 if any(finding.remedy for finding in findings) else 0
 
 
-def _findings(cloud: Cloud, outputs: dict[str, Any]) -> Iterator[Finding]:
+def findings(cloud: Cloud, outputs: dict[str, Any]) -> Iterator[Finding]:
+    """How an installation stands, of which Terraform has these outputs."""
     where = cloud.installation
     names = f"ENV={where.environment} PROJECT={where.project}"
     yield Finding("environment", f"{where.environment} in {where.project}, {outputs['region']}")

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
+from operate.console import UsageError
+from sandbox.processes import is_free
+
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_API_URL = "https://dimmy.api.optioryx.com"
 
@@ -30,6 +33,7 @@ class RunningStack:
     resolve_url: str
     webhook_url: str
     sandbox_api: str | None  # None: it asks the real one
+    max_delivery_attempts: int
     signing_secrets: Sequence[str] = field(repr=False)
 
 
@@ -51,6 +55,23 @@ def real_api(settings: Mapping[str, str]) -> Api | None:
     """The real Dimmy, where there is a key for it."""
     key = settings.get("DIMMY_API_KEY")
     return Api(settings.get("DIMMY_API_URL") or DEFAULT_API_URL, key) if key else None
+
+
+def read_port(settings: Mapping[str, str], name: str, default: str) -> int:
+    """The free port that a setting names.
+
+    Raises:
+        UsageError: it is no port, or busy.
+    """
+    text = settings.get(name) or default
+    if not (text.isdecimal() and 0 < int(text) < 65536):
+        raise UsageError(f"{name}={text} is no port: use a number from 1 to 65535.")
+    if not is_free(int(text)):
+        raise UsageError(
+            f"Port {text} is busy: stop the program that listens there, or choose another one with"
+            f" {name}=..."
+        )
+    return int(text)
 
 
 @contextlib.contextmanager

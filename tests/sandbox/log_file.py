@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,34 @@ class LogFile:
         with self._path.open() as file:
             for line in file:
                 if line.endswith("\n"):
-                    kept = json.loads(line)
-                    time = datetime.fromisoformat(kept["time"])
-                    yield LogLine(time, kept["function"], kept["fields"])
+                    yield _read(line)
+
+
+class LogTail:
+    """The lines of a log file that are wanted, read on as the file grows."""
+
+    def __init__(self, folder: Path, wanted: Callable[[LogLine], bool]) -> None:
+        self._path = folder / "log.jsonl"
+        self._wanted = wanted
+        self._lines: list[LogLine] = []
+        self._position = 0
+
+    def lines(self) -> list[LogLine]:
+        """All of them so far, oldest first."""
+        if not self._path.exists():
+            return self._lines
+        if self._path.stat().st_size < self._position:  # it was begun anew
+            self._lines, self._position = [], 0
+        with self._path.open("rb") as file:
+            file.seek(self._position)
+            for line in file:
+                if line.endswith(b"\n"):
+                    self._position += len(line)
+                    if self._wanted(read := _read(line)):
+                        self._lines.append(read)
+        return self._lines
+
+
+def _read(line: str | bytes) -> LogLine:
+    kept = json.loads(line)
+    return LogLine(datetime.fromisoformat(kept["time"]), kept["function"], kept["fields"])

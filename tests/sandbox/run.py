@@ -15,11 +15,11 @@ from typing import Any
 from operate.console import UsageError, open_console
 from sandbox import catalogue
 from sandbox.dimmy_api import DimmyApi
-from sandbox.environment import announced, data_folder, read_settings, real_api
+from sandbox.environment import announced, data_folder, read_port, read_settings, real_api
 from sandbox.google_pubsub import MissingEmulatorError
 from sandbox.journal import Journal
 from sandbox.log_file import LogFile
-from sandbox.processes import StartError, is_free
+from sandbox.processes import StartError
 from sandbox.stack import Stack, new_secret, pubsub_kind, start_stack
 from sandbox.svix_sender import new_message
 
@@ -46,7 +46,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopped.set())
     try:
-        port = _port(settings)
+        port = read_port(settings, "PORT", "8080")
         api = real_api(settings)
         secrets = _secrets(settings)
         kind = pubsub_kind(settings)
@@ -76,18 +76,6 @@ def main() -> int:
         return 2
     journal.say(f"Stopped. What was stored stays in {folder}")
     return 0
-
-
-def _port(settings: Mapping[str, str]) -> int:
-    text = settings.get("PORT") or "8080"
-    if not (text.isdecimal() and 0 < int(text) < 65536):
-        raise UsageError(f"PORT={text} is no port: use a number from 1 to 65535.")
-    if not is_free(int(text)):
-        raise UsageError(
-            f"Port {text} is busy: stop the program that listens there, or choose another port,"
-            " as in `make run PORT=8081`."
-        )
-    return int(text)
 
 
 def _secrets(settings: Mapping[str, str]) -> tuple[str, ...]:

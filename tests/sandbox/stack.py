@@ -42,6 +42,7 @@ class Stack:
     folder: Path
     api: DimmyApi | None  # None: the real one
     sender: SvixSender
+    max_delivery_attempts: int
 
     @property
     def running(self) -> RunningStack:
@@ -51,6 +52,7 @@ class Stack:
             self.resolve.url,
             f"{self.receive.url}webhook",
             self.api.url if self.api else None,
+            self.max_delivery_attempts,
             self.receive.settings["SIGNING_SECRETS"].split(),
         )
 
@@ -186,7 +188,17 @@ def start_stack(
         sender = SvixSender(f"{receive.url}webhook", *secrets, speed=sender_speed)
         background.run(sender.__aenter__())
         cleanup.callback(lambda: background.run(sender.__aexit__()))
-        yield Stack(background, admin, relay, receive, resolve, folder, own_api, sender)
+        yield Stack(
+            background,
+            admin,
+            relay,
+            receive,
+            resolve,
+            folder,
+            own_api,
+            sender,
+            max_delivery_attempts,
+        )
 
 
 def pubsub_kind(environment: Mapping[str, str]) -> PubSubKind:

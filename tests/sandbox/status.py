@@ -5,7 +5,8 @@ Exit status 0 when all is well, 1 when something needs a person.
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,17 +28,41 @@ def main() -> int:
     return run(_status)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What is known of a `make run`, whose stack is None while it is not up."""
+
+    stack: RunningStack | None
+    lines: Iterable[LogLine]  # at least those that `tells_of_state` chooses
+    is_finished: Callable[[str], bool]  # whether all of an event is in storage
+    dead: set[str]  # the events among the dead letters
+
+
 def _status(console: Console) -> int:
-    return show(console, list(findings(data_folder(read_settings()), datetime.now(UTC))))
-
-
-def findings(folder: Path, now: datetime) -> Iterator[Finding]:
-    """What a folder of `make run` tells of it at a time."""
+    folder = data_folder(read_settings())
     stack = running_stack(folder)
-    yield Finding(
-        "make run", stack.webhook_url if stack else "is not up", "" if stack else "make run"
+    seen = Seen(
+        stack,
+        LogFile(folder).lines(),
+        lambda event_id: is_finished(folder / "events" / f"{event_id}.json"),
+        _dead_letters(stack, folder) if stack else set(),
     )
-    lines = list(LogFile(folder).lines())
+    return show(console, list(findings(seen, datetime.now(UTC))))
+
+
+def tells_of_state(line: LogLine) -> bool:
+    """Whether a line of the log counts for the state."""
+    return line.fields.get("outcome") == "published" or line.fields.get("severity") == "ERROR"
+
+
+def findings(seen: Seen, now: datetime) -> Iterator[Finding]:
+    """How it stands at a time."""
+    yield Finding(
+        "make run",
+        seen.stack.webhook_url if seen.stack else "is not up",
+        "" if seen.stack else "make run",
+    )
+    lines = [line for line in seen.lines if tells_of_state(line)]
     published = [line for line in lines if line.fields.get("outcome") == "published"]
     last = max((line.time for line in published), default=None)
     yield Finding("last event", f"{last:%Y-%m-%d %H:%M:%S} UTC" if last else "none yet")
@@ -45,9 +70,8 @@ def findings(folder: Path, now: datetime) -> Iterator[Finding]:
         sum(line.time > now - timedelta(hours=hours) for line in published) for hours in (1, 24)
     )
     yield Finding("events", f"{hour} in the last hour, {day} in the last day")
-    dead = _dead_letters(stack, folder) if stack else set()
-    yield from _waiting(folder, published, dead, now)
-    yield Finding("dead letters", str(len(dead)), "make redrive" if dead else "")
+    yield from _waiting(seen, published, now)
+    yield Finding("dead letters", str(len(seen.dead)), "make redrive" if seen.dead else "")
     errors = [
         line
         for line in lines
@@ -63,14 +87,12 @@ def findings(folder: Path, now: datetime) -> Iterator[Finding]:
     )
 
 
-def _waiting(
-    folder: Path, published: list[LogLine], dead: set[str], now: datetime
-) -> Iterator[Finding]:
+def _waiting(seen: Seen, published: list[LogLine], now: datetime) -> Iterator[Finding]:
     received = {str(line.fields["event_id"]): line.time for line in reversed(published)}
     waiting = {
         event_id: time
         for event_id, time in received.items()
-        if event_id not in dead and not _is_finished(folder / "events" / f"{event_id}.json")
+        if event_id not in seen.dead and not seen.is_finished(event_id)
     }
     yield Finding("events that wait", str(len(waiting)))
     if not waiting:
@@ -85,7 +107,8 @@ def _waiting(
     )
 
 
-def _is_finished(receipt: Path) -> bool:
+def is_finished(receipt: Path) -> bool:
+    """Whether there is a receipt, and says that all of the event is in storage."""
     try:
         return bool(json.loads(receipt.read_bytes())["outcome"] != "partial")
     except FileNotFoundError:
