@@ -49,8 +49,14 @@ _QUESTIONS = {
 }
 
 
-def make_item(variety: random.Random, photos: int | None = None) -> Item:
-    """One finished flow; some carry every kind of step, some hardly any."""
+_PHOTOS = "https://dimmy.s3.amazonaws.com/66826269369bbc3d56b479ce/"
+
+
+def make_item(variety: random.Random, photos: int | None = None, photos_at: str = _PHOTOS) -> Item:
+    """One finished flow; some carry every kind of step, some hardly any.
+
+    `photos` is how many there are, `photos_at` what their addresses begin with.
+    """
     ended = datetime.now(UTC).replace(tzinfo=None) - timedelta(
         seconds=variety.randint(1, 120), milliseconds=variety.randint(0, 999)
     )
@@ -68,7 +74,7 @@ def make_item(variety: random.Random, photos: int | None = None) -> Item:
         "barcode_scanning": [_barcode(variety, clock)],
         "dimensioning": [_dimensions(variety, clock)],
         "weighing": [_weight(variety, clock)],
-        "photographing": [_photos(variety, clock, item["_id"], photos)],
+        "photographing": [_photos(variety, clock, photos_at + item["_id"], photos)],
         "questions": [_question(variety, clock, step) for step in _QUESTIONS],
     }
     for kind, results in steps.items():
@@ -135,9 +141,8 @@ def _weight(variety: random.Random, clock: _Clock) -> Item:
     }
 
 
-def _photos(variety: random.Random, clock: _Clock, item_id: str, count: int | None) -> Item:
+def _photos(variety: random.Random, clock: _Clock, base: str, count: int | None) -> Item:
     step = clock.step(variety, "photos")
-    base = f"https://dimmy.s3.amazonaws.com/66826269369bbc3d56b479ce/{item_id}"
     count = variety.randint(1, 6) if count is None else count
     photos = [{"date": step["ended_at"], "url": f"{base}-{n}"} for n in range(1, count + 1)]
     return step | {"photos": photos}

@@ -1,4 +1,4 @@
-"""Cloud Storage as far as the functions use it: its XML API's PUT, GET and HEAD with generations.
+"""Cloud Storage as far as it is used: its XML API's PUT, GET, HEAD and listing, with generations.
 
 STORAGE_EMULATOR_HOST brings the functions here.
 """
@@ -10,8 +10,11 @@ import random
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from xml.sax.saxutils import escape
 
 from aiohttp import web
+
+_PAGE = 1000  # objects in one answer to a listing
 
 
 @dataclass(frozen=True)
@@ -107,10 +110,36 @@ class CloudStorage:
     async def _get(self, request: web.Request) -> web.Response:
         if self._refusals:
             return web.Response(status=self._refusals.pop(0))
+        if "list-type" in request.query:
+            return self._list(request)
         found = self.objects.get(request.match_info["name"])
         if not found:
             return web.Response(status=404, text="<Error><Code>NoSuchKey</Code></Error>")
         return web.Response(body=found.content, headers=_headers(found))
+
+    def _list(self, request: web.Request) -> web.Response:
+        bucket, query = request.match_info["name"].rstrip("/"), request.query
+        prefix, after = query.get("prefix", ""), query.get("continuation-token", "")
+        names = sorted(
+            name
+            for name in (whole.removeprefix(f"{bucket}/") for whole in self.objects)
+            if name.startswith(prefix) and name > after
+        )
+        page = names[:_PAGE]
+        contents = "".join(_listed(name, self.objects[f"{bucket}/{name}"]) for name in page)
+        more = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>"
+        return web.Response(
+            text=f"<ListBucketResult>{contents}{more if names[_PAGE:] else ''}</ListBucketResult>",
+            content_type="application/xml",
+        )
+
+
+def _listed(name: str, stored: Stored) -> str:
+    return (
+        f"<Contents><Key>{escape(name)}</Key><Size>{len(stored.content)}</Size>"
+        f"<LastModified>{stored.written.isoformat()}</LastModified>"
+        f"<ETag>{escape(_headers(stored)['ETag'])}</ETag></Contents>"
+    )
 
 
 def _headers(stored: Stored) -> dict[str, str]:

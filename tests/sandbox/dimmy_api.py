@@ -89,11 +89,17 @@ class DimmyApi:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
+    @property
+    def photos_at(self) -> str:
+        """What the addresses of photos begin with that can be had here, by whoever knows them."""
+        return f"{self.url}/photos/"
+
     async def start(self) -> None:
         """Serve on loopback, on the same port as before where there was one."""
         app = web.Application(client_max_size=1024)
         app.router.add_get("/items/{id}", self._get_item)
         app.router.add_get("/items", self._list_items)
+        app.router.add_get("/photos/{name}", _photo)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port)
@@ -239,6 +245,22 @@ class DimmyApi:
                 arrived=arrived,
             )
         )
+
+
+async def _photo(request: web.Request) -> web.Response:
+    """A picture of its own for each name: a box on a floor."""
+    variety = random.Random(request.match_info["name"])
+    hue, x, y = variety.randrange(360), variety.randint(90, 150), variety.randint(70, 110)
+    w, h = variety.randint(60, 150), variety.randint(50, 120)
+    picture = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 320 240">'
+        f'<path fill="hsl({hue} 12% 72%)" d="M0 0h320v240H0z"/>'
+        f'<path fill="hsl({hue} 10% 55%)" d="M0 150h320v90H0z"/>'
+        f'<path fill="hsl(33 50% 55%)" d="M{x} {y}h{w}v{h}h-{w}z"/>'
+        f'<path fill="hsl(33 50% 68%)" d="M{x} {y}l22-16h{w}l-22 16z"/>'
+        f'<path fill="hsl(33 50% 42%)" d="M{x + w} {y}l22-16v{h}l-22 16z"/></svg>'
+    )
+    return web.Response(text=picture, content_type="image/svg+xml")
 
 
 def _faulty_response(fault: Fault) -> web.Response:

@@ -102,7 +102,7 @@ def _put_history(api: DimmyApi) -> None:
     now = datetime.now(UTC).replace(tzinfo=None)
     for _ in range(_HISTORY_ITEMS):
         created = (now - timedelta(days=variety.uniform(0, _HISTORY_DAYS))).isoformat()
-        item = catalogue.make_item(variety)
+        item = catalogue.make_item(variety, photos_at=api.photos_at)
         api.put(item | {"created_at": created, "updated_at": created})
 
 
@@ -113,6 +113,7 @@ def _explain(stack: Stack, journal: Journal) -> None:
     say(f"  Webhooks   {url}")
     say(f"  Items      {stack.folder}/items/")
     say(f"  Receipts   {stack.folder}/events/")
+    say("  Browser    make view, in another terminal")
     say(f"  Dimmy      {stack.api.url if stack.api else stack.resolve.settings['DIMMY_API_URL']}")
     if stack.api:
         say(
@@ -142,7 +143,8 @@ def _scan_on_enter(stack: Stack, journal: Journal) -> None:
 
     def scan_for_each_line() -> None:
         for _ in sys.stdin:
-            message = new_message({"item_ids": [api.put(catalogue.make_item(variety))]})
+            item = catalogue.make_item(variety, photos_at=api.photos_at)
+            message = new_message({"item_ids": [api.put(item)]})
             journal.sent(message, "items.scanned, 1 item")
             journal.answered(message, stack.attempt(message))
 

@@ -56,7 +56,7 @@ def draw(sides: Sides) -> Drawing:
             Label(f"width {width:g}", (x + right[0]) / 2 + 6, (y + right[1]) / 2 + 12, "start"),
             Label(f"depth {depth:g}", (x + left[0]) / 2 - 6, (y + left[1]) / 2 + 12, "end"),
             Label(f"height {height:g}", right[0] + 4, (right[1] + right_top[1]) / 2, "start"),
-            Label(f"{length:g} {unit}".rstrip(), 8, HEIGHT - 10, "start"),
+            Label(f"{length:g} {unit}".rstrip(), 8, HEIGHT - 20, "start"),
         ],
         scale_from=8,
         scale_to=8 + length * factor,

@@ -16,7 +16,11 @@ from sandbox.view.scan import indented, read_scan, utc
 from sandbox.view.state import State
 
 _PAGES = Path(__file__).with_name("pages")
-_FILES = {"view.css": "text/css", "view.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_FILES = {
+    "view.css": ("view.css", "text/css"),
+    "view.js": ("view.js", "text/javascript"),
+    "favicon.ico": ("icon.svg", "image/svg+xml"),  # browsers ask for it beside a page of JSON
+}
 _ROWS = 100
 _MOST_ROWS = 10_000
 _MOST_RAW_BYTES = 200_000
@@ -95,6 +99,7 @@ class Site:
         if name != asked_for:
             return web.Response(body=body, content_type="application/json")
         scan = read_scan(name, body, stored)
+        beginning = body[:_MOST_RAW_BYTES]
         return self._page(
             "item.html",
             scan=scan,
@@ -102,7 +107,7 @@ class Site:
             receipts=self._index.receipts_of(name),
             drawing=draw(scan.summary.sides) if scan.summary.sides else None,
             drawing_size=(WIDTH, HEIGHT),
-            raw=indented(body[:_MOST_RAW_BYTES]),
+            raw=beginning.decode(errors="replace") if scan.summary.fault else indented(beginning),
             is_cut=len(body) > _MOST_RAW_BYTES,
         )
 
@@ -201,10 +206,11 @@ class Site:
 
 
 async def _send_file(request: web.Request) -> web.Response:
-    file = request.match_info["file"]
-    if file not in _FILES:
+    found = _FILES.get(request.match_info["file"])
+    if found is None:
         raise web.HTTPNotFound
-    return web.Response(body=(_PAGES / file).read_bytes(), content_type=_FILES[file])
+    name, content_type = found
+    return web.Response(body=(_PAGES / name).read_bytes(), content_type=content_type)
 
 
 async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
