@@ -88,6 +88,7 @@ package: $(INSTALLED) ## Build the archive that is deployed, in .build
 
 test: lint $(if $(TERRAFORM),$(CHECKOV)) ## Check style, types, behaviour and infra/ (WORKERS=4 tests at a time), with coverage
 	@$(if $(TERRAFORM),,echo "Terraform is not installed, so infra/ is not checked: https://developer.hashicorp.com/terraform/install")
+	@command -v chromium chromedriver > /dev/null || echo "Chromium is not installed, so no page is tested in it: apt install chromium chromium-driver"
 	@rm -f .coverage .coverage.*
 	$(VENV)/bin/coverage run -m pytest -n $(WORKERS) --dist loadgroup -q
 	@$(VENV)/bin/coverage combine -q

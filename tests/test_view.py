@@ -417,8 +417,9 @@ def test_an_item_appears_by_itself_and_is_found_opened_and_followed(
     wait_for(lambda: all(photo.get_property("naturalWidth") for photo in photos), "the photos")
 
     running.api.put(catalogue.updated(item, updated_at="2099-01-01T00:00:00", flow_id="Newer"))
-    running.send({"item_ids": [item["_id"]]})
+    second = running.send({"item_ids": [item["_id"]]})
     wait_for(lambda: "Newer" in text_of(browser, "h2"), "the newer item on its page")
+    wait_for(lambda: second.message_id in text_of(browser, "#item"), "the second receipt")
     browser.find_element(By.PARTIAL_LINK_TEXT, message.message_id).click()
     assert '"event_id":"' + message.message_id in browser.page_source
 
