@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import cold_start, growth, receive, report, resolve, whole_way
+from bench import cold_start, growth, receive, report, resolve, view, whole_way
 
 SECTIONS = {
     "receive": receive.measure,
@@ -18,6 +18,7 @@ SECTIONS = {
     "whole-way": whole_way.measure,
     "cold-start": cold_start.measure,
     "growth": growth.measure,
+    "view": view.measure,
 }
 
 

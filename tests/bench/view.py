@@ -1,0 +1,142 @@
+"""The page of stored items, in a real browser: how soon it is there, and how soon it changes."""
+
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from selenium import webdriver
+
+from bench.load import percentile
+from bench.report import Section, Target
+from browser import CHROMIUM, DRIVER, open_browser
+from sandbox import catalogue
+from sandbox.environment import announced
+from sandbox.log_file import LogFile
+from sandbox.processes import Process, free_port
+from sandbox.stack import Stack, start_stack
+
+ITEMS = 10_000
+_TRIES = 20
+_PATIENCE_SECONDS = 60.0
+
+# Resolves at the first change of the list that makes it contain a text: milliseconds since 1970.
+_WHEN_SHOWN = """
+const [text, done] = arguments;
+const list = document.getElementById("items");
+const shown = () => list.textContent.includes(text) && (done(Date.now()), true);
+if (!shown()) {
+  const observer = new MutationObserver(() => shown() && observer.disconnect());
+  observer.observe(list, { childList: true, subtree: true });
+}
+"""
+_TYPE = """
+const search = document.getElementById("search");
+search.value = arguments[0];
+search.dispatchEvent(new Event("input"));
+return Date.now();
+"""
+
+
+def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
+    """`make view` beside a running pipeline."""
+    count = 1000 if quick else ITEMS
+    section = Section(
+        f"The page of {count:,} items, in Chromium",
+        "First view: from the start of the navigation until the page is loaded, rows and all."
+        " Search: from the key until the rows are exchanged. A new item: from the first byte of its"
+        " webhook until its row is there, through both functions and Pub/Sub.",
+        ("", "tries", "p50 ms", "slowest ms"),
+    )
+    if not (CHROMIUM and DRIVER):
+        section.rows.append(("Chromium is not installed", "0", "", ""))
+        return [section]
+    with tempfile.TemporaryDirectory() as name:
+        say(f"a page of {count} items")
+        _measure(section, Path(name), count)
+    return [section]
+
+
+def _measure(section: Section, folder: Path, count: int) -> None:
+    variety = random.Random(1)
+    (folder / "data" / "items").mkdir(parents=True)
+    codes = []
+    for number in range(count):
+        codes.append(f"code-{number:05}-")
+        item = catalogue.make_item(variety, photos=0)
+        item["barcode_scanning"] = [{"flow_step_id": "barcode", "code": codes[-1]}]
+        (folder / "data" / "items" / f"{item['_id']}.json").write_text(json.dumps(item))
+    log_file = LogFile(folder / "data")
+    log_file.begin()
+    with (
+        start_stack(folder / "data", on_log=log_file.add) as stack,
+        announced(stack.running, folder / "data"),
+        open_browser(folder / "profile") as browser,
+    ):
+        url = f"http://127.0.0.1:{free_port()}/"
+        view = _start(folder / "data", url)
+        try:
+            browser.set_script_timeout(_PATIENCE_SECONDS)
+            browser.get(url)
+            _when_shown(browser, f"{count:,} of {count:,} items")
+            first = [_first_view(browser, url) for _ in range(_TRIES)]
+            searched = [_search(browser, variety.choice(codes)) for _ in range(_TRIES)]
+            browser.get(url)
+            came = [_new_item(browser, stack, f"new-{number}-") for number in range(_TRIES)]
+        finally:
+            view.stop()
+    for what, times in (("first view", first), ("search", searched), ("a new item", came)):
+        section.rows.append((what, str(_TRIES), percentile(times, 50), max(times)))
+    section.targets = [
+        Target(f"first view of {count:,} items", max(first), 1000, "ms", highest=True),
+        Target(f"search in {count:,} items", max(searched), 100, "ms", highest=True),
+        Target("a new item on the page, from its webhook", max(came), 1000, "ms", highest=True),
+    ]
+
+
+def _start(folder: Path, url: str) -> Process:
+    """`make view`, once it serves."""
+    port = url.rstrip("/").rpartition(":")[2]
+    view = Process(
+        [sys.executable, "-m", "sandbox.view"],
+        os.environ
+        | {"PYTHONPATH": ":".join(sys.path), "PYTHONUNBUFFERED": "1"}
+        | {"DATA": str(folder), "VIEW_PORT": port, "ENV": "", "LIMIT": str(10 * ITEMS)},
+    )
+    view.wait_until(lambda: any(url in line for line in view.lines))
+    return view
+
+
+def _first_view(browser: webdriver.Chrome, url: str) -> float:
+    browser.get(url)
+    spent = "const [n] = performance.getEntriesByType('navigation'); return n.loadEventEnd"
+    return float(browser.execute_script(spent))
+
+
+def _search(browser: webdriver.Chrome, code: str) -> float:
+    typed = browser.execute_script(_TYPE, code)
+    found = _when_shown(browser, code)
+    browser.execute_script(_TYPE, "")
+    _when_shown(browser, "Show more")
+    return found - float(typed)
+
+
+def _new_item(browser: webdriver.Chrome, stack: Stack, code: str) -> float:
+    assert stack.api
+    item = catalogue.make_item(random.Random(code), photos=0)
+    item["barcode_scanning"] = [{"flow_step_id": "barcode", "code": code}]
+    now = datetime.now(UTC).replace(tzinfo=None).isoformat()
+    stack.api.put(item | {"created_at": now, "updated_at": now})
+    sent = time.time() * 1000
+    stack.send({"item_ids": [item["_id"]]})
+    return _when_shown(browser, code) - sent
+
+
+def _when_shown(browser: webdriver.Chrome, text: str) -> float:
+    """When the list has shown a text, in milliseconds since 1970."""
+    return float(browser.execute_async_script(_WHEN_SHOWN, text))
