@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import pytest
+import requests
 
 from sandbox.background import Background
 from sandbox.google_pubsub import find_emulator, start_emulator
 from sandbox.pubsub import PubSub
 from sandbox.pubsub_admin import PubSubAdmin, Pulled
-from sandbox.stack import PubSubKind, Stack, start_stack
+from sandbox.secrecy import refuse_secrets
+from sandbox.stack import SANDBOX_API_KEY, PubSubKind, Stack, start_stack
 
 T = TypeVar("T")
 
@@ -44,6 +46,25 @@ def early_second() -> int:
     """The unix time, in the first half of a second: what follows happens within that second."""
     wait_for(lambda: time.time() % 1 < 0.5)
     return int(time.time())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_answer_holds_a_secret() -> Iterator[None]:
+    """Whatever a test asks for over HTTP is searched for secrets, those that it sent among them."""
+    send = requests.Session.send
+
+    def searched(session: requests.Session, request: Any, **options: Any) -> requests.Response:
+        answer = send(session, request, **options)
+        if options.get("stream"):
+            return answer  # of an API; it is for the functions to read
+        sent = [str(request.headers.get(name, "")) for name in ("svix-signature", "X-API-KEY")]
+        texts = [answer.text, str(answer.headers)]
+        refuse_secrets(request.url, texts, [SANDBOX_API_KEY, *sent[0].split(), sent[1]])
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(requests.Session, "send", searched)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,8 @@ import pytest
 from conftest import wait_for
 from sandbox import google_pubsub
 from sandbox.processes import Process, free_port, is_free
-from sandbox.stack import new_secret
+from sandbox.secrecy import refuse_secrets
+from sandbox.stack import SANDBOX_API_KEY, new_secret
 from sandbox.svix_sender import SvixSender, new_message
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +47,8 @@ def start() -> Iterator[Start]:
     yield start_one
     for process in started:
         process.stop()
+    for process in started:
+        refuse_secrets("a command", process.lines, [SANDBOX_API_KEY])
 
 
 def _start(command: str, **changes: str) -> Process:

@@ -25,7 +25,8 @@ from sandbox import catalogue
 from sandbox.dimmy_api import DimmyApi, Fault
 from sandbox.environment import announced
 from sandbox.log_file import LogFile
-from sandbox.stack import Stack, new_secret, start_stack
+from sandbox.secrecy import refuse_secrets
+from sandbox.stack import SANDBOX_API_KEY, Stack, new_secret, start_stack
 from sandbox.svix_sender import Message, SvixSender, new_message
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +64,7 @@ class House:
             check=False,
         )
         self.said = done.stdout + done.stderr
+        refuse_secrets(command, [self.said], [SANDBOX_API_KEY])
         return done.returncode
 
     def trace(self, message: Message) -> int:

@@ -19,13 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from conftest import wait_for
 from operate.cloud import ROOT
+from sandbox import catalogue
+from sandbox.background import Background
+from sandbox.cloud_storage import CloudStorage
+from sandbox.processes import Process, free_port
+from sandbox.secrecy import refuse_secrets
 from sandbox.stack import new_secret
 
 GCLOUD = shutil.which("gcloud")
-API_KEY = "an-api-key-that-nobody-must-see"
 DEPLOYED: dict[str, Any] = {
     "bucket": "warehouse-1-dimmy-dev-data",
     "dead_letter_subscription": "projects/warehouse-1/subscriptions/dimmy-dev-dead-letters",
@@ -97,7 +102,7 @@ class Operator:
         """Run a command without a terminal; return its exit status."""
         done = subprocess.run(
             self._command(command),
-            env=self._environment(settings),
+            env=self.environment(settings),
             input=given,
             capture_output=True,
             text=True,
@@ -105,13 +110,14 @@ class Operator:
             check=False,
         )
         self.said = done.stdout + done.stderr
+        refuse_secrets(command, [self.said], [API_KEY])
         return done.returncode
 
     def type(self, command: str, *typed: str, **settings: str) -> int:
         """Run a command on a terminal and type these lines; return its exit status."""
         pid, terminal = pty.fork()
         if pid == 0:
-            os.execve(sys.executable, self._command(command), self._environment(settings))
+            os.execve(sys.executable, self._command(command), self.environment(settings))
         said = b""
         lines = list(typed)
         while True:
@@ -123,12 +129,13 @@ class Operator:
                 os.write(terminal, lines.pop(0).encode() + b"\n")
         os.close(terminal)
         self.said = said.decode()
+        refuse_secrets(command, [self.said], [API_KEY])
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     def start(self, command: str, **settings: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             self._command(command),
-            env=self._environment(settings),
+            env=self.environment(settings),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
@@ -163,7 +170,8 @@ class Operator:
         module, *options = command.split()
         return [sys.executable, "-m", f"operate.{module}", *options]
 
-    def _environment(self, settings: dict[str, str]) -> dict[str, str]:
+    def environment(self, settings: dict[str, str]) -> dict[str, str]:
+        """That of a command which meets the stand-ins."""
         passed_on = {k: v for k, v in os.environ.items() if k.startswith(("COVERAGE", "HOME"))}
         return passed_on | {
             "PATH": f"{self.programs}:/usr/bin:/bin",
@@ -666,6 +674,37 @@ def test_status_names_what_needs_a_person_and_the_command_that_helps(
         assert re.search(said, operator.said), said
 
 
+def test_view_shows_what_lies_in_the_bucket_and_how_it_stands(
+    operator: Operator, endpoint: Callable[..., Endpoint], background: Background
+) -> None:
+    shutil.copytree(ROOT / "tests" / "sandbox", operator.tree / "tests" / "sandbox")
+    storage = CloudStorage()
+    background.run(storage.start())
+    line = json.dumps(catalogue.VENDOR_EXAMPLE).encode()
+    storage.place(f"{DEPLOYED['bucket']}/items/67c861de20bb29fb40d2cbbd.json", line)
+    url = f"http://127.0.0.1:{free_port()}/"
+    settings = {
+        "PYTHONPATH": ":".join(str(operator.tree / x) for x in ("function", "infra", "tests")),
+        "PYTHONUNBUFFERED": "1",
+        "STORAGE_EMULATOR_HOST": storage.url,
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING": endpoint((200, series(7))).url,
+        "VIEW_PORT": url.rstrip("/").rpartition(":")[2],
+    }
+    view = Process([sys.executable, "-m", "sandbox.view"], operator.environment(settings))
+    try:
+        view.wait_until(lambda: any(url in line for line in view.lines))
+
+        def page() -> str:
+            return requests.get(url, timeout=5).text
+
+        wait_for(lambda: "A0155C35" in page(), "the item")
+        wait_for(lambda: "<code>make redrive ENV=dev PROJECT=warehouse-1" in page(), "the state")
+        assert "<small>dev in warehouse-1</small>" in page()
+    finally:
+        view.stop()
+        background.run(storage.stop())
+
+
 def test_what_is_not_deployed_is_said_to_be_so(operator: Operator) -> None:
     operator.answer(("terraform output", "{}", 0))
 
@@ -879,6 +918,8 @@ def test_a_program_that_is_not_installed_is_named(operator: Operator, program: s
         "deploy",
         "status",
         "logs",
+        "trace",
+        "doctor",
         "backfill",
         "redrive",
         "destroy",
@@ -898,7 +939,7 @@ def test_make_has_each_command_and_passes_on_what_it_is_told(command: str) -> No
     assert {f"{name}={value}" for name, value in told.items()} <= set(exported.splitlines())
 
 
-@pytest.mark.parametrize("command", ["redrive", "backfill"])
+@pytest.mark.parametrize("command", ["redrive", "backfill", "status", "trace", "doctor"])
 def test_make_takes_the_sandbox_where_no_environment_is_named(command: str) -> None:
     def recipe(*settings: str) -> str:
         made = ["make", "--dry-run", command, *settings]

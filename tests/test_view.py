@@ -35,7 +35,8 @@ from sandbox.cloud_storage import CloudStorage
 from sandbox.environment import announced
 from sandbox.log_file import LogFile
 from sandbox.processes import Process, free_port
-from sandbox.stack import Stack, start_stack
+from sandbox.secrecy import refuse_secrets
+from sandbox.stack import SANDBOX_API_KEY, Stack, start_stack
 from sandbox.view.drawing import HEIGHT, WIDTH, draw
 from sandbox.view.index import Index
 from sandbox.view.scan import Sides, indented, read_scan, read_summary
@@ -340,6 +341,7 @@ def browser(window: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
     """The browser; whatever is tested, its console stays empty."""
     window.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     yield window
+    refuse_secrets(window.current_url, [window.page_source], [SANDBOX_API_KEY])
     said = console_of(window)
     window.get("about:blank")
     assert said == []

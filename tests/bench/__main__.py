@@ -1,7 +1,7 @@
 """`make bench`: every section in turn, the tables, and the targets.
 
-`python -m bench [--quick] [--only SECTION ...]` with `infra` and `tests` on PYTHONPATH. A complete
-run that is not quick replaces results.json and results.md in this folder.
+`python -m bench [--quick] [--only SECTION ...]` with `function`, `infra` and `tests` on PYTHONPATH.
+A complete run that is not quick replaces results.json and results.md in this folder.
 """
 
 import argparse

@@ -127,9 +127,10 @@ class CloudStorage:
         )
         page = names[:_PAGE]
         contents = "".join(_listed(name, self.objects[f"{bucket}/{name}"]) for name in page)
-        more = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>"
+        if names[_PAGE:]:
+            contents += f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>"
         return web.Response(
-            text=f"<ListBucketResult>{contents}{more if names[_PAGE:] else ''}</ListBucketResult>",
+            text=f"<ListBucketResult>{contents}</ListBucketResult>",
             content_type="application/xml",
         )
 

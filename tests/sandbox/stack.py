@@ -18,6 +18,7 @@ from sandbox.google_pubsub import start_emulator
 from sandbox.pubsub import PubSub
 from sandbox.pubsub_admin import PubSubAdmin, topic_path
 from sandbox.relay import Relay
+from sandbox.secrecy import refuse_secrets_below
 from sandbox.svix_sender import Attempt, Message, SvixSender, new_message
 
 PubSubKind = Literal["own", "google"]
@@ -123,6 +124,8 @@ def start_stack(
     """
     secrets = secrets or (new_secret(),)
     with contextlib.ExitStack() as cleanup:
+        # At the very end: no file that anybody may read holds a secret.
+        cleanup.callback(lambda: refuse_secrets_below(folder, [*secrets, SANDBOX_API_KEY]))
         background = cleanup.enter_context(Background())
         pubsub_host = _start_pubsub(pubsub, background, cleanup)
         admin = PubSubAdmin(pubsub_host)

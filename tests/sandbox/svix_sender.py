@@ -19,6 +19,8 @@ from typing import Any
 import aiohttp
 from svix.webhooks import Webhook
 
+from sandbox.secrecy import refuse_secrets
+
 LADDER_SECONDS = (0, 5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 10 * 3600)
 PATIENCE_SECONDS = 15.0
 LEAST_DELAY_AFTER_TIMEOUT_SECONDS = 60
@@ -62,6 +64,7 @@ class SvixSender:
 
     def __init__(self, url: str, *secrets: str, speed: float = 1.0, branded: bool = True) -> None:
         self.url = url
+        self._secrets = secrets
         self._webhooks = [Webhook(secret) for secret in secrets]
         self._speed = speed
         self._prefix = "svix" if branded else "webhook"
@@ -125,6 +128,7 @@ class SvixSender:
             ) as response:
                 text = (await response.content.read(KEPT_RESPONSE_BYTES)).decode(errors="replace")
                 seconds = time.monotonic() - started
+                refuse_secrets("an answer", [text, str(response.headers)], self._secrets)
                 return Attempt(number, response.status, seconds, text, headers=response.headers)
         except TimeoutError:
             return Attempt(number, None, time.monotonic() - started, "", "timeout")
