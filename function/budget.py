@@ -1,6 +1,9 @@
-"""The time that an attempt has: up to the ack deadline, or until the server is told to stop."""
+"""The time that an attempt has, up to the ack deadline or until the server is told to stop, and the
+requests that it took.
+"""
 
 import signal
+import threading
 import time
 
 
@@ -9,6 +12,9 @@ class Budget:
 
     def __init__(self, seconds: float) -> None:
         self._ends = time.monotonic() + seconds
+        self._noting = threading.Lock()
+        self._requests = self._failed_requests = 0
+        self._slowest_request = 0.0
 
     @property
     def remaining(self) -> float:
@@ -36,6 +42,23 @@ class Budget:
         wake = time.monotonic() + seconds
         while (left := min(wake - time.monotonic(), self.remaining)) > 0:
             time.sleep(min(left, 0.25))
+
+    def note_request(self, seconds: float, *, failed: bool) -> None:
+        """Count a request to the API."""
+        with self._noting:
+            self._requests += 1
+            self._failed_requests += failed
+            self._slowest_request = max(self._slowest_request, seconds)
+
+    def requests_for_log(self) -> dict[str, float]:
+        """The requests so far, those that failed, and the milliseconds of the slowest."""
+        if not self._requests:
+            return {"api_requests": 0}
+        return {
+            "api_requests": self._requests,
+            "api_errors": self._failed_requests,
+            "api_milliseconds": round(self._slowest_request * 1000, 1),
+        }
 
 
 def told_to_stop() -> bool:

@@ -29,6 +29,7 @@ T = TypeVar("T")
 MAX_ITEM_BYTES = 32 * 1024 * 1024
 CONNECT_SECONDS = 5.0
 
+_ANSWERS = {200, 404}  # of an API that is up and knows us
 _TRIES = 4
 _REASON_CHARACTERS = 200
 _LONGEST_CALM_SECONDS = 600.0
@@ -146,6 +147,8 @@ class DimmyClient:
             timeout = min(self._timeout, budget.remaining)
             if timeout <= 0:
                 raise DimmyError(f"not tried: {budget.why_over}")
+            started = time.monotonic()
+            failed = True
             try:
                 request = self._request.copy()
                 request.url = url
@@ -156,10 +159,13 @@ class DimmyClient:
                     stream=True,
                 ) as response:
                     body = _read_body(response, time.monotonic() + timeout)
+                failed = response.status_code not in _ANSWERS
             except (requests.Timeout, ReadTimeoutError):
                 raise _PassingError("timeout") from None
             except (requests.RequestException, HTTPError) as error:
                 raise _PassingError(f"connection failed: {type(error).__name__}") from error
+            finally:
+                budget.note_request(time.monotonic() - started, failed=failed)
         self._raise_for_status(response, body)
         try:
             return read(body)

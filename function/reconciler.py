@@ -63,8 +63,9 @@ class Reconciler:
             return {"error": "malformed_window", "message": str(error)}, 400
         counts: Counter[str] = Counter(dict.fromkeys(_COUNTS, 0))
         reason = ""
+        budget = Budget(self._attempt_seconds)
         try:
-            self._reconcile(window, counts)
+            self._reconcile(window, counts, budget)
         except DimmyError as error:
             reason = str(error)
         if counts["failed"] and not reason:
@@ -75,6 +76,7 @@ class Reconciler:
             "milliseconds": round((time.perf_counter() - started) * 1000, 1),
             "trace": request.headers.get("traceparent"),
             **counts,
+            **budget.requests_for_log(),
         }
         if reason:
             log("ERROR", "reconcile unfinished", outcome="unfinished", reason=reason, **known)
@@ -82,7 +84,7 @@ class Reconciler:
         log("INFO", "reconcile done", outcome="done", **known)
         return dict(counts), 200
 
-    def _reconcile(self, window: Window, counts: "Counter[str]") -> None:
+    def _reconcile(self, window: Window, counts: "Counter[str]", budget: Budget) -> None:
         """Go through the window page by page, with one page in memory, counting as it goes.
 
         New items that appear meanwhile push others to later places, so an item may be seen twice,
@@ -91,7 +93,6 @@ class Reconciler:
         Raises:
             DimmyError: the API failed, or the time is over; what is counted is stored.
         """
-        budget = Budget(self._attempt_seconds)
         limit = PAGE_ITEMS
         before: list[Item | NotAnItemError] = []
         repeated = 0

@@ -60,8 +60,9 @@ class Resolver:
             "attempt": delivery.attempt,
             "trace": request.headers.get("traceparent"),
         }
+        budget = Budget(self._attempt_seconds)
         try:
-            receipt = self._resolve(delivery)
+            receipt = self._resolve(delivery, budget)
         except StorageError as error:
             _log_attempt("ERROR", "unavailable", started, known | {"reason": str(error)})
             return {"error": "unavailable", "message": f"Storage failed: {error}."}, 503
@@ -72,6 +73,7 @@ class Resolver:
             "items": len(receipt.items),
             "item_ids": list(islice(receipt.items, _LOGGED_ITEMS)),
             "failed": len(failed),
+            **budget.requests_for_log(),
         }
         if failed:
             known["reason"] = next(f"{name}: {why}" for name, why in failed.items())
@@ -80,13 +82,12 @@ class Resolver:
         _log_attempt("INFO", receipt.outcome, started, known)
         return "", 204
 
-    def _resolve(self, delivery: Delivery) -> Receipt:
+    def _resolve(self, delivery: Delivery, budget: Budget) -> Receipt:
         """One attempt at an event, ending in its stored receipt.
 
         Raises:
             StorageError: the payload could not be read, or the receipt not be written.
         """
-        budget = Budget(self._attempt_seconds)
         earlier = self._receipt_of_earlier_attempt(delivery)
         if earlier and earlier.outcome != "partial":
             return earlier  # finished, but the acknowledgement was lost

@@ -5,6 +5,8 @@ locals {
   _of_resolve   = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${local._prefix}-resolve\""
   _of_reconcile = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${local._prefix}-reconcile\""
 
+  _asks_the_api = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(\"${local._prefix}-resolve\" OR \"${local._prefix}-reconcile\")"
+
   _log_metrics = {
     webhooks = {
       description = "Webhooks at receive, by what became of them"
@@ -23,7 +25,7 @@ locals {
     }
     rejected-keys = {
       description = "Times that Dimmy's API refused the API key"
-      filter      = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=(\"${local._prefix}-resolve\" OR \"${local._prefix}-reconcile\") AND jsonPayload.reason=~\"(^|: )401: \""
+      filter      = "${local._asks_the_api} AND jsonPayload.reason=~\"(^|: )401: \""
       labels      = {}
     }
     missed-items = {
@@ -36,6 +38,17 @@ locals {
       filter      = "${local._of_reconcile} AND jsonPayload.message=~\"^reconcile (done|unfinished)\""
       labels      = { outcome = "EXTRACT(jsonPayload.outcome)" }
     }
+    api-errors = {
+      description = "Attempts and runs in which Dimmy's API failed, whether or not it was asked again with success"
+      filter      = "${local._asks_the_api} AND jsonPayload.api_errors>=1"
+      labels      = {}
+    }
+    api-latency = {
+      description = "The slowest request to Dimmy's API of each attempt and run, in milliseconds"
+      filter      = "${local._asks_the_api} AND jsonPayload.api_milliseconds>=0"
+      labels      = {}
+      value       = "EXTRACT(jsonPayload.api_milliseconds)"
+    }
   }
 }
 
@@ -46,10 +59,12 @@ resource "google_logging_metric" "this" {
   description      = each.value.description
   filter           = each.value.filter
   label_extractors = each.value.labels
+  value_extractor  = lookup(each.value, "value", null)
 
   metric_descriptor {
     metric_kind = "DELTA"
-    value_type  = "INT64"
+    value_type  = lookup(each.value, "value", null) == null ? "INT64" : "DISTRIBUTION"
+    unit        = lookup(each.value, "value", null) == null ? "1" : "ms"
 
     dynamic "labels" {
       for_each = each.value.labels

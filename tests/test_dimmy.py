@@ -3,6 +3,7 @@
 One of them: .venv/bin/pytest tests/test_dimmy.py -k redirect
 """
 
+import contextlib
 import random
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 
 import dimmy
 from budget import Budget
-from dimmy import ApiKeyRejectedError, DimmyClient, DimmyError
+from dimmy import ApiKeyRejectedError, DimmyClient, DimmyError, NotFoundError
 from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi, Fault
@@ -113,6 +114,25 @@ def test_a_403_is_about_one_item(api: DimmyApi, item_id: str) -> None:
     with pytest.raises(DimmyError) as error:
         fetch(api, item_id)
     assert not isinstance(error.value, ApiKeyRejectedError)
+
+
+@pytest.mark.parametrize(
+    ("fault", "errors"),
+    [(Fault(status=503, times=2), 2), (Fault("cut", times=1), 1), (Fault(status=404, times=1), 0)],
+)
+def test_requests_are_counted_with_those_that_failed(
+    api: DimmyApi, item_id: str, fault: Fault, errors: int
+) -> None:
+    api.fail(fault)
+    budget = Budget(30)
+    assert budget.requests_for_log() == {"api_requests": 0}
+
+    with contextlib.suppress(NotFoundError):
+        client_of(api).fetch_item(item_id, budget)
+
+    counted = budget.requests_for_log()
+    assert (counted["api_requests"], counted["api_errors"]) == (len(api.seen), errors)
+    assert 0 < counted["api_milliseconds"] < 30_000
 
 
 def test_a_long_pause_that_is_asked_for_holds_everyone(api: DimmyApi) -> None:

@@ -35,6 +35,7 @@ PLATFORM_METRICS = {
     "pubsub.googleapis.com/topic/send_message_operation_count",
     "run.googleapis.com/request_count",
     "run.googleapis.com/request_latencies",
+    "storage.googleapis.com/api/request_count",
 }
 
 pytestmark = [
@@ -113,8 +114,10 @@ def test_the_log_based_metrics_count_what_the_functions_log(
         assert {
             label["key"] for part in metric["metric_descriptor"] for label in part["labels"]
         } == {*labels}
+        value = re.fullmatch(r"EXTRACT\((.+)\)", metric["value_extractor"] or "")
         for entry in entries:
             if matches(metric["filter"], entry):
+                assert not value or field(entry, value[1]) > 0
                 named = tuple(field(entry, path[1]) for path in paths if path)
                 function = field(entry, "resource.labels.service_name").rpartition("-")[2]
                 counted[metric["name"]].add((function, *named))
@@ -125,6 +128,8 @@ def test_the_log_based_metrics_count_what_the_functions_log(
         "dimmy-test-failed-items": {("resolve",)},
         "dimmy-test-rejected-keys": {("resolve",), ("reconcile",)},
         "dimmy-test-missed-items": {("reconcile",)},
+        "dimmy-test-api-errors": {("resolve",), ("reconcile",)},
+        "dimmy-test-api-latency": {("resolve",), ("reconcile",)},
         "dimmy-test-reconciles": {("reconcile", "done"), ("reconcile", "unfinished")},
     }
 
@@ -151,7 +156,7 @@ def test_alerts_and_charts_name_metrics_that_there_are(plan: Plan) -> None:
 
     named = {re.search(r'metric\.type="([^"]+)"', text)[1] for text in filters}  # type: ignore[index]
 
-    assert len(filters) == 8 + 12
+    assert len(filters) == 8 + 15
     assert named - ours <= PLATFORM_METRICS
     assert ours <= named, "a metric that nobody looks at"
     outcomes = {found for text in filters for found in re.findall(r'outcome="(\w+)"', text)}
@@ -166,11 +171,13 @@ def test_alerts_and_charts_name_metrics_that_there_are(plan: Plan) -> None:
         ('a=("y" OR "x") AND b.c=~"^wor"', True),
         ('a="x" AND severity>=ERROR', False),
         ("severity>=WARNING", True),
+        ("n>=2", True),
+        ("n>=3", False),
         ('b.d="x"', False),
     ],
 )
 def test_the_query_language_is_read(query: str, holds: bool) -> None:
-    entry = {"a": "x", "b": {"c": "word"}, "severity": "WARNING"}
+    entry = {"a": "x", "b": {"c": "word"}, "n": 2.5, "severity": "WARNING"}
 
     assert matches(query, entry) is holds
     with pytest.raises(ValueError, match="not understood"):

@@ -50,8 +50,8 @@ run "monitoring" {
   }
 
   assert {
-    condition     = length(jsondecode(google_monitoring_dashboard.this.dashboard_json).mosaicLayout.tiles) == 12
-    error_message = "The dashboard shows the way of an event in twelve charts."
+    condition     = length(jsondecode(google_monitoring_dashboard.this.dashboard_json).mosaicLayout.tiles) == 15
+    error_message = "The dashboard shows the way of an event in fifteen charts."
   }
 }
 

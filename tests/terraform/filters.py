@@ -1,8 +1,8 @@
 """Cloud Logging's query language, as far as the log-based metrics use it.
 
 https://cloud.google.com/logging/docs/view/logging-query-language: comparisons joined by AND, with
-`=`, `=~` (a regular expression found anywhere), `>=` on severities, and several values for one
-field as `("a" OR "b")`.
+`=`, `=~` (a regular expression found anywhere), `>=` on severities and numbers, and several values
+for one field as `("a" OR "b")`.
 """
 
 import re
@@ -52,5 +52,7 @@ def _holds(entry: Entry, path: str, operator: str, written: str) -> bool:
             return str(value) in wanted
         case "=~":
             return any(re.search(text, str(value)) for text in wanted)
+        case _ if isinstance(value, int | float):
+            return value >= float(wanted[0])
         case _:
             return _SEVERITIES.index(str(value)) >= _SEVERITIES.index(wanted[0])
