@@ -367,6 +367,11 @@ def text_of(driver: webdriver.Chrome, selector: str) -> str:
         return ""
 
 
+def is_loaded(driver: webdriver.Chrome, url: str) -> bool:
+    is_complete = driver.execute_script("return document.readyState") == "complete"
+    return is_complete and driver.current_url == url
+
+
 def press(driver: webdriver.Chrome, *keys: str) -> None:
     for key in keys:
         driver.switch_to.active_element.send_keys(key)
@@ -473,7 +478,11 @@ def test_the_keyboard_suffices(tmp_path: Path, serve: Serve, browser: webdriver.
     press(browser, Keys.ARROW_DOWN, Keys.ENTER)
     wait_for(lambda: browser.current_url == rows[0], "the first item's page")
     press(browser, Keys.ESCAPE)
-    wait_for(lambda: browser.current_url == f"{url}/", "the list")
+    wait_for(lambda: is_loaded(browser, f"{url}/"), "the list")
+    press(browser, "/", "o", Keys.ENTER)
+    wait_for(lambda: "/items/" in browser.current_url, "the first that was found")
+    press(browser, Keys.ESCAPE)
+    wait_for(lambda: browser.current_url == f"{url}/?q=o", "what was found")
 
 
 @marked
@@ -490,6 +499,52 @@ def test_a_row_keeps_the_focus_when_another_comes(
 
     wait_for(lambda: "2 of 2" in text_of(browser, "#items"))
     assert browser.switch_to.active_element.get_attribute("href") == f"{url}/items/{first}"
+
+
+@marked
+def test_a_tab_that_nobody_sees_rests_and_follows_again(
+    tmp_path: Path, serve: Serve, browser: webdriver.Chrome
+) -> None:
+    url = serve(f"file://{tmp_path}")
+    browser.get(url)
+    become = """
+        Object.defineProperty(document, "hidden", { value: arguments[0], configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+        return changes.readyState;
+    """
+    closed, connecting = 2, 0
+    assert browser.execute_script(become, True) == closed
+    put(tmp_path, catalogue.make_item(random.Random(13)))
+    wait_for(lambda: "1 of 1" in requests.get(url, timeout=5).text)
+    assert "Nothing is stored yet" in text_of(browser, "#items")
+
+    assert browser.execute_script(become, False) == connecting
+
+    wait_for(lambda: "1 of 1" in text_of(browser, "#items"))
+
+
+@marked
+def test_a_page_says_when_it_is_no_longer_kept_up_to_date(
+    tmp_path: Path, window: webdriver.Chrome
+) -> None:
+    port = free_port()
+    view = start_view(DATA=str(tmp_path), VIEW_PORT=str(port))
+    try:
+        wait_for(lambda: view.lines, "the first line")
+        window.get(f"http://127.0.0.1:{port}/")
+        wait_for(lambda: "is not up" in text_of(window, "#state"))
+        assert text_of(window, "#offline") == ""
+    finally:
+        view.stop()
+
+    wait_for(lambda: "make view has ended" in text_of(window, "#offline"), "the notice")
+    view = start_view(DATA=str(tmp_path), VIEW_PORT=str(port))
+    try:
+        wait_for(lambda: text_of(window, "#offline") == "", "the end of the notice")
+    finally:
+        view.stop()
+        window.get("about:blank")
+        console_of(window)  # it tells of the connection, of course
 
 
 @marked

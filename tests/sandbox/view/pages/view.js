@@ -45,10 +45,21 @@ function links(part) {
   return [...part.querySelectorAll("tbody a")];
 }
 
-const changes = new EventSource("/changes");
-changes.onmessage = refresh;
-changes.onopen = () => { document.getElementById("offline").hidden = true; };
-changes.onerror = () => { document.getElementById("offline").hidden = false; };
+let changes;
+
+function follow() {
+  changes = new EventSource("/changes");
+  changes.onmessage = refresh;
+  changes.onopen = () => { document.getElementById("offline").hidden = true; };
+  changes.onerror = () => { document.getElementById("offline").hidden = false; };
+}
+
+// A browser has six connections for all its tabs: those that nobody sees take none.
+document.addEventListener("visibilitychange", () => {
+  changes?.close();
+  if (!document.hidden) follow();
+});
+if (!document.hidden) follow();
 
 // A photo that cannot be had leaves its address.
 document.addEventListener("error", (event) => { if (event.target.tagName === "IMG") giveUp(event.target); }, true);
@@ -70,7 +81,8 @@ if (search) {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   const isTyping = event.target === search;
-  const key = isTyping && event.key.length === 1 ? "" : event.key;
+  // Letters are typed there, except for a "/" from habit, where nothing is typed yet.
+  const key = isTyping && event.key.length === 1 && search.value + event.key !== "/" ? "" : event.key;
   if (key === "/" && search) {
     search.focus();
     search.select();
