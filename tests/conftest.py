@@ -7,11 +7,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import requests
 
+from operating import Endpoint, Operator
 from sandbox.background import Background
 from sandbox.google_pubsub import find_emulator, start_emulator
 from sandbox.pubsub import PubSub
@@ -153,3 +155,21 @@ def pubsub(pubsub_kind: PubSubKind, background: Background) -> Iterator[PubSubAd
         admin = PubSubAdmin(host)
         cleanup.callback(admin.close)
         yield admin
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Operator:
+    return Operator(tmp_path)
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Callable[..., Endpoint]]:
+    started: list[Endpoint] = []
+
+    def start(*answers: tuple[int, Any]) -> Endpoint:
+        started.append(Endpoint(*answers))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
