@@ -43,7 +43,7 @@ view: $(INSTALLED) ## Show what `make run` has stored in a browser, as it comes 
 chaos: $(INSTALLED) ## Break everything while thousands of events come in, and look what is lost (SEED=1 EVENTS=2000)
 	@$(ON_SANDBOX) sandbox.chaos --seed $(SEED) --events $(EVENTS)
 
-bench: $(INSTALLED) ## Measure speed beside the alternatives, in 9 minutes (QUICK=1: in one; SECTION=receive)
+bench: $(INSTALLED) ## Measure speed beside the alternatives, in 10 minutes (QUICK=1: in two; SECTION=receive)
 	@$(ON_SANDBOX) bench $(if $(QUICK),--quick) $(if $(SECTION),--only $(SECTION))
 
 ##@ In Google Cloud: all take ENV=dev|staging|prod PROJECT=project-id; YES=1 answers their questions
