@@ -5,6 +5,7 @@
 
 import asyncio
 import contextlib
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,11 @@ from sandbox.stack import SANDBOX_API_KEY, PubSubKind, Stack, start_stack
 T = TypeVar("T")
 
 WAIT_SECONDS = 45.0
+
+# A shell that starts the tests in the background lets them ignore SIGINT, and every process that
+# they start inherits that; tests that send SIGINT would wait in vain.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NO_GOOGLE = pytest.mark.skipif(
     find_emulator() is None, reason="Google's Pub/Sub emulator is not installed (gcloud SDK, Java)"
