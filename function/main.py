@@ -1,8 +1,8 @@
 """Entry points. The framework imports this module and serves the function FUNCTION_TARGET names.
 
-Only that function is composed: its settings are read here and now, so that a mistake stops the
-process at start, and no entry point pays for what another imports. Connections, channels and
-threads come with the first request, because the server forks between here and there.
+Only that function is composed: its settings are read at import, so that a mistake stops the process
+at start, and no function imports what only another one needs. Connections, channels and threads are
+created by the first request, because the server imports this module before it forks.
 """
 
 import gc
@@ -10,28 +10,29 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-import logs
-from settings import SettingsError, read_fetch_settings, read_receive_settings
+from pipeline import logs
+from pipeline.environment import SettingsError
 
 if TYPE_CHECKING:
     import flask
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from reconciler import Summary
-    from resolver import Answer
+    from pipeline.reconcile import reconciler
+    from pipeline.resolve import resolver
 
 _target = os.environ.get("FUNCTION_TARGET")
 
 try:
     if _target == "receive":
-        # TRUSTED_PROXY_HOPS alone decides whom X-Forwarded-For is believed from; the server would
-        # otherwise let a caller on loopback rewrite its own address.
+        # Only TRUSTED_PROXY_HOPS decides which X-Forwarded-For entries count; the server would
+        # otherwise let a caller on loopback replace its own address.
         os.environ["FORWARDED_ALLOW_IPS"] = ""
 
         import functions_framework.aio
 
-        from receiver import Receiver
+        from pipeline.receive.receiver import Receiver
+        from pipeline.receive.settings import read_receive_settings
 
         _receive_settings = read_receive_settings(os.environ)
         logs.configure(_receive_settings.log)
@@ -39,35 +40,37 @@ try:
 
         @functions_framework.aio.http
         async def receive(request: "Request") -> "Response":
-            """Svix's webhooks: verify, publish, answer."""
+            """Verifies Svix's webhooks and publishes them to Pub/Sub."""
             return await _receiver.handle(request)
 
     elif _target == "resolve":
-        from resolver import Resolver
+        from pipeline.resolve.resolver import Resolver
+        from pipeline.resolve.settings import read_resolve_settings
 
-        _resolve_settings = read_fetch_settings("resolve", os.environ)
+        _resolve_settings = read_resolve_settings(os.environ)
         logs.configure(_resolve_settings.log)
         _resolver = Resolver(_resolve_settings)
 
-        def resolve(request: "flask.Request") -> "Answer":
-            """Pub/Sub's push requests: fetch the items of an event, store them, acknowledge."""
+        def resolve(request: "flask.Request") -> "resolver.Answer":
+            """Fetches and stores the items of the events that Pub/Sub pushes."""
             return _resolver.handle(request)
 
     elif _target == "reconcile":
-        from reconciler import Reconciler
+        from pipeline.reconcile.reconciler import Reconciler
+        from pipeline.reconcile.settings import read_reconcile_settings
 
-        _reconcile_settings = read_fetch_settings("reconcile", os.environ)
+        _reconcile_settings = read_reconcile_settings(os.environ)
         logs.configure(_reconcile_settings.log)
         _reconciler = Reconciler(_reconcile_settings)
 
-        def reconcile(request: "flask.Request") -> "Summary":
-            """By schedule or by hand: store what no webhook told us of a window of time."""
+        def reconcile(request: "flask.Request") -> "reconciler.Answer":
+            """Stores the items of a window of time whose webhook never arrived."""
             return _reconciler.handle(request)
 
 except SettingsError as error:
     sys.exit(str(error))
 
-# What has been imported stays for good. The collector need not look at it again and again, which
-# halts every request that is under way (and writes to memory that the server shares by forking).
+# Modules and settings stay for the life of the process. Freezing them keeps the garbage collector
+# from scanning them, which would pause every request and write to memory shared between processes.
 gc.freeze()
 gc.set_threshold(10_000, 50, 50)

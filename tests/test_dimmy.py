@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
-import dimmy
-from budget import Budget
-from dimmy import ApiKeyRejectedError, DimmyClient, DimmyError, NotFoundError
+from pipeline.dimmy import client as client_module
+from pipeline.dimmy.client import ApiKeyRejectedError, DimmyClient, DimmyError, NotFoundError
+from pipeline.dimmy.deadline import Deadline
+from pipeline.dimmy.request_statistics import RequestStatistics
+from pipeline.dimmy.settings import read_dimmy_settings
+from pipeline.environment import Environment
 from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi, Fault
-from settings import read_fetch_settings
 
 VARIETY = random.Random()
 
@@ -34,16 +36,17 @@ def api(background: Background) -> Iterator[DimmyApi]:
 
 def client_of(api: DimmyApi, **changes: str) -> DimmyClient:
     environment = {
-        "STORAGE_URL": "file:///unused",
         "DIMMY_API_URL": api.url,
         "DIMMY_API_KEY": api.key,
         "DIMMY_TIMEOUT_SECONDS": "0.5",
     }
-    return DimmyClient(read_fetch_settings("resolve", environment | changes))
+    return DimmyClient(read_dimmy_settings(Environment(environment | changes)))
 
 
 def fetch(api: DimmyApi, item_id: str, seconds: float = 30.0, **changes: str) -> bytes:
-    return client_of(api, **changes).fetch_item(item_id, Budget(seconds)).line
+    return (
+        client_of(api, **changes).fetch_item(item_id, Deadline(seconds), RequestStatistics()).line
+    )
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ def test_a_compressed_item_is_the_same_item_and_bounded_by_its_true_size(
 
     assert fetch(api, item_id) == api.body_of(item_id)
 
-    monkeypatch.setattr(dimmy, "MAX_ITEM_BYTES", 500_000)
+    monkeypatch.setattr(client_module, "MAX_RESPONSE_BYTES", 500_000)
     with pytest.raises(DimmyError, match="over 500000 bytes"):
         fetch(api, item_id)
 
@@ -124,13 +127,13 @@ def test_requests_are_counted_with_those_that_failed(
     api: DimmyApi, item_id: str, fault: Fault, errors: int
 ) -> None:
     api.fail(fault)
-    budget = Budget(30)
-    assert budget.requests_for_log() == {"api_requests": 0}
+    statistics = RequestStatistics()
+    assert statistics.log_fields() == {"api_requests": 0}
 
     with contextlib.suppress(NotFoundError):
-        client_of(api).fetch_item(item_id, budget)
+        client_of(api).fetch_item(item_id, Deadline(30), statistics)
 
-    counted = budget.requests_for_log()
+    counted = statistics.log_fields()
     assert (counted["api_requests"], counted["api_errors"]) == (len(api.seen), errors)
     assert 0 < counted["api_milliseconds"] < 30_000
 
@@ -139,11 +142,11 @@ def test_a_long_pause_that_is_asked_for_holds_everyone(api: DimmyApi) -> None:
     item_ids = [api.put(catalogue.make_item(VARIETY)) for _ in range(20)]
     api.fail(Fault(status=429, retry_after="3600"))
     client = client_of(api, DIMMY_CONCURRENCY="2")
-    budget = Budget(5)
+    deadline, statistics = Deadline(5), RequestStatistics()
     refusals = []
     for item_id in item_ids:
         with pytest.raises(DimmyError, match=r"^429: ") as refused:
-            client.fetch_item(item_id, budget)
+            client.fetch_item(item_id, deadline, statistics)
         refusals.append(refused)
 
     assert len(api.seen) == 1
@@ -236,7 +239,7 @@ def test_a_redirect_is_never_followed(api: DimmyApi, item_id: str) -> None:
 def test_a_response_is_bounded(
     api: DimmyApi, item_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dimmy, "MAX_ITEM_BYTES", 100)
+    monkeypatch.setattr(client_module, "MAX_RESPONSE_BYTES", 100)
 
     with pytest.raises(DimmyError, match="over 100 bytes"):
         fetch(api, item_id)
@@ -258,10 +261,10 @@ def test_a_429_calms_every_thread_for_as_long_as_it_says(api: DimmyApi, form: st
     retry_after = "1" if form == "seconds" else formatdate(time.time() + 2, usegmt=True)
     api.fail(Fault(status=429, retry_after=retry_after, times=1))
     client = client_of(api, DIMMY_CONCURRENCY="1")
-    budget = Budget(30)
+    deadline, statistics = Deadline(30), RequestStatistics()
 
     with ThreadPoolExecutor(8) as threads:
-        items = list(threads.map(lambda i: client.fetch_item(i, budget), item_ids))
+        items = list(threads.map(lambda i: client.fetch_item(i, deadline, statistics), item_ids))
 
     assert [item.item_id for item in items] == item_ids
     limited, *served = api.seen
@@ -274,10 +277,10 @@ def test_no_more_requests_are_under_way_than_allowed_whoever_asks(api: DimmyApi)
     item_ids = [api.put(catalogue.make_item(VARIETY)) for _ in range(12)]
     api.latency = lambda: 0.05
     client = client_of(api, DIMMY_CONCURRENCY="3")
-    budget = Budget(30)
+    deadline, statistics = Deadline(30), RequestStatistics()
 
     with ThreadPoolExecutor(12) as threads:
-        list(threads.map(lambda i: client.fetch_item(i, budget), item_ids))
+        list(threads.map(lambda i: client.fetch_item(i, deadline, statistics), item_ids))
 
     assert api.most_simultaneous == 3
 

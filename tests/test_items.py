@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from items import NotAnItemError, NotJsonError, is_item_id, one_line, read_item, read_json
+from pipeline.json_text import NotJsonError, compact, read_json
+from pipeline.store.items import NotAnItemError, is_item_id, read_item
 
 json_values = st.recursive(
     st.none()
@@ -28,19 +29,19 @@ def test_one_line_is_the_same_json_and_as_compact_as_can_be(
 ) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "replace")
 
-    line = one_line(text)
+    line = compact(text)
 
     assert b"\n" not in line
     assert json.loads(line) == json.loads(text)
-    compact = json.dumps(json.loads(text), ensure_ascii=ascii_only, separators=(",", ":"))
-    assert line == compact.encode()
+    expected = json.dumps(json.loads(text), ensure_ascii=ascii_only, separators=(",", ":"))
+    assert line == expected.encode()
 
 
 def test_numbers_escapes_and_order_stay_as_written() -> None:
     body = b'{ "b" : 1.10, "a" : 12345678901234567890.123456789, "c": "\\u00e9\\" \\n", "d":1E5 }'
 
     assert (
-        one_line(body)
+        compact(body)
         == b'{"b":1.10,"a":12345678901234567890.123456789,"c":"\\u00e9\\" \\n","d":1E5}'
     )
 

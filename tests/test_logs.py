@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-import logs
-from settings import LogSettings
+from pipeline import logs
+from pipeline.logs import LogSettings
 
 TRACEPARENT = "00-80e1afed08e019fc1110464cfa66635c-7a085853722dc6d2-01"
 WRITE_LINE = logs.write_line
@@ -18,7 +18,7 @@ WRITE_LINE = logs.write_line
 def configured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test configures does not outlive it, and a server in this process changes nothing."""
     monkeypatch.setattr(logs, "write_line", WRITE_LINE)
-    monkeypatch.setattr(logs, "_chosen", logs._Chosen())  # noqa: SLF001
+    monkeypatch.setattr(logs, "_log", logs._Log())  # noqa: SLF001
 
 
 def line(capsys: pytest.CaptureFixture[str], settings: LogSettings, **fields: object) -> str:

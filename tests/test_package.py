@@ -43,7 +43,7 @@ def test_the_same_source_gives_the_same_archive(archive: Path, tmp_path: Path) -
         copy(ROOT / name, tmp_path / name)
     (tmp_path / "function" / "__pycache__").mkdir(exist_ok=True)
     (tmp_path / "function" / "__pycache__" / "main.cpython-311.pyc").write_bytes(b"compiled")
-    for path in (tmp_path / "function").glob("*.py"):
+    for path in (tmp_path / "function").rglob("*.py"):
         path.chmod(0o600)
         os.utime(path, (0, 0))
 
@@ -56,7 +56,7 @@ def test_the_same_source_gives_the_same_archive(archive: Path, tmp_path: Path) -
 def test_another_source_gives_another_archive(archive: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "function", tmp_path / "function")
     shutil.copyfile(ROOT / "requirements.txt", tmp_path / "requirements.txt")
-    with (tmp_path / "function" / "logs.py").open("a") as file:
+    with (tmp_path / "function" / "pipeline" / "logs.py").open("a") as file:
         file.write("\n")
 
     assert package.build(tmp_path, tmp_path).name != archive.name
@@ -65,10 +65,10 @@ def test_another_source_gives_another_archive(archive: Path, tmp_path: Path) -> 
 def test_it_holds_what_is_deployed_and_nothing_else(archive: Path) -> None:
     names = zipfile.ZipFile(archive).namelist()
 
-    assert set(names) == {path.name for path in (ROOT / "function").glob("*.py")} | {
-        "requirements.txt"
-    }
-    assert {"main.py", "requirements.txt"} <= set(names)
+    function = ROOT / "function"
+    files = [path for path in function.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert set(names) == {str(path.relative_to(function)) for path in files} | {"requirements.txt"}
+    assert {"main.py", "pipeline/receive/receiver.py", "requirements.txt"} <= set(names)
 
 
 def test_the_archive_alone_serves_all_three_entry_points(unpacked: Path, outlet: Outlet) -> None:

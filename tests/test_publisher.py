@@ -15,17 +15,15 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from google.pubsub_v1 import types
 from svix.webhooks import Webhook
 
-import publisher as publisher_module
-from publisher import MAX_BATCH_BYTES, MAX_IN_FLIGHT, PublishError, open_publisher
-from pubsub_messages import PublishRequest, PublishResponse, PubsubMessage
+from pipeline.receive import publisher as publisher_module
+from pipeline.receive.publisher import MAX_BATCH_BYTES, MAX_IN_FLIGHT, PublishError, open_publisher
+from pipeline.receive.verification import VerifiedEvent, Verifier, read_headers
 from sandbox.background import Background
 from sandbox.pubsub import PubSub
 from sandbox.pubsub_admin import PubSubAdmin, topic_path
 from sandbox.relay import Relay
-from verification import VerifiedEvent, Verifier, read_headers
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -231,26 +229,6 @@ def test_a_connection_that_goes_silent_is_left_for_a_new_one(
     background.run(asyncio.wait_for(silence(), 8))
 
     assert server.batches == [[b"{}"], [b'"after"']]
-
-
-def test_our_messages_are_googles_on_the_wire() -> None:
-    """Those of google-cloud-pubsub read what ours write, and the reverse."""
-    ours = PublishRequest(
-        topic=topic_path("events"),
-        messages=[
-            PubsubMessage(data=b"\x00raw\xff", attributes={"svix-id": "msg_1", "payload": "é"}),
-            PubsubMessage(attributes={"svix-timestamp": "1"}),
-        ],
-    )
-
-    theirs = types.PublishRequest.pb().FromString(ours.SerializeToString())
-
-    assert theirs.topic == topic_path("events")
-    assert [message.data for message in theirs.messages] == [b"\x00raw\xff", b""]
-    assert dict(theirs.messages[0].attributes) == {"svix-id": "msg_1", "payload": "é"}
-    confirmation = types.PublishResponse(message_ids=["1", "2"])
-    read: Any = PublishResponse.FromString(types.PublishResponse.serialize(confirmation))
-    assert list(read.message_ids) == ["1", "2"]
 
 
 def test_without_credentials_the_publish_fails_and_nothing_else(

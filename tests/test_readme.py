@@ -65,9 +65,16 @@ def test_variables_are_those_of_terraform() -> None:
 
 
 def test_files_are_where_it_says() -> None:
-    text = section("## Where things are")
-    for name in re.findall(r"\b(\w+\.py)\b", text):
-        assert (ROOT / "function" / name).exists(), name
-    for folder in ("infra/envs", "infra/views", "infra/operate", "infra/tests", "tests/terraform"):
-        assert (ROOT / folder).is_dir()
-        assert folder.rpartition("/")[2] in text
+    """Each line of the tree names a path, below the line that is less indented."""
+    folders = {0: ROOT}
+    named = set()
+    lines = re.findall(r"^    ( *)(\S+)  ", section("## Where things are"), re.MULTILINE)
+    for indentation, path in lines:
+        folder = next(folders[n] for n in range(len(indentation), -1, -1) if n in folders)
+        assert list(folder.glob(path.rstrip("/"))), path
+        folders = {n: f for n, f in folders.items() if n <= len(indentation)}
+        folders[len(indentation) + 1] = folder / path.rstrip("/*.ptf")
+        named.add((folder / path.rstrip("/")).relative_to(ROOT).as_posix())
+
+    rooms = {p.parent.relative_to(ROOT).as_posix() for p in (ROOT / "function").rglob("*.py")}
+    assert rooms - {"function/pipeline"} <= named

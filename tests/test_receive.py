@@ -93,7 +93,7 @@ class InProcess:
         gc.unfreeze()
         gc.set_threshold(*thresholds)
         self._logs = pytest.MonkeyPatch()
-        self._logs.setattr(sys.modules["logs"], "write_line", self.lines.append)
+        self._logs.setattr(sys.modules["pipeline.logs"], "write_line", self.lines.append)
         self._server = uvicorn.Server(
             uvicorn.Config(app, port=self.port, log_config=None, forwarded_allow_ips="")
         )

@@ -20,13 +20,15 @@ import pytest
 import requests
 from werkzeug.test import EnvironBuilder
 
-import dimmy
-from reconciler import DEFAULT_WINDOW, PAGE_ITEMS, Reconciler, Window, WindowError, read_window
+from pipeline.dimmy import client
+from pipeline.reconcile.pages import PAGE_ITEMS
+from pipeline.reconcile.reconciler import Reconciler
+from pipeline.reconcile.settings import read_reconcile_settings
+from pipeline.reconcile.window import DEFAULT_LENGTH, Window, WindowError, read_window
 from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi, Fault
 from sandbox.functions import Function
-from settings import read_fetch_settings
 
 VARIETY = random.Random()
 ITEMS = int(os.environ.get("ITEMS", "1000"))
@@ -282,7 +284,7 @@ def test_a_page_too_large_is_asked_for_in_smaller_ones(
     background: Background, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """In this process, where the limit can be made small."""
-    monkeypatch.setattr(dimmy, "MAX_ITEM_BYTES", 20_000)
+    monkeypatch.setattr(client, "MAX_RESPONSE_BYTES", 20_000)
     api = DimmyApi("the-key-of-the-tests")
     background.run(api.start())
     settings = {
@@ -290,12 +292,12 @@ def test_a_page_too_large_is_asked_for_in_smaller_ones(
         "DIMMY_API_URL": api.url,
         "DIMMY_API_KEY": api.key,
     }
-    reconciling = Reconciler(read_fetch_settings("reconcile", settings))
+    reconciling = Reconciler(read_reconcile_settings(settings))
     for _ in range(30):
         api.put(catalogue.make_item(VARIETY))
 
     summary, status = reconciling.handle(flask.Request(EnvironBuilder().get_environ()))
 
     background.run(api.stop())
-    assert timedelta(hours=48) == DEFAULT_WINDOW
+    assert timedelta(hours=48) == DEFAULT_LENGTH
     assert (status, summary["stored"]) == (200, 30)

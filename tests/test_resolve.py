@@ -17,13 +17,13 @@ from flask import Request
 from werkzeug.test import EnvironBuilder
 
 from conftest import wait_for
-from resolver import Resolver
+from pipeline.resolve.resolver import Resolver
+from pipeline.resolve.settings import read_resolve_settings
 from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi, Fault
 from sandbox.functions import Function
 from sandbox.svix_sender import new_message_id
-from settings import read_fetch_settings
 
 VARIETY = random.Random()
 
@@ -358,12 +358,10 @@ def test_a_long_attempt_writes_its_receipt_now_and_then(
     api: DimmyApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In this process, so that "now and then" can be often."""
-    monkeypatch.setattr("resolver.FIRST_WRITE_SECONDS", 0.05)
+    monkeypatch.setattr("pipeline.resolve.progress.FIRST_WRITE_SECONDS", 0.05)
     settings = {"STORAGE_URL": f"file://{tmp_path}", "DIMMY_API_URL": api.url}
     resolver = Resolver(
-        read_fetch_settings(
-            "resolve", settings | {"DIMMY_API_KEY": api.key, "DIMMY_CONCURRENCY": "1"}
-        )
+        read_resolve_settings(settings | {"DIMMY_API_KEY": api.key, "DIMMY_CONCURRENCY": "1"})
     )
     item_ids = [api.put(catalogue.make_item(VARIETY)) for _ in range(40)]
     api.latency = lambda: 0.02

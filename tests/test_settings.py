@@ -3,7 +3,6 @@
 One of them: .venv/bin/pytest tests/test_settings.py -k K07
 """
 
-import functools
 import json
 import os
 import re
@@ -13,15 +12,12 @@ from typing import Any
 
 import pytest
 
+from pipeline.dimmy.settings import DEFAULT_API_URL
+from pipeline.environment import SettingsError
+from pipeline.receive.settings import parse_signing_secrets, read_receive_settings
+from pipeline.resolve.settings import read_resolve_settings
 from sandbox.functions import Function
 from sandbox.processes import StartError
-from settings import (
-    DEFAULT_API_URL,
-    SettingsError,
-    parse_signing_secrets,
-    read_fetch_settings,
-    read_receive_settings,
-)
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 RECEIVE = {
@@ -30,7 +26,6 @@ RECEIVE = {
     "STORAGE_URL": "gs://acme-scans/dimmy",
 }
 RESOLVE = {"STORAGE_URL": "file:///srv/dimmy", "DIMMY_API_KEY": "key-of-24-visible-chars!"}
-read_resolve_settings = functools.partial(read_fetch_settings, "resolve")
 CASES = json.loads((Path(__file__).parent / "cases.json").read_text())["secret_cases"]
 
 
@@ -81,11 +76,12 @@ def test_receive_reads_its_settings() -> None:
 
 
 def test_defaults_are_those_of_the_documentation() -> None:
-    receive, resolve = read_receive_settings(RECEIVE), read_fetch_settings("resolve", RESOLVE)
+    receive, resolve = read_receive_settings(RECEIVE), read_resolve_settings(RESOLVE)
 
     assert (receive.allowed_sources, receive.trusted_proxy_hops) == ((), 1)
-    assert resolve.api_url == DEFAULT_API_URL
-    assert (resolve.concurrency, resolve.timeout_seconds, resolve.attempt_seconds) == (32, 10, 500)
+    assert resolve.dimmy.api_url == DEFAULT_API_URL
+    assert (resolve.dimmy.concurrency, resolve.dimmy.timeout_seconds) == (32, 10)
+    assert resolve.attempt_seconds == 500
     assert (resolve.log.format, resolve.log.level) == ("json", "INFO")
 
 
@@ -153,16 +149,14 @@ def test_a_malformed_value_is_named(
 
 
 def test_a_loopback_api_may_go_without_tls() -> None:
-    settings = read_fetch_settings(
-        "resolve", RESOLVE | {"DIMMY_API_URL": "http://127.0.0.1:9000/v1/"}
-    )
+    settings = read_resolve_settings(RESOLVE | {"DIMMY_API_URL": "http://127.0.0.1:9000/v1/"})
 
-    assert settings.api_url == "http://127.0.0.1:9000/v1"
+    assert settings.dimmy.api_url == "http://127.0.0.1:9000/v1"
 
 
 def test_no_secret_shows_in_a_repr() -> None:
     assert SECRET not in repr(read_receive_settings(RECEIVE))
-    assert RESOLVE["DIMMY_API_KEY"] not in repr(read_fetch_settings("resolve", RESOLVE))
+    assert RESOLVE["DIMMY_API_KEY"] not in repr(read_resolve_settings(RESOLVE))
 
 
 @pytest.mark.parametrize("target", ["receive", "resolve"])

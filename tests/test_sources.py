@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import pytest
 
-import sources
+from pipeline.receive import sources
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ from typing import Protocol
 
 import pytest
 
-from items import Item, read_item
-from receipts import Receipt
+from pipeline.store.errors import StorageError
+from pipeline.store.items import Item, read_item
+from pipeline.store.receipts import Receipt
+from pipeline.store.settings import StorageSettings
+from pipeline.store.store import Store, WriteResult
 from sandbox.background import Background
 from sandbox.cloud_storage import CloudStorage
-from settings import StorageSettings
-from storage import StorageError, Store, Written
 
 
 class Place(Protocol):
@@ -89,11 +90,11 @@ def receipt(
 
 
 def test_an_item_is_created_replaced_by_a_newer_one_and_never_by_an_older(place: Place) -> None:
-    assert place.store.put_item(item(2)) is Written.CREATED
+    assert place.store.put_item(item(2)) is WriteResult.CREATED
     assert place.read("items/i1.json") == item(2).line
-    assert place.store.put_item(item(3)) is Written.REPLACED
-    assert place.store.put_item(item(1)) is Written.UNCHANGED
-    assert place.store.put_item(item(3, "tie")) is Written.UNCHANGED
+    assert place.store.put_item(item(3)) is WriteResult.REPLACED
+    assert place.store.put_item(item(1)) is WriteResult.UNCHANGED
+    assert place.store.put_item(item(3, "tie")) is WriteResult.UNCHANGED
     assert place.read("items/i1.json") == item(3).line
 
 
@@ -101,7 +102,7 @@ def test_equal_content_is_not_written_again(bucket: Bucket) -> None:
     bucket.store.put_item(item(2))
     writes = bucket.server.writes
 
-    assert bucket.store.put_item(item(2)) is Written.UNCHANGED
+    assert bucket.store.put_item(item(2)) is WriteResult.UNCHANGED
     assert bucket.server.writes == writes
 
 
@@ -118,7 +119,7 @@ def test_whatever_the_interleaving_of_writers_the_newest_stays(
 def test_what_is_no_item_is_replaced_by_one(place: Place) -> None:
     place.write("items/i1.json", b"put here by hand")
 
-    assert place.store.put_item(item(1)) is Written.REPLACED
+    assert place.store.put_item(item(1)) is WriteResult.REPLACED
     assert place.read("items/i1.json") == item(1).line
 
 
@@ -189,7 +190,7 @@ def test_a_refusal_of_the_bucket_is_an_error_on_one_line(bucket: Bucket) -> None
 def test_a_passing_fault_of_the_bucket_is_tried_again(bucket: Bucket) -> None:
     bucket.server.refuse(503)
 
-    assert bucket.store.put_item(item(1)) is Written.CREATED
+    assert bucket.store.put_item(item(1)) is WriteResult.CREATED
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
@@ -204,10 +205,10 @@ def test_endless_conflicts_end_in_an_error(bucket: Bucket) -> None:
     bucket.store.put_item(item(1))
     bucket.server.always_conflicting = True
     try:
-        with pytest.raises(StorageError, match="too many others"):
+        with pytest.raises(StorageError, match="too many other writers"):
             bucket.store.put_item(item(2))
         bucket.write("events/msg_1.json", receipt().line())
-        with pytest.raises(StorageError, match="too many others"):
+        with pytest.raises(StorageError, match="too many other writers"):
             bucket.store.put_receipt(receipt())
     finally:
         bucket.server.always_conflicting = False

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from svix.webhooks import Webhook
 
 from conftest import early_second
-from verification import (
+from pipeline.receive.verification import (
     MalformedRequestError,
     SignedHeaders,
     UnauthenticRequestError,

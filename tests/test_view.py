@@ -25,10 +25,12 @@ from selenium.webdriver.common.keys import Keys
 
 from browser import CHROMIUM, DRIVER, become_phone, console_of, open_browser
 from conftest import wait_for
-from items import one_line
 from operate.cloud import ROOT
 from operate.status import Finding
-from receipts import Receipt
+from pipeline.json_text import compact
+from pipeline.store.objects import open_storage
+from pipeline.store.receipts import Receipt
+from pipeline.store.settings import StorageSettings
 from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.cloud_storage import CloudStorage
@@ -42,8 +44,6 @@ from sandbox.view.index import Index
 from sandbox.view.scan import Sides, indented, read_scan, read_summary
 from sandbox.view.site import Site
 from sandbox.view.state import RunState
-from settings import StorageSettings
-from storage import open_objects
 
 NOW = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
 HOSTILE = (
@@ -69,7 +69,7 @@ def serve(background: Background) -> Iterator[Serve]:
     runners: list[web.AppRunner] = []
 
     async def start(settings: StorageSettings, most: int, folder: Path | None) -> str:
-        index = Index(open_objects(settings), most)
+        index = Index(open_storage(settings), most)
         state = RunState(folder, index) if folder else Nothing()
         site = Site("the test's", index, state, every_seconds=0.05)
         runners.append(web.AppRunner(site.app, access_log=None, shutdown_timeout=0.1))
@@ -89,7 +89,7 @@ def serve(background: Background) -> Iterator[Serve]:
 
 def put(folder: Path, item: dict[str, Any]) -> str:
     (folder / "items").mkdir(exist_ok=True)
-    line = one_line(json.dumps(item, ensure_ascii=False).encode())
+    line = compact(json.dumps(item, ensure_ascii=False).encode())
     (folder / "items" / f"{item['_id']}.json").write_bytes(line)
     return str(item["_id"])
 

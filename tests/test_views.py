@@ -13,9 +13,9 @@ import duckdb
 import pytest
 import sqlglot
 
-from items import one_line
 from operate.cloud import INFRA
-from receipts import Receipt
+from pipeline.json_text import compact
+from pipeline.store.receipts import Receipt
 from sandbox import catalogue
 
 VARIETY = random.Random(7)
@@ -74,7 +74,7 @@ def test_the_vendors_example_and_what_nobody_expected_are_rows_too(tmp_path: Pat
         "weighing": [],
         "something_new": [[1, 2], {"deep": {"er": True}}],
     }
-    lines = [one_line(json.dumps(item).encode()) for item in (catalogue.VENDOR_EXAMPLE, strange)]
+    lines = [compact(json.dumps(item).encode()) for item in (catalogue.VENDOR_EXAMPLE, strange)]
 
     rows = query("items", "item", lines, tmp_path)
 

@@ -16,8 +16,8 @@ import requests
 from rich.console import Console
 from standardwebhooks.webhooks import Webhook
 
-import settings
 from operate.console import UsageError
+from pipeline.receive.settings import parse_signing_secrets
 
 HTTP_SECONDS = 15.0
 _TOLERANCE_SECONDS = 300  # of a webhook's timestamp
@@ -105,7 +105,7 @@ def check_endpoint(url: str, signing_secrets: str, remedy: str) -> Iterator[Chec
         return
     yield _refusal(unsigned)
     yield from _clock("the clock of the endpoint", unsigned.headers.get("Date", ""), time.time())
-    values = settings.parse_signing_secrets(signing_secrets)
+    values = parse_signing_secrets(signing_secrets)
     for number, secret in enumerate(values, start=1):
         what = "a signed event" if len(values) == 1 else f"signed with secret {number}"
         yield _answer_to_signed(what, url, secret, remedy)

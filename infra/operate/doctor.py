@@ -12,12 +12,13 @@ from typing import Any
 
 from rich.console import Console
 
-import settings
 from operate import checkup
 from operate.checkup import Checked
 from operate.cloud import Cloud, read_installation
 from operate.console import CommandError, UsageError, run
 from operate.story import Place
+from pipeline.dimmy.settings import DEFAULT_API_URL, parse_api_key
+from pipeline.receive.settings import parse_signing_secrets
 
 PATIENCE_SECONDS = 120.0
 
@@ -37,8 +38,8 @@ def _checks(cloud: Cloud) -> Iterator[Checked]:
     yield from _access(cloud, place)
     values = {}
     for name, parse in (
-        ("signing_secrets", settings.parse_signing_secrets),
-        ("api_key", settings.parse_api_key),
+        ("signing_secrets", parse_signing_secrets),
+        ("api_key", parse_api_key),
     ):
         value = _secret(cloud, name)
         found = list(checkup.check_form(where.secrets[name], value, parse, place.set_secret(name)))
@@ -80,7 +81,7 @@ def _secret(cloud: Cloud, name: str) -> str:
 
 
 def _api_url() -> str:
-    return os.environ.get("DIMMY_API_URL") or settings.DEFAULT_API_URL
+    return os.environ.get("DIMMY_API_URL") or DEFAULT_API_URL
 
 
 def _resources(cloud: Cloud, outputs: dict[str, Any], place: Place) -> Iterator[Checked]:
@@ -116,7 +117,7 @@ def _endpoint(
     yield from found
     if any(check.remedy for check in found):
         return
-    event_id, _ = checkup.send_signed(url, settings.parse_signing_secrets(signing_secrets)[0])
+    event_id, _ = checkup.send_signed(url, parse_signing_secrets(signing_secrets)[0])
     receipt = f"gs://{outputs['bucket']}/events/{event_id}.json"
     yield from checkup.check_way(
         event_id,

@@ -1,6 +1,6 @@
 """`make package`: one archive with everything that is deployed, the same for the same source.
 
-It holds `function/*` and `requirements.txt`, flat, because Cloud Functions looks for `main.py` and
+It holds the content of `function/`, and `requirements.txt`: Cloud Functions looks for `main.py` and
 `requirements.txt` at the top. Order, times and modes are fixed and nothing is compressed (zlib's
 output differs from one machine to the next), so its hash tells one version of the software from
 another; it is the archive's name.
@@ -42,7 +42,8 @@ def build(folder: Path, source: Path = ROOT) -> Path:
 
 
 def _archive(source: Path) -> bytes:
-    files = {path.name: path for path in (source / "function").glob("*.py")}
+    function = source / "function"
+    files = {path.relative_to(function).as_posix(): path for path in function.rglob("*.py")}
     files["requirements.txt"] = source / "requirements.txt"
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as opened:

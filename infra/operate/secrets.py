@@ -14,20 +14,21 @@ from collections.abc import Callable, Mapping
 from dotenv import dotenv_values
 from rich.console import Console
 
-import settings
 from operate.cloud import Cloud, Installation, read_installation
 from operate.console import UsageError, run
+from pipeline.dimmy.settings import parse_api_key
+from pipeline.receive.settings import parse_signing_secrets
 
 _MEANINGS: dict[str, tuple[str, str, Callable[[str], object]]] = {
     "signing_secrets": (
         "SIGNING_SECRETS",
         "Signing secret of the endpoint, whsec_... (several: with spaces)",
-        settings.parse_signing_secrets,
+        parse_signing_secrets,
     ),
     "api_key": (
         "DIMMY_API_KEY",
         "API key, from Account & Limits in the Dimmy web app",
-        settings.parse_api_key,
+        parse_api_key,
     ),
 }
 

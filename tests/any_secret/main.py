@@ -12,9 +12,9 @@ import functions_framework.aio
 from starlette.requests import Request
 from starlette.responses import Response
 
-import logs
-from receiver import Receiver
-from settings import read_receive_settings
+from pipeline import logs
+from pipeline.receive.receiver import Receiver
+from pipeline.receive.settings import read_receive_settings
 
 _valid = "whsec_" + "A" * 32
 _settings = dataclasses.replace(

@@ -16,6 +16,7 @@ from bench.report import Section, Target
 from sandbox.functions import SOURCE
 
 _TARGETS = {"receive": 2.2, "resolve": 1.4, "reconcile": 1.4}
+_CREDENTIALS = "google.auth, google.pubsub_v1.services.publisher.transports"
 _FRAMEWORK = "the framework's empty function"
 
 
@@ -38,8 +39,8 @@ def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
                 times[name].append(seconds)
                 if name in events:
                     events[name].append(with_event)
-    google = [_seconds_of_import("google_channel") for _ in range(rounds)]
-    base = [_seconds_of_import("publisher") for _ in range(rounds)]
+    google = [_seconds_of_import(_CREDENTIALS) for _ in range(rounds)]
+    base = [_seconds_of_import("pipeline.receive.publisher") for _ in range(rounds)]
     section = Section(
         "Cold start",
         "From the start of the process until the server answers, and until the first signed event"
@@ -94,10 +95,11 @@ def _answers(url: str) -> bool:
 
 def _seconds_of_import(module: str) -> float:
     environment = os.environ | {"PYTHONPATH": str(SOURCE.parent)}
+    imports = f"import functions_framework.aio, pipeline.receive.receiver, {module}"
     with on_core(SERVERS):
         started = time.perf_counter()
         subprocess.run(
-            [sys.executable, "-c", f"import functions_framework.aio, receiver, {module}"],
+            [sys.executable, "-c", imports],
             env=environment,
             check=True,
         )

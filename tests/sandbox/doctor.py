@@ -11,11 +11,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-import settings as function_settings
 from operate import checkup
 from operate.checkup import Checked
 from operate.console import run
 from operate.story import Place
+from pipeline.dimmy.settings import parse_api_key
+from pipeline.receive.settings import parse_signing_secrets
 from sandbox.environment import RunningStack, data_folder, read_settings, real_api, running_stack
 from sandbox.processes import is_free
 
@@ -40,15 +41,13 @@ def _checks(settings: Mapping[str, str]) -> Iterator[Checked]:
         yield from checkup.check_form(
             "SIGNING_SECRETS",
             secrets,
-            function_settings.parse_signing_secrets,
+            parse_signing_secrets,
             "Copy the signing secret of your endpoint (whsec_...) from the webhook dashboard into"
             " .env.",
         )
     if api:
         remedy = PLACE.set_secret("DIMMY_API_KEY")
-        form = list(
-            checkup.check_form("DIMMY_API_KEY", api.key, function_settings.parse_api_key, remedy)
-        )
+        form = list(checkup.check_form("DIMMY_API_KEY", api.key, parse_api_key, remedy))
         yield from form
         if not any(check.remedy for check in form):
             yield from checkup.check_api(api.url, api.key, remedy)

@@ -11,12 +11,15 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import sources
-from settings import SettingsError, read_fetch_settings, read_receive_settings
+from pipeline.environment import SettingsError
+from pipeline.receive import sources
+from pipeline.receive.settings import read_receive_settings
+from pipeline.reconcile.settings import read_reconcile_settings
+from pipeline.resolve.settings import read_resolve_settings
 from terraform.provider import SCHEMA, GoogleProvider
 from terraform.renew_schema import used_in
 
@@ -61,6 +64,12 @@ ROLES = {
         "pubsub.publisher on dimmy-test-dead-letters",
         "pubsub.subscriber on dimmy-test-resolve",
     },
+}
+
+_READERS: dict[str, Callable[[Mapping[str, str]], object]] = {
+    "receive": read_receive_settings,
+    "resolve": read_resolve_settings,
+    "reconcile": read_reconcile_settings,
 }
 
 _BAD_VALUES = "variables.tftest.hcl"
@@ -180,7 +189,7 @@ def check_settings(plans: Plans) -> None:
 
 
 def check_sources(plans: Plans) -> None:
-    """The load balancer admits the addresses that `function/sources.py` knows."""
+    """The load balancer admits the addresses that `receive` knows."""
     rules = plans["load_balancer"]['google_compute_security_policy.receive["this"]']["rule"]
     admitted = {
         network
@@ -281,10 +290,7 @@ def _read_settings(function: str, given: Mapping[str, str]) -> None:
 
 
 def _read(function: str, environment: Mapping[str, str]) -> None:
-    if function == "receive":
-        read_receive_settings(environment)
-    else:
-        read_fetch_settings(function, environment)
+    _READERS[function](environment)
 
 
 def _test(folder: Path, provider: GoogleProvider, *options: str) -> Plans:

@@ -1,8 +1,8 @@
 """Our own receiver without a Pub/Sub behind it: what the publishing itself costs is left out."""
 
 import main
-import receiver as receiver_module
-from verification import VerifiedEvent
+from pipeline.receive import receiver as receiver_module
+from pipeline.receive.verification import VerifiedEvent
 
 
 class _Unpublished:

@@ -18,12 +18,12 @@ from rich.console import Console
 
 from operate.cloud import Cloud, read_installation
 from operate.console import UsageError, run
+from pipeline.store.objects import open_storage
+from pipeline.store.settings import StorageSettings
 from sandbox.environment import data_folder, read_port, read_settings
 from sandbox.view.index import Index
 from sandbox.view.site import Site
 from sandbox.view.state import CloudState, RunState
-from settings import StorageSettings
-from storage import open_objects
 
 _PORT = "8090"
 _MOST = "10000"
@@ -46,7 +46,7 @@ def _site(console: Console, settings: Mapping[str, str]) -> Site:
     most = _read_limit(settings)
     if not os.environ.get("ENV"):
         folder = data_folder(settings)
-        index = Index(open_objects(StorageSettings(f"file://{folder}")), most)
+        index = Index(open_storage(StorageSettings(f"file://{folder}")), most)
         return Site(_shortened(folder), index, RunState(folder, index), _FOLDER_SECONDS)
     where = read_installation(os.environ)
     cloud = Cloud(where)
@@ -55,7 +55,7 @@ def _site(console: Console, settings: Mapping[str, str]) -> Site:
     bucket = StorageSettings(f"gs://{outputs['bucket']}", settings.get("STORAGE_EMULATOR_HOST"))
     title = f"{where.environment} in {where.project}"
     state = CloudState(cloud, outputs)
-    return Site(title, Index(open_objects(bucket), most), state, _BUCKET_SECONDS)
+    return Site(title, Index(open_storage(bucket), most), state, _BUCKET_SECONDS)
 
 
 def _read_limit(settings: Mapping[str, str]) -> int:

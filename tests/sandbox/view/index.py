@@ -14,7 +14,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import GCSStore, LocalStore
 
-from receipts import Receipt, ReceiptError
+from pipeline.store.receipts import Receipt, ReceiptError
 from sandbox.view.scan import Summary, read_summary
 
 if TYPE_CHECKING:

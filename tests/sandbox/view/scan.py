@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from items import Item, NotAnItemError, NotJsonError, as_item, read_json
+from pipeline.json_text import NotJsonError, read_json
+from pipeline.store.items import Item, NotAnItemError, as_item
 
 _LONGEST_TEXT = 300
 _MOST_FIELDS = 60  # of a step; the raw JSON has them all

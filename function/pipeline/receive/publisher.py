@@ -1,8 +1,8 @@
-"""Publishing to Pub/Sub so that requests share round trips.
+"""Publishes to Pub/Sub so that concurrent requests share round trips.
 
-A publish costs about the same for one message as for a hundred. Whatever arrives while a few
-publishes are in flight waits and goes out together with the next one; a lone message waits for
-nobody, and no timer runs. A caller gets its answer only when Pub/Sub has confirmed its message.
+One publish request costs about as much for a hundred messages as for one. A message is sent at
+once, unless MAX_IN_FLIGHT publish requests are in flight; then it waits and goes out with the next
+one. No timer runs. `publish` returns only when Pub/Sub has confirmed the message.
 """
 
 import asyncio
@@ -14,12 +14,18 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from google.auth.exceptions import GoogleAuthError
+from google.pubsub_v1 import types
 
-from pubsub_messages import PublishRequest, PublishResponse, PubsubMessage
-from verification import VerifiedEvent
+from pipeline.message import write_attributes
+from pipeline.receive.channel import NoCredentialsError, OpenChannel, channel_opener
+from pipeline.receive.verification import VerifiedEvent
 
-# Pub/Sub takes 10,000,000 bytes and 1,000 messages in one publish request.
+# The protocol buffers themselves: the classes of `types` wrap every message once more.
+_PublishRequest = types.PublishRequest.pb()
+_PublishResponse = types.PublishResponse.pb()
+_PubsubMessage = types.PubsubMessage.pb()
+
+# Pub/Sub accepts 10,000,000 bytes and 1,000 messages in one publish request.
 MAX_BATCH_BYTES = 9_500_000
 MAX_BATCH_MESSAGES = 1_000
 MAX_IN_FLIGHT = 2
@@ -41,53 +47,45 @@ _LONGEST_PAUSE_SECONDS = 1.0
 
 
 class PublishError(Exception):
-    """Pub/Sub did not confirm the message. It may have it all the same."""
+    """Pub/Sub did not confirm the message, although it may have stored it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    message: Any  # a PubsubMessage
+    message: Any  # a _PubsubMessage
     size: int
     deadline: float  # of the event loop's clock
     confirmed: asyncio.Future[None]
 
 
 async def open_publisher(topic: str, emulator_host: str | None) -> "Publisher":
-    """A publisher to a topic, at an emulator or at Google with the default credentials.
+    """A publisher to a topic, of an emulator or of Google with the default credentials.
 
     Raises:
-        PublishError: there are no credentials to be had.
+        PublishError: there are no credentials.
     """
-    if emulator_host:
-        return Publisher(topic, lambda: _emulator_channel(emulator_host))
-    import google_channel  # noqa: PLC0415 (an emulator needs none of it)
-
     try:
-        # Asks the metadata server, and so not in the event loop.
-        credentials = await asyncio.to_thread(google_channel.default_credentials)
-    except GoogleAuthError as error:
+        return Publisher(topic, await channel_opener(emulator_host))
+    except NoCredentialsError as error:
         raise PublishError(f"no credentials for Pub/Sub: {error}") from error
-    return Publisher(
-        topic, lambda: google_channel.open_google_channel(credentials, _CHANNEL_OPTIONS)
-    )
 
 
 class Publisher:
     """Publishes verified events to one topic. Belongs to one event loop."""
 
-    def __init__(self, topic: str, open_channel: Callable[[], grpc.aio.Channel]) -> None:
+    def __init__(self, topic: str, open_channel: OpenChannel) -> None:
         self._topic = topic
         self._open_channel = open_channel
         self._channel = open_channel()
         self._waiting: deque[_Waiting] = deque()
         self._in_flight = 0
-        self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself holds them weakly
+        self._tasks: set[asyncio.Task[None]] = set()  # the event loop only has weak references
 
     async def publish(self, event: VerifiedEvent, stored_payload: str | None = None) -> None:
-        """Publish the event and return once Pub/Sub has confirmed it.
+        """Publish the event; return once Pub/Sub has confirmed it.
 
-        The message's data is the raw body; with `stored_payload`, the name of the object that
-        holds the body, the message carries that name instead.
+        With `stored_payload`, the name of the object that holds the body, the message carries that
+        name in place of the body.
 
         Raises:
             PublishError: Pub/Sub refused the message, or did not confirm it within 10 s.
@@ -97,15 +95,15 @@ class Publisher:
         confirmed = loop.create_future()
         deadline = loop.time() + CONFIRMATION_SECONDS
         self._waiting.append(_Waiting(message, message.ByteSize(), deadline, confirmed))
-        self._begin()
+        self._start_publishing()
         await confirmed
 
     async def close(self) -> None:
-        """Close the connection. Nothing may be under way."""
+        """Close the connection. Nothing may be waiting or in flight."""
         await self._channel.close()
 
-    def _begin(self) -> None:
-        """Let a task publish what waits, unless enough of them are at it."""
+    def _start_publishing(self) -> None:
+        """Start a task that publishes what is waiting, unless enough tasks are running."""
         if self._waiting and self._in_flight < MAX_IN_FLIGHT:
             self._in_flight += 1
             self._keep(asyncio.create_task(self._publish_waiting()))
@@ -113,16 +111,16 @@ class Publisher:
     async def _publish_waiting(self) -> None:
         try:
             while batch := self._next_batch():
-                outcome: PublishError | None = PublishError("the publish broke off")
+                outcome: PublishError | None = PublishError("the publish was interrupted")
                 try:
                     outcome = await self._publish_batch(batch)
                 finally:
                     _settle(batch, outcome)
         finally:
-            # Here and not in a callback of the task: whoever comes after the last look at the
-            # queue must find the place free.
+            # Not in a callback of the task: a message that arrives after the last look at the queue
+            # has to start the next task.
             self._in_flight -= 1
-            self._begin()
+            self._start_publishing()
 
     def _next_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
@@ -134,19 +132,19 @@ class Publisher:
                 break
             self._waiting.popleft()
             if following.confirmed.done():
-                continue  # nobody waits for a request that gave up
+                continue  # its request has given up
             if following.deadline <= now:
-                _settle([following], PublishError("Pub/Sub confirms nothing"))
+                _settle([following], PublishError("Pub/Sub does not confirm messages"))
                 continue
             batch.append(following)
             size += following.size
         return batch
 
     async def _publish_batch(self, batch: list[_Waiting]) -> PublishError | None:
-        """Publish until it is confirmed; otherwise return why it is not."""
-        request = PublishRequest(topic=self._topic, messages=[w.message for w in batch])
+        """Publish and retry until the batch is confirmed; return why it is not."""
+        request = _PublishRequest(topic=self._topic, messages=[w.message for w in batch])
         now = asyncio.get_running_loop().time
-        deadline = batch[0].deadline  # the oldest one's
+        deadline = batch[0].deadline  # of the oldest message
         pause = _FIRST_PAUSE_SECONDS
         while True:
             channel = self._channel
@@ -157,19 +155,21 @@ class Publisher:
                 if error.code() not in _TRANSIENT or now() + pause >= deadline:
                     return PublishError(f"{error.code().name}: {error.details()}")
                 if timeout == TRY_SECONDS and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-                    self._leave(channel)
+                    self._replace_channel(channel)
             else:
                 if len(response.message_ids) != len(batch):
-                    return PublishError("Pub/Sub confirmed another number of messages than it got")
+                    return PublishError(
+                        "Pub/Sub confirmed another number of messages than were sent"
+                    )
                 return None
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 
-    def _leave(self, silent: grpc.aio.Channel) -> None:
-        """Go on over a new connection: one that has gone silent is given up after a minute only."""
-        if silent is self._channel:
+    def _replace_channel(self, unresponsive: grpc.aio.Channel) -> None:
+        """Open a new connection: gRPC itself would keep an unresponsive one for a minute."""
+        if unresponsive is self._channel:
             self._channel = self._open_channel()
-            self._keep(asyncio.create_task(silent.close(grace=CONFIRMATION_SECONDS)))
+            self._keep(asyncio.create_task(unresponsive.close(grace=CONFIRMATION_SECONDS)))
 
     def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
@@ -179,7 +179,7 @@ class Publisher:
 def _settle(batch: list[_Waiting], failure: PublishError | None) -> None:
     for waiting in batch:
         if waiting.confirmed.done():
-            continue  # its request gave up waiting
+            continue  # its request has given up
         if failure:
             waiting.confirmed.set_exception(failure)
         else:
@@ -189,33 +189,14 @@ def _settle(batch: list[_Waiting], failure: PublishError | None) -> None:
 def _publish_rpc(channel: grpc.aio.Channel) -> Callable[..., Awaitable[Any]]:
     return channel.unary_unary(
         "/google.pubsub.v1.Publisher/Publish",
-        request_serializer=PublishRequest.SerializeToString,
-        response_deserializer=PublishResponse.FromString,
+        request_serializer=_PublishRequest.SerializeToString,
+        response_deserializer=_PublishResponse.FromString,
     )
 
 
 def _message(event: VerifiedEvent, stored_payload: str | None) -> Any:
-    attributes = {
-        "svix-id": event.event_id,
-        "svix-timestamp": event.timestamp,
-        "received-at": event.received_at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
-    }
-    if stored_payload:
-        return PubsubMessage(attributes=attributes | {"payload": stored_payload})
-    return PubsubMessage(data=event.body, attributes=attributes)
-
-
-_CHANNEL_OPTIONS = [
-    ("grpc.max_send_message_length", -1),
-    # Without a bound the pauses between attempts to connect grow to two minutes, and the receiver
-    # would go on refusing long after Pub/Sub is back.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.keepalive_time_ms", 30000),
-    # Channels to one host share their connections otherwise, the silent one with its successor.
-    ("grpc.use_local_subchannel_pool", 1),
-]
-
-
-def _emulator_channel(host: str) -> grpc.aio.Channel:
-    return grpc.aio.insecure_channel(host, options=_CHANNEL_OPTIONS)
+    attributes = write_attributes(
+        event.event_id, event.timestamp, event.received_at, stored_payload
+    )
+    data = event.body if stored_payload is None else b""
+    return _PubsubMessage(data=data, attributes=attributes)

@@ -1,10 +1,9 @@
-"""The only module that knows signatures: it turns a request into a verified event, or refuses.
+"""Verifies signatures: turns a request into a verified event, or refuses it.
 
 The rules are those of Standard Webhooks as Svix applies them: HMAC-SHA256 over
-`{id}.{timestamp}.{raw body}`, timestamps within 300 s. standardwebhooks does the cryptography: it
-is what the svix package verifies with, without that package's API client, which would add 0.2 s to
-every cold start. The form of the three headers is settled before it sees them, because on malformed
-input it raises errors of many kinds and accepts some texts that no sender writes.
+`{id}.{timestamp}.{raw body}`, timestamps within 300 s. The svix package verifies the signature. The
+form of the three headers is checked before that, because on malformed input the package raises
+errors of many kinds, and it accepts some texts that no sender writes.
 """
 
 import re
@@ -13,11 +12,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import InitVar, dataclass, field
 from datetime import UTC, datetime
 
-from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+from svix.webhooks import Webhook, WebhookVerificationError
+
+from pipeline.message import is_event_id
 
 TOLERANCE_SECONDS = 300
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _TIMESTAMP = re.compile(r"0|[1-9][0-9]{0,11}")
 # 32 bytes in base64: 43 characters, of which the last carries 4 bits and two zeros, and one "=".
 _SIGNATURE = re.compile(r"v1,[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=")
@@ -26,7 +26,7 @@ _SEAL = object()
 
 
 class VerificationError(Exception):
-    """The request is no verified event. `code` is for machines, the text for the sender's log."""
+    """The request is refused. `code` is for programs, the text for the sender's dashboard."""
 
     def __init__(self, code: str, message: str) -> None:
         self.code = code
@@ -38,15 +38,15 @@ class MalformedRequestError(VerificationError):
 
 
 class UnauthenticRequestError(VerificationError):
-    """Well formed, but not signed with our secret, or signed too long ago (or in the future)."""
+    """Well formed, but not signed with our secret, or at a time that is too far from now."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedEvent:
-    """An authentic delivery. Only `Verifier.verify` can make one; the publisher takes nothing else.
+    """An authentic delivery. Only `Verifier.verify` creates one; the publisher takes nothing else.
 
-    `body` holds the bytes exactly as they were signed; `timestamp` is the attempt's, in unix
-    seconds; `received_at` is our clock's, in UTC, and tells one delivery of the event from another.
+    `body` holds the bytes exactly as they were signed. `timestamp` is that of the sender's attempt,
+    in unix seconds. `received_at` is our time, in UTC; it differs between deliveries of an event.
     """
 
     event_id: str
@@ -57,12 +57,12 @@ class VerifiedEvent:
 
     def __post_init__(self, seal: object) -> None:
         if seal is not _SEAL:
-            raise TypeError("a VerifiedEvent comes from Verifier.verify and from nowhere else")
+            raise TypeError("only Verifier.verify creates a VerifiedEvent")
 
 
 @dataclass(frozen=True, slots=True)
 class SignedHeaders:
-    """The three headers of a delivery in strict form; nothing is said yet of their truth."""
+    """The three headers of a delivery, well formed but not verified."""
 
     event_id: str
     timestamp: str
@@ -70,10 +70,10 @@ class SignedHeaders:
 
 
 def read_headers(header: Callable[[str], str | None]) -> SignedHeaders:
-    """The headers `svix-*`, each falling back to `webhook-*`, in strict form.
+    """The headers `svix-*`, or `webhook-*` in their place.
 
-    `header` looks one up by its lower-case name. Signature items of other schemes, or malformed
-    ones, are dropped.
+    `header` returns a header by its lower-case name. Signature items of other schemes, and
+    malformed ones, are dropped.
 
     Raises:
         MalformedRequestError: one is missing or malformed.
@@ -81,7 +81,7 @@ def read_headers(header: Callable[[str], str | None]) -> SignedHeaders:
     event_id, timestamp, signatures = (
         _require(header, part) for part in ("id", "timestamp", "signature")
     )
-    if not _ID.fullmatch(event_id):
+    if not is_event_id(event_id):
         raise MalformedRequestError(
             "malformed_header", "The svix-id header is not a message id as Svix writes it."
         )
@@ -93,19 +93,19 @@ def read_headers(header: Callable[[str], str | None]) -> SignedHeaders:
     if not well_formed:
         raise MalformedRequestError(
             "malformed_header",
-            "The svix-signature header holds no v1 signature (v1, then 44 characters of base64).",
+            "The svix-signature header has no v1 signature (v1, then 44 characters of base64).",
         )
     return SignedHeaders(event_id, timestamp, well_formed)
 
 
 def claimed_event_id(header: Callable[[str], str | None]) -> str | None:
-    """The id that a request claims, for its log line, if it has the form of one."""
+    """The event id that a request claims to have, for its log line, if it is well formed."""
     claimed = header("svix-id") or header("webhook-id")
-    return claimed if claimed and _ID.fullmatch(claimed) else None
+    return claimed if claimed and is_event_id(claimed) else None
 
 
 def check_timestamp(headers: SignedHeaders) -> None:
-    """Whether the attempt is of now, which can be told before its body is read.
+    """Check that the attempt is recent. This needs no body, so it can be done before reading it.
 
     Raises:
         UnauthenticRequestError: the timestamp is outside the tolerance.
@@ -122,13 +122,13 @@ def check_timestamp(headers: SignedHeaders) -> None:
 
 
 class Verifier:
-    """Verifies deliveries against every signing secret it was given (several while one rotates)."""
+    """Verifies deliveries against one or more signing secrets (several during a rotation)."""
 
     def __init__(self, signing_secrets: Iterable[str]) -> None:
         self._webhooks = [Webhook(secret) for secret in signing_secrets]
 
     def verify(self, headers: SignedHeaders, body: bytes) -> VerifiedEvent:
-        """The verified event of well-formed headers and a raw body.
+        """The verified event of these headers and the raw body.
 
         Raises:
             MalformedRequestError: the body is not UTF-8, so no Svix signature can be over it.
@@ -136,9 +136,9 @@ class Verifier:
         """
         check_timestamp(headers)
         signed = {
-            "webhook-id": headers.event_id,
-            "webhook-timestamp": headers.timestamp,
-            "webhook-signature": headers.signatures,
+            "svix-id": headers.event_id,
+            "svix-timestamp": headers.timestamp,
+            "svix-signature": headers.signatures,
         }
         if not any(_matches(webhook, body, signed) for webhook in self._webhooks):
             raise UnauthenticRequestError(
@@ -163,14 +163,14 @@ def _require(header: Callable[[str], str | None], part: str) -> str:
     if value is None:
         raise MalformedRequestError(
             "missing_header",
-            f"The svix-{part} header is missing: this address takes signed webhooks only.",
+            f"The svix-{part} header is missing: this address accepts signed webhooks only.",
         )
     return value
 
 
 def _matches(webhook: Webhook, body: bytes, signed: dict[str, str]) -> bool:
     try:
-        webhook.verify(body, signed, json_parse=False)
+        webhook.verify(body, signed)
     except WebhookVerificationError:
         return False
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Receipts: what became of each event, one object an event, one line of JSON."""
+"""Receipts: the state of each event, one stored object per event, one line of JSON."""
 
 import base64
 import json
@@ -6,29 +6,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from items import NotJsonError, one_line, read_json
+from pipeline.json_text import NotJsonError, compact, read_json
 
 Kind = Literal["items.scanned", "item.scanned.full_payload", "unrecognised"]
 Outcome = Literal["done", "partial", "unrecognised"]
 
+# States of an item. Any other state is the reason why the item is not stored.
 STORED = "stored"
-UNCHANGED = "unchanged"
-PENDING = "pending"
+UNCHANGED = "unchanged"  # storage already had it, or a newer version
+PENDING = "pending"  # a long attempt has not come to it yet
 
 
 class ReceiptError(ValueError):
-    """The stored object is no receipt."""
+    """The stored object is not a receipt."""
+
+
+def is_settled(state: str) -> bool:
+    """Whether an item's state means that it is in storage."""
+    return state in {STORED, UNCHANGED}
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """The state of an event after its latest attempt.
 
-    `items` maps each id to `stored`, `unchanged` or the reason why it is neither (`pending` while a
-    long attempt is at work). `received_at`
-    (RFC 3339, UTC) is that of the latest delivery: a message that Pub/Sub repeats keeps it, a
-    message that the sender sends again has a new one. `payload` is the body of the event;
-    `redriven` tells that it has come back from the dead letters.
+    `items` maps each item's id to its state. `received_at` (RFC 3339, UTC) is the time of the
+    latest delivery by the sender: repetitions by Pub/Sub keep it, a resend has a new one.
+    `payload` is the body of the event. `redriven`: the event has come back from the dead letters.
     """
 
     event_id: str
@@ -41,12 +45,28 @@ class Receipt:
 
     @property
     def outcome(self) -> Outcome:
+        """`unrecognised`, or whether all items are settled."""
         if self.kind == "unrecognised":
             return "unrecognised"
-        return "done" if all(map(is_settled, self.items.values())) else "partial"
+        return "partial" if self.unsettled else "done"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do, so that the event is acknowledged."""
+        return self.outcome != "partial"
+
+    @property
+    def unsettled(self) -> dict[str, str]:
+        """The items that are not in storage, with the reason for each."""
+        return {name: state for name, state in self.items.items() if not is_settled(state)}
+
+    @property
+    def settled(self) -> dict[str, str]:
+        """The items that are in storage, with the state of each."""
+        return {name: state for name, state in self.items.items() if is_settled(state)}
 
     def line(self) -> bytes:
-        """The receipt as it is stored. The payload stands in it as JSON, or else in base64."""
+        """The receipt as it is stored. The payload is included as JSON, or else in base64."""
         head: dict[str, Any] = {
             "event_id": self.event_id,
             "kind": self.kind,
@@ -62,32 +82,30 @@ class Receipt:
             head["payload_encoding"] = "base64"
             payload = b'"' + base64.b64encode(self.payload) + b'"'
         else:
-            payload = one_line(self.payload)
+            payload = compact(self.payload)
         opened = json.dumps(head, separators=(",", ":"))[:-1]
         return opened.encode() + b',"payload":' + payload + b"}"
 
-    def after(self, earlier: "Receipt", *, same_attempt: bool = False) -> "Receipt":
-        """This attempt's receipt, joined with the one that is stored already.
+    def merged_with(self, earlier: "Receipt", *, same_attempt: bool = False) -> "Receipt":
+        """This attempt's receipt, merged with the one that is already stored.
 
-        Within a delivery what one attempt has stored stays stored, whichever of two simultaneous
-        attempts writes last. A later delivery is a resend, which asks for fresh items: it starts
-        anew.
+        Within a delivery, what one attempt has stored stays stored, whichever of two simultaneous
+        attempts writes last. A later delivery is a resend, which asks for fresh items, so only its
+        own states count.
         """
-        joined = replace(
+        merged = replace(
             self,
             attempts=max(self.attempts, earlier.attempts + (not same_attempt)),
             redriven=self.redriven or earlier.redriven,
         )
         if earlier.received_at < self.received_at:
-            return joined
-        settled = {name: state for name, state in earlier.items.items() if is_settled(state)}
-        items = dict(earlier.items) | dict(self.items)
-        items |= {name: settled[name] for name in settled if not is_settled(items[name])}
-        return replace(joined, items=items, received_at=earlier.received_at)
+            return merged
+        items = {**earlier.items, **self.items, **earlier.settled, **self.settled}
+        return replace(merged, items=items, received_at=earlier.received_at)
 
     @classmethod
     def read(cls, line: bytes) -> "Receipt":
-        """The stored receipt (without its payload, which nobody needs back).
+        """The stored receipt, without its payload.
 
         Raises:
             ReceiptError: the line is something else.
@@ -105,8 +123,3 @@ class Receipt:
             )
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ReceiptError(f"not a receipt: {error}") from error
-
-
-def is_settled(state: str) -> bool:
-    """Whether an item's state in a receipt means that it is in storage."""
-    return state in {STORED, UNCHANGED}

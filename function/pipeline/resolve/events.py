@@ -1,19 +1,20 @@
-"""Events: what a body says, told by its shape, because nothing else names the type."""
+"""Recognises events by the shape of their body, because nothing else names their type."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from items import Item, NotAnItemError, NotJsonError, as_item, is_item_id, read_json
-from receipts import Kind
+from pipeline.json_text import NotJsonError, read_json
+from pipeline.store.items import Item, NotAnItemError, as_item, is_item_id
+from pipeline.store.receipts import Kind
 
 _SHOWN_CHARACTERS = 80
 
 
 @dataclass(frozen=True, slots=True)
 class ItemsScanned:
-    """`items.scanned`: ids to fetch, each once, and those that are no ids, with the reason."""
+    """`items.scanned`: the ids to fetch, without duplicates, and why each other value is no id."""
 
     kind: ClassVar[Kind] = "items.scanned"
     item_ids: tuple[str, ...]
@@ -22,7 +23,7 @@ class ItemsScanned:
 
 @dataclass(frozen=True, slots=True)
 class FullPayload:
-    """`item.scanned.full_payload`: the item itself, or the reason why it is none."""
+    """`item.scanned.full_payload`: the item itself, or why the body is not one."""
 
     kind: ClassVar[Kind] = "item.scanned.full_payload"
     item: Item | None
@@ -31,7 +32,7 @@ class FullPayload:
 
 @dataclass(frozen=True, slots=True)
 class Unrecognised:
-    """Authentic, but of no shape that we know: kept, never refused."""
+    """Authentic, but of no known shape: kept in its receipt."""
 
     kind: ClassVar[Kind] = "unrecognised"
 

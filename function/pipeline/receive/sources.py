@@ -1,4 +1,4 @@
-"""Where a request comes from, and whether that is allowed: the second gate, never the only one."""
+"""The source address of a request, and whether it is allowed. Signatures count in any case."""
 
 from collections.abc import Sequence
 from ipaddress import (
@@ -13,7 +13,7 @@ from ipaddress import (
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-# https://docs.svix.com/receiving/source-ips; the IPv4 ones are in Dimmy's documentation, too.
+# https://docs.svix.com/receiving/source-ips; Dimmy's documentation lists the IPv4 addresses.
 SVIX_SOURCES = {
     "svix-us": ("44.228.126.217 50.112.21.217 52.24.126.164 54.148.139.208 2600:1f24:64:8000::/56"),
     "svix-us-east": "54.164.207.221 54.90.7.123 2600:1f28:37:4000::/56",
@@ -22,15 +22,15 @@ SVIX_SOURCES = {
 
 
 def parse(text: str) -> tuple[Network, ...]:
-    """Addresses, CIDR ranges and the names of Svix's regions, separated by spaces or commas.
+    """Addresses, CIDR ranges and names of Svix's regions, separated by spaces or commas.
 
     Raises:
-        ValueError: names the entry that is none of them.
+        ValueError: the text has no entries, or one that is none of these.
     """
     entries = text.replace(",", " ").split()
     addresses = [a for entry in entries for a in SVIX_SOURCES.get(entry.lower(), entry).split()]
     if not addresses:
-        raise ValueError("has no entries: leave it out to let in everyone, or name the sources")
+        raise ValueError("has no entries: leave it out to allow any source, or list the sources")
     try:
         return tuple(ip_network(address) for address in addresses)
     except ValueError as error:
@@ -41,11 +41,11 @@ def parse(text: str) -> tuple[Network, ...]:
 
 
 def client_address(forwarded_for: str, peer: str | None, trusted_hops: int) -> Address | None:
-    """The address that the nearest trusted proxy saw, or None where it cannot be told.
+    """The address that the nearest trusted proxy saw, or None where it is unknown.
 
-    Each proxy appends the address it was called from to X-Forwarded-For, so only the last
-    `trusted_hops` entries were written by ours; what stands before them anyone can invent.
-    With 0 trusted hops the header is ignored.
+    Each proxy appends the address of its caller to X-Forwarded-For, so only the last
+    `trusted_hops` entries come from our own proxies; a caller can forge those before them. With 0
+    trusted hops the header is ignored.
     """
     if trusted_hops == 0:
         claimed = peer or ""
@@ -62,5 +62,5 @@ def client_address(forwarded_for: str, peer: str | None, trusted_hops: int) -> A
 
 
 def is_allowed(address: Address | None, allowed: Sequence[Network]) -> bool:
-    """Whether the list lets the address in. An empty list lets in everyone."""
+    """Whether the address is in the list. An empty list allows any address."""
     return not allowed or (address is not None and any(address in network for network in allowed))

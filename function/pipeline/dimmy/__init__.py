@@ -1,0 +1,1 @@
+"""The client of Dimmy's REST API."""

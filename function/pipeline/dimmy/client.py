@@ -1,0 +1,290 @@
+"""Fetches items from Dimmy's REST API: pooled connections, bounded concurrency, retries.
+
+`GET /items/{id}` and `GET /items` with `X-API-KEY`; errors are FastAPI's `{"detail": ...}`. Rate
+limits are not documented, so a 429 is expected at any time, with or without Retry-After.
+"""
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
+from typing import NamedTuple, TypeVar
+from urllib.parse import urlencode
+
+import requests
+import requests.utils
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+from pipeline.dimmy.deadline import Deadline
+from pipeline.dimmy.request_statistics import RequestStatistics
+from pipeline.dimmy.settings import DimmySettings
+from pipeline.json_text import NotJsonError, read_json
+from pipeline.store.items import Item, NotAnItemError, read_item, read_items
+
+T = TypeVar("T")
+
+MAX_RESPONSE_BYTES = 32 * 1024 * 1024
+CONNECT_SECONDS = 5.0
+
+_EXPECTED_STATUSES = {200, 404}  # of an API that is up and accepts the key
+_TRIES = 4
+_REASON_CHARACTERS = 200
+_FIRST_PAUSE_SECONDS = 0.2
+_LONGEST_PAUSE_SECONDS = 5.0
+_LONGEST_RATE_LIMIT_SECONDS = 600.0
+
+
+class DimmyError(Exception):
+    """The request failed. The text is the reason, short enough for a receipt."""
+
+
+class ApiKeyRejectedError(DimmyError):
+    """401: every request with this key fails."""
+
+
+class NotFoundError(DimmyError):
+    """404: the API does not know the item."""
+
+
+class TooLargeError(DimmyError):
+    """The response is larger than MAX_RESPONSE_BYTES."""
+
+
+class _TransientError(DimmyError):
+    """Worth another try. `retry_after` is what the API asked for, in seconds."""
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(reason)
+
+
+class _RateLimitedError(_TransientError):
+    """429: applies to all requests of the process."""
+
+
+class ItemQuery(NamedTuple):
+    """At most `limit` of the items created from `start` to `end`, after the first `skip`."""
+
+    start: datetime
+    end: datetime
+    skip: int
+    limit: int
+
+
+class DimmyClient:
+    """Fetches items. Share one between all threads: its limits are those of the process."""
+
+    def __init__(self, settings: DimmySettings) -> None:
+        self._items_url = f"{settings.api_url}/items"
+        self._api_key = settings.api_key
+        self._timeout = settings.timeout_seconds
+        self._slots = threading.BoundedSemaphore(settings.concurrency)
+        self._rate_limit_lock = threading.Lock()
+        self._rate_limited_until = 0.0  # monotonic; no request begins before it
+        self._session = _open_session(settings)
+        # Prepared once and copied: requests differ in nothing but their URL, whose every part has
+        # been checked.
+        self._request = self._session.prepare_request(requests.Request("GET", self._items_url))
+
+    def fetch_item(self, item_id: str, deadline: Deadline, statistics: RequestStatistics) -> Item:
+        """The item, after a few tries if need be.
+
+        `item_id` becomes part of a URL, so it must have passed `is_item_id`.
+
+        Raises:
+            ApiKeyRejectedError: the key is not accepted.
+            DimmyError: the item cannot be fetched now.
+        """
+
+        def read_this_item(body: bytes) -> Item:
+            item = read_item(body)
+            if item.item_id != item_id:
+                raise DimmyError("200, but another item was returned")
+            return item
+
+        return self._fetch(f"{self._items_url}/{item_id}", read_this_item, deadline, statistics)
+
+    def list_items(
+        self, query: ItemQuery, deadline: Deadline, statistics: RequestStatistics
+    ) -> list[Item | NotAnItemError]:
+        """A page of items; empty beyond the last one.
+
+        The API takes times without a zone, which are UTC, and answers 404 where there are no items.
+
+        Raises:
+            ApiKeyRejectedError: the key is not accepted.
+            TooLargeError: the page is too large; ask for fewer items.
+            DimmyError: the page cannot be fetched now.
+        """
+        parameters = {
+            "start_date": _without_zone(query.start),
+            "end_date": _without_zone(query.end),
+            "skip": query.skip,
+            "limit": query.limit,
+        }
+        url = f"{self._items_url}?{urlencode(parameters)}"
+        try:
+            return self._fetch(url, read_items, deadline, statistics)
+        except NotFoundError:
+            return []
+
+    def _fetch(
+        self,
+        url: str,
+        read: Callable[[bytes], T],
+        deadline: Deadline,
+        statistics: RequestStatistics,
+    ) -> T:
+        tries = 0
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return self._fetch_once(url, read, deadline, statistics)
+            except _TransientError as error:
+                is_rate_limit = isinstance(error, _RateLimitedError)
+                # Waiting because the API asked for it does not use up a try.
+                tries += not is_rate_limit
+                wait = max(error.retry_after or 0.0, pause * random.uniform(0.5, 1.0))
+                if is_rate_limit:
+                    self._hold_requests(wait)
+                if tries == _TRIES or not deadline.allows(wait):
+                    raise
+                if not is_rate_limit:
+                    deadline.sleep(wait)
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _fetch_once(
+        self,
+        url: str,
+        read: Callable[[bytes], T],
+        deadline: Deadline,
+        statistics: RequestStatistics,
+    ) -> T:
+        with self._slots:
+            self._wait_for_rate_limit(deadline)
+            timeout = min(self._timeout, deadline.remaining)
+            if timeout <= 0:
+                raise DimmyError(f"not tried: {deadline.reason}")
+            started = time.monotonic()
+            failed = True
+            try:
+                request = self._request.copy()
+                request.url = url
+                with self._session.send(
+                    request,
+                    timeout=(min(CONNECT_SECONDS, timeout), timeout),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response:
+                    body = _read_body(response, time.monotonic() + timeout)
+                failed = response.status_code not in _EXPECTED_STATUSES
+            except (requests.Timeout, ReadTimeoutError):
+                raise _TransientError("timeout") from None
+            except (requests.RequestException, HTTPError) as error:
+                raise _TransientError(f"connection failed: {type(error).__name__}") from error
+            finally:
+                statistics.add(time.monotonic() - started, failed=failed)
+        self._raise_for_status(response, body)
+        try:
+            return read(body)
+        except (NotJsonError, NotAnItemError) as error:
+            raise _TransientError(f"200, but {str(error)[:100]}") from error
+
+    def _hold_requests(self, seconds: float) -> None:
+        """Let no request of the process begin for so long."""
+        until = time.monotonic() + min(seconds, _LONGEST_RATE_LIMIT_SECONDS)
+        with self._rate_limit_lock:
+            self._rate_limited_until = max(self._rate_limited_until, until)
+
+    def _wait_for_rate_limit(self, deadline: Deadline) -> None:
+        """Wait until requests may begin. A waiting request keeps its concurrency slot."""
+        while (wait := self._rate_limited_until - time.monotonic()) > 0:
+            if not deadline.allows(wait):
+                raise DimmyError("429: the API asked for a longer pause than this attempt has left")
+            deadline.sleep(wait)
+
+    def _raise_for_status(self, response: requests.Response, body: bytes) -> None:
+        status = response.status_code
+        if status == 200:
+            return
+        detail = _detail(body) or response.reason or "no reason given"
+        # An API may echo the key. It is removed first, because a part of it would not be found.
+        reason = f"{status}: {detail.replace(self._api_key, '***')[:_REASON_CHARACTERS]}"
+        if status == 401:
+            raise ApiKeyRejectedError(reason)
+        if status == 404:
+            raise NotFoundError(reason)
+        if status == 429:
+            raise _RateLimitedError(reason, _retry_after(response))
+        if status >= 500 or status == 408:
+            raise _TransientError(reason, _retry_after(response))
+        raise DimmyError(reason)
+
+
+class _Session(requests.Session):
+    """A session that never looks at redirects.
+
+    `allow_redirects=False` is not enough: requests computes the redirect's target all the same, and
+    reads the body for it, without our bounds.
+    """
+
+    def get_redirect_target(self, _: requests.Response) -> str | None:
+        return None
+
+
+def _open_session(settings: DimmySettings) -> requests.Session:
+    session = _Session()
+    # The environment is read once, not before every request; .netrc never replaces the key.
+    session.proxies = requests.utils.get_environ_proxies(settings.api_url)
+    session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+    session.trust_env = False
+    session.headers["X-API-KEY"] = settings.api_key
+    session.headers["Accept"] = "application/json"
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=settings.concurrency)
+    session.mount(settings.api_url, adapter)
+    return session
+
+
+def _read_body(response: requests.Response, deadline: float) -> bytes:
+    """The body, bounded in size and in time, also where a server sends it byte by byte."""
+    chunks = []
+    size = 0
+    # read1 returns what has arrived; iter_content would wait until a chunk is complete.
+    while chunk := response.raw.read1(64 * 1024, decode_content=True):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_RESPONSE_BYTES:
+            raise TooLargeError(f"the response is over {MAX_RESPONSE_BYTES} bytes")
+        if time.monotonic() > deadline:
+            raise _TransientError("timeout")
+    return b"".join(chunks)
+
+
+def _detail(body: bytes) -> str:
+    """The `detail` of a FastAPI error, or nothing."""
+    try:
+        detail = read_json(body)["detail"]
+    except (NotJsonError, TypeError, LookupError):
+        return ""
+    return str(detail)
+
+
+def _without_zone(time: datetime) -> str:
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat()
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """Retry-After in seconds; it is a number or a date (RFC 9110, 10.2.3)."""
+    text = response.headers.get("Retry-After", "").strip()
+    if text.isascii() and text.isdecimal():
+        return float(text[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None

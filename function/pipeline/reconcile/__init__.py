@@ -1,0 +1,1 @@
+"""Reconciles storage with Dimmy's API: stores items whose webhook never arrived."""

@@ -1,0 +1,70 @@
+"""The window of time of a reconcile, as a request asks for it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+DEFAULT_LENGTH = timedelta(hours=48)
+
+
+class WindowError(ValueError):
+    """The request does not ask for a window of time; the text says how to ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Items created from `start` on and before `end`, both in UTC."""
+
+    start: datetime
+    end: datetime
+
+
+def read_window(parameters: Mapping[str, Any]) -> Window:
+    """The window of `start_date` and `end_date` (ISO 8601; UTC where no zone is given).
+
+    Without an end it ends now; without a start it begins `hours` before its end, by default 48.
+
+    Raises:
+        WindowError: a parameter cannot be read, or the window is empty.
+    """
+    unknown = parameters.keys() - {"start_date", "end_date", "hours"}
+    if unknown:
+        raise WindowError(f"{min(unknown)} is none of start_date, end_date and hours.")
+    if "hours" in parameters and "start_date" in parameters:
+        raise WindowError("start_date and hours both say when to begin: leave one of them out.")
+    end = _read_date(parameters, "end_date") or datetime.now(UTC)
+    try:
+        start = _read_date(parameters, "start_date") or end - _read_length(parameters)
+    except OverflowError:
+        raise WindowError("The window would begin before the year 1.") from None
+    if start >= end:
+        raise WindowError("start_date is not before end_date.")
+    return Window(start, end)
+
+
+def _read_date(parameters: Mapping[str, Any], name: str) -> datetime | None:
+    text = _text(parameters, name)
+    if text is None:
+        return None
+    try:
+        date = datetime.fromisoformat(text)
+        return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise WindowError(f"{name} is no date such as 2026-11-01 or 2026-11-01T08:00:00.") from None
+
+
+def _read_length(parameters: Mapping[str, Any]) -> timedelta:
+    text = _text(parameters, "hours")
+    if text is None:
+        return DEFAULT_LENGTH
+    if not re.fullmatch(r"[1-9]\d{0,3}", text):
+        raise WindowError("hours is no whole number from 1 to 9999.")
+    return timedelta(hours=int(text))
+
+
+def _text(parameters: Mapping[str, Any], name: str) -> str | None:
+    """A parameter as text, whatever its JSON type; None where it is missing or empty."""
+    value = parameters.get(name)
+    return None if value is None or value == "" else str(value)
