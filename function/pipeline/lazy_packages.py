@@ -19,13 +19,18 @@ def import_only(package: str, *modules: str) -> None:
     Where this cannot work (the package is imported already, is missing, or its modules need what
     its `__init__` does), nothing changes, and later imports are plain ones.
     """
-    spec = None if package in sys.modules else importlib.util.find_spec(package)
+    if package in sys.modules:
+        return
+    parent, _, name = package.rpartition(".")
+    try:
+        spec = importlib.util.find_spec(package)
+    except ModuleNotFoundError:  # of its parent
+        return
     if spec is None or spec.loader is None or spec.submodule_search_locations is None:
         return
     lazy = importlib.util.module_from_spec(spec)
     lazy.__class__ = _LazyPackage
     sys.modules[package] = lazy
-    parent, _, name = package.rpartition(".")
     if parent:
         setattr(sys.modules[parent], name, lazy)
     try:

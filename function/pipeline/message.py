@@ -5,6 +5,7 @@ message is stored first; the message then has no data and names the stored objec
 """
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 
 # Attributes
@@ -19,6 +20,11 @@ _EVENT_ID_FORM = re.compile(r"[A-Za-z0-9_-]{1,256}")
 def is_event_id(text: str) -> bool:
     """Whether the text has the form of an event's id, which becomes part of object names."""
     return _EVENT_ID_FORM.fullmatch(text) is not None
+
+
+def event_id_of(attributes: Mapping[str, str], message_id: str) -> str:
+    """The id of a message's event. A message that was published by hand has only its own id."""
+    return attributes.get(EVENT_ID, message_id)
 
 
 def write_attributes(

@@ -1,4 +1,4 @@
-"""How the commands talk with people: text, a question before anything changes, an exit status."""
+"""What the commands have in common towards people: text, questions, exit statuses."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -7,11 +7,11 @@ from rich.console import Console
 
 
 class UsageError(Exception):
-    """Something has to be mended first; the text is one clear sentence."""
+    """Something has to be done first; the text is one clear sentence."""
 
 
 class CommandError(Exception):
-    """A program that was called failed; the text says which one, and what it said."""
+    """A program that was called has failed; the text says which one, and what it printed."""
 
 
 def open_console() -> Console:
@@ -20,43 +20,50 @@ def open_console() -> Console:
 
 
 def run(command: Callable[[Console], int]) -> int:
-    """Run a command, say what went wrong, and return its exit status.
+    """Run a command, print what went wrong, and return its exit status.
 
-    0: done. 1: not all of it could be done. 2: it could not begin, and nothing was changed. 130:
+    0: done. 1: not everything could be done. 2: it could not begin, and nothing was changed. 130:
     stopped by Ctrl-C.
     """
     console = open_console()
     try:
         return command(console)
     except UsageError as error:
-        say_error(console, error)
+        print_error(console, error)
         return 2
     except CommandError as error:
-        say_error(console, error)
+        print_error(console, error)
         return 1
     except KeyboardInterrupt:
         return 130
 
 
-def say_error(console: Console, error: object) -> None:
+def print_text(console: Console, text: str) -> None:
+    """Print text as it is; the terminal breaks its lines."""
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def print_error(console: Console, error: object) -> None:
+    """Print an error in red."""
     console.print(str(error), style="red", markup=False, soft_wrap=True)
 
 
 def confirm(
     console: Console,
-    environ: Mapping[str, str],
+    settings: Mapping[str, str],
     question: str,
     word: str = "yes",
     refused: str = "Nothing was changed.",
 ) -> None:
-    """Go on only where a person agrees, or YES=1 has agreed beforehand.
+    """Return only if a person agrees, or has agreed beforehand with YES=1.
 
-    A `word` other than yes has to be typed in full, by a person.
+    A `word` other than yes has to be typed in full, by a person. `refused` says what a refusal
+    means.
 
     Raises:
-        UsageError: nobody agreed; says what that means (`refused`).
+        UsageError: nobody agreed.
     """
-    if environ.get("YES") == "1" and word == "yes":
+    if settings.get("YES") == "1" and word == "yes":
         return
     if not sys.stdin.isatty():
         agree = "add YES=1 to go on without being asked" if word == "yes" else "only a person can"

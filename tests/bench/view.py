@@ -14,12 +14,13 @@ from selenium import webdriver
 
 from bench.load import percentile
 from bench.report import Section, Target
-from browser import CHROMIUM, DRIVER, open_browser
 from sandbox import catalogue
 from sandbox.environment import announced
 from sandbox.log_file import LogFile
 from sandbox.processes import Process, free_port
 from sandbox.stack import Stack, start_stack
+from support.browser import open_browser
+from support.programs import PROGRAMS
 
 ITEMS = 10_000
 _TRIES = 20
@@ -53,7 +54,7 @@ def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
         " webhook until its row is there, through both functions and Pub/Sub.",
         ("", "tries", "p50 ms", "slowest ms"),
     )
-    if not (CHROMIUM and DRIVER):
+    if not PROGRAMS["chromium"].is_installed():
         section.rows.append(("Chromium is not installed", "0", "", ""))
         return [section]
     with tempfile.TemporaryDirectory() as name:
@@ -103,7 +104,7 @@ def _start(folder: Path, url: str) -> Process:
     """`make view`, once it serves."""
     port = url.rstrip("/").rpartition(":")[2]
     view = Process(
-        [sys.executable, "-m", "sandbox.view"],
+        [sys.executable, "-m", "sandbox", "view"],
         os.environ
         | {"PYTHONPATH": ":".join(sys.path), "PYTHONUNBUFFERED": "1"}
         | {"DATA": str(folder), "VIEW_PORT": port, "ENV": "", "LIMIT": str(10 * ITEMS)},

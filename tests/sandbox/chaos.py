@@ -28,8 +28,8 @@ from sandbox.cloud_storage import CloudStorage
 from sandbox.dimmy_api import DimmyApi, Fault
 from sandbox.functions import Function
 from sandbox.google_pubsub import MissingEmulatorError
+from sandbox.installation import SandboxDeadLetters
 from sandbox.processes import StartError
-from sandbox.redrive import SandboxDeadLetters
 from sandbox.stack import PubSubKind, Stack, pubsub_kind, start_stack
 from sandbox.svix_sender import Message, new_message
 
@@ -239,8 +239,8 @@ def _redrive_what_is_parked(run: _Run) -> int:
 
     Google's emulator brings a message back at once, so that a hundred attempts are soon over.
     """
-    letters = SandboxDeadLetters(run.stack.admin, run.stack.resolve.url, run.stack.folder)
-    parked = len(letters.look())
+    letters = SandboxDeadLetters(run.stack.admin.host, run.stack.resolve.url)
+    parked = len(letters.event_ids())
     letters.push()
     return parked
 

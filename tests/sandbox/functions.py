@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from sandbox.processes import Process, free_port
-from sandbox.secrecy import refuse_secrets
+from sandbox.secret_search import refuse_secrets
 
 SOURCE = Path(__file__).resolve().parents[2] / "function" / "main.py"
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from operate.story import LogLine
+from operate.installation import LogLine
 
 _MOST_BYTES = 50_000_000
 

@@ -5,12 +5,13 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from operate.ports import is_free
 
 # On Linux the kernel ends a child when we end without having stopped it (a closed terminal, or
 # SIGKILL).
@@ -31,17 +32,6 @@ def free_port() -> int:
         port = random.randint(15_000, 32_000)
         if is_free(port):
             return port
-
-
-def is_free(port: int) -> bool:
-    """Whether a server could listen on the port of 127.0.0.1."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 class Process:

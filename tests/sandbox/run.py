@@ -13,9 +13,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from operate.console import UsageError, open_console
+from operate.ports import read_port
 from sandbox import catalogue
 from sandbox.dimmy_api import DimmyApi
-from sandbox.environment import announced, data_folder, read_port, read_settings, real_api
+from sandbox.environment import DEFAULT_PORT, announced, data_folder, read_settings, real_api
 from sandbox.google_pubsub import MissingEmulatorError
 from sandbox.journal import Journal
 from sandbox.log_file import LogFile
@@ -46,7 +47,7 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stopped.set())
     try:
-        port = read_port(settings, "PORT", "8080")
+        port = read_port(settings, "PORT", DEFAULT_PORT)
         api = real_api(settings)
         secrets = _secrets(settings)
         kind = pubsub_kind(settings)

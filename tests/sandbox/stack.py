@@ -18,7 +18,7 @@ from sandbox.google_pubsub import start_emulator
 from sandbox.pubsub import PubSub
 from sandbox.pubsub_admin import PubSubAdmin, topic_path
 from sandbox.relay import Relay
-from sandbox.secrecy import refuse_secrets_below
+from sandbox.secret_search import refuse_secrets_below
 from sandbox.svix_sender import Attempt, Message, SvixSender, new_message
 
 PubSubKind = Literal["own", "google"]

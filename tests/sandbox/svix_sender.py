@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 from svix.webhooks import Webhook
 
-from sandbox.secrecy import refuse_secrets
+from sandbox.secret_search import refuse_secrets
 
 LADDER_SECONDS = (0, 5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 10 * 3600)
 PATIENCE_SECONDS = 15.0

@@ -6,9 +6,7 @@
 import json
 import os
 import re
-import shutil
 import subprocess
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -20,12 +18,9 @@ from pipeline.receive import sources
 from pipeline.receive.settings import read_receive_settings
 from pipeline.reconcile.settings import read_reconcile_settings
 from pipeline.resolve.settings import read_resolve_settings
+from support.programs import CHECKOV
 from terraform.provider import SCHEMA, GoogleProvider
 from terraform.renew_schema import used_in
-
-INFRA = Path(__file__).resolve().parents[2] / "infra"
-TERRAFORM = shutil.which("terraform")
-CHECKOV = Path(sys.prefix) / "checkov" / "bin" / "checkov"
 
 Plan = dict[str, dict[str, Any]]  # by address: what each resource will be
 Plans = dict[str, Plan]  # by the name of the run that made it
@@ -320,13 +315,12 @@ def _events(printed: str) -> Iterator[dict[str, Any]]:
 def _terraform(
     folder: Path, *arguments: str, provider: GoogleProvider | None = None
 ) -> subprocess.CompletedProcess[str]:
-    assert TERRAFORM
     # A person's own configuration of Terraform has no say here.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
     with tempfile.TemporaryDirectory() as data:
         environment |= {"TF_DATA_DIR": data, "CHECKPOINT_DISABLE": "1"}
         return subprocess.run(
-            [TERRAFORM, f"-chdir={folder}", *arguments],
+            ["terraform", f"-chdir={folder}", *arguments],
             env=environment | (provider.environment if provider else {}),
             capture_output=True,
             text=True,

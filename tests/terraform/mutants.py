@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.table import Table
 
 from operate.console import open_console
-from terraform.checks import INFRA, CheckError, check_all, make_tidy
+from operate.google.deployment import INFRA
+from terraform.checks import CheckError, check_all, make_tidy
 from terraform.provider import GoogleProvider
 
 

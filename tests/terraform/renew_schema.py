@@ -12,9 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from operate.google.deployment import INFRA
 from terraform.provider import SCHEMA, SOURCE
-
-INFRA = Path(__file__).resolve().parents[2] / "infra"
 
 Json = dict[str, Any]
 

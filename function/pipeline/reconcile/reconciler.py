@@ -16,6 +16,7 @@ from pipeline.dimmy.client import DimmyClient, DimmyError
 from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.logs import log
+from pipeline.reconcile.counts import COUNTS
 from pipeline.reconcile.pages import Page, read_pages
 from pipeline.reconcile.settings import ReconcileSettings
 from pipeline.reconcile.window import Window, WindowError, read_window
@@ -23,7 +24,6 @@ from pipeline.store.errors import StorageError
 from pipeline.store.items import Item, NotAnItemError
 from pipeline.store.store import Store, WriteResult
 
-COUNTS = ("seen", "stored", "updated", "unchanged", "failed")
 _COUNTED_AS = {
     WriteResult.CREATED: "stored",
     WriteResult.REPLACED: "updated",

@@ -54,8 +54,8 @@ def read_delivery(request_body: bytes) -> Delivery:
     message = _field(envelope, "message", dict)
     attributes = _field(message, "attributes", dict, default={})
     message_id = _field(message, "messageId", str)
-    event_id = _field(attributes, message_format.EVENT_ID, str, default=message_id)
-    if not message_format.is_event_id(event_id):
+    event_id = message_format.event_id_of(attributes, message_id)
+    if not (isinstance(event_id, str) and message_format.is_event_id(event_id)):
         raise EnvelopeError("the event id is malformed")
     published_at = _field(message, "publishTime", str, default="")
     return Delivery(

@@ -111,15 +111,26 @@ class Receipt:
             ReceiptError: the line is something else.
         """
         try:
-            stored = read_json(line)
+            return cls.from_json(read_json(line))
+        except NotJsonError as error:
+            raise ReceiptError(f"not a receipt: {error}") from error
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Receipt":
+        """The receipt in a decoded line, without its payload.
+
+        Raises:
+            ReceiptError: the value is something else.
+        """
+        try:
             return cls(
-                event_id=str(stored["event_id"]),
-                kind=stored["kind"],
-                received_at=str(stored["received_at"]),
-                attempts=int(stored["attempts"]),
-                items={str(name): str(state) for name, state in stored["items"].items()},
+                event_id=str(value["event_id"]),
+                kind=value["kind"],
+                received_at=str(value["received_at"]),
+                attempts=int(value["attempts"]),
+                items={str(name): str(state) for name, state in value["items"].items()},
                 payload=b"",
-                redriven=bool(stored.get("redriven")),
+                redriven=bool(value.get("redriven")),
             )
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ReceiptError(f"not a receipt: {error}") from error

@@ -1,0 +1,62 @@
+"""Arguments of the commands, which `make` passes on as environment variables."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from operate.console import UsageError
+
+
+def read_last(settings: Mapping[str, str], default: str) -> str:
+    """LAST, a length of time such as 30m, 1h or 2d.
+
+    Raises:
+        UsageError: it is none.
+    """
+    last = settings.get("LAST") or default
+    if not re.fullmatch(r"\d+[smhd]", last):
+        raise UsageError(f"LAST={last} is not a time such as 30m, 1h or 2d.")
+    return last
+
+
+def as_timedelta(last: str) -> timedelta:
+    """The length of time of a text that `read_last` has accepted."""
+    unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[last[-1]]
+    return timedelta(**{unit: int(last[:-1])})
+
+
+def read_number(settings: Mapping[str, str], name: str, default: int, highest: int) -> int:
+    """A whole number from 1 to `highest`.
+
+    Raises:
+        UsageError: it is none.
+    """
+    text = settings.get(name) or str(default)
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not 0 < int(text) <= highest:
+        raise UsageError(f"{name}={text} is not a number from 1 to {highest}.")
+    return int(text)
+
+
+def read_window(settings: Mapping[str, str]) -> tuple[datetime, datetime]:
+    """From SINCE to UNTIL, by default now; UTC where no zone is given.
+
+    Raises:
+        UsageError: one of them is no date, or the window is empty.
+    """
+    if not settings.get("SINCE"):
+        raise UsageError("SINCE is missing: the date to begin with, as in SINCE=2026-11-01")
+    start = _read_date(settings, "SINCE")
+    end = _read_date(settings, "UNTIL") if settings.get("UNTIL") else datetime.now(UTC)
+    if start >= end:
+        raise UsageError(f"Nothing lies between SINCE={start:%F %T} and UNTIL={end:%F %T} (UTC).")
+    return start, end
+
+
+def _read_date(settings: Mapping[str, str], name: str) -> datetime:
+    try:
+        date = datetime.fromisoformat(settings[name])
+    except ValueError:
+        raise UsageError(
+            f"{name}={settings[name]} is no date such as 2026-11-01 or 2026-11-01T08:00:00."
+        ) from None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

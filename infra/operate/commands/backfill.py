@@ -1,0 +1,78 @@
+"""`make backfill SINCE=2026-11-01 [UNTIL=...]`: stores what Dimmy has of a window of any length.
+
+The deployed `reconcile` does it. A long window is divided, because one request to a function has
+limited time; a part that is not finished is asked for again. What is stored stays stored, so a
+backfill that is stopped can be repeated. Exit status 0 when the window is finished; 1 when it is
+not; 2 when it could not begin.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from operate.commands.arguments import read_window
+from operate.console import confirm, print_error, print_text
+from operate.installation import Installation, Reconcile
+from pipeline.reconcile.counts import COUNTS
+
+
+def run(installation: Installation, settings: Mapping[str, str], console: Console) -> int:
+    """Reconcile the window; return the exit status."""
+    start, end = read_window(settings)
+    with installation.reconcile() as reconcile:
+        windows = list(divide(start, end, reconcile.longest or end - start))
+        print_text(
+            console,
+            f"reconcile stores what Dimmy has from {start:%F %T} to {end:%F %T} (UTC) and storage"
+            f" does not have, or has in an older version: {len(windows)} requests to"
+            f" {reconcile.description}",
+        )
+        if installation.asks_before_changes:
+            confirm(console, settings, "Begin?")
+        counts, unfinished = _reconcile(reconcile, windows, console)
+    print_text(console, ", ".join(f"{counts[name]} {name}" for name in COUNTS))
+    for line in unfinished:
+        print_error(console, f"unfinished: {line}")
+    return 1 if unfinished else 0
+
+
+def divide(
+    start: datetime, end: datetime, length: timedelta
+) -> Iterator[tuple[datetime, datetime]]:
+    """The window in parts, oldest first."""
+    while start < end:
+        until = min(start + length, end)
+        yield start, until
+        start = until
+
+
+def _reconcile(
+    reconcile: Reconcile, windows: list[tuple[datetime, datetime]], console: Console
+) -> tuple["Counter[str]", list[str]]:
+    """The counts of all windows, and which are not finished, with the reason."""
+    counts: Counter[str] = Counter()
+    unfinished: list[str] = []
+    first, last = windows[0][0], windows[-1][1]
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[seen]} seen"),
+    )
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        bar = progress.add_task("", total=(last - first).total_seconds(), seen=0)
+
+        def show(reached: datetime, seen: int) -> None:
+            completed = (reached - first).total_seconds()
+            progress.update(bar, completed=completed, seen=counts["seen"] + seen)
+
+        for start, end in windows:
+            progress.update(bar, description=f"{start:%F}")
+            answer = reconcile.window(start, end, show)
+            if answer.reason:
+                unfinished.append(f"{start:%F %T} to {end:%F %T}: {answer.reason}")
+            counts.update(answer.counts)
+            show(end, 0)
+    return counts, unfinished

@@ -1,0 +1,177 @@
+"""Checks of `make doctor` that are the same for every installation.
+
+No check prints or keeps a secret. Each one asks a real server and says how to solve what it finds.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import requests
+from svix.webhooks import Webhook
+
+from operate.installation import Api, Check, Endpoint, Instructions, Secret
+from pipeline.layout import receipt_name
+
+HTTP_SECONDS = 15.0
+_TOLERANCE_SECONDS = 300  # of a webhook's timestamp
+_GOOD_CLOCK_SECONDS = 60
+_POLL_SECONDS = 0.2
+
+
+def check_format(secret: Secret) -> Check:
+    """Whether a secret has the format that the functions accept."""
+    if not secret.value:
+        return Check(secret.name, "is missing", secret.remedy)
+    try:
+        secret.parse(secret.value)
+    except ValueError as error:
+        return Check(secret.name, str(error), secret.remedy)
+    return Check(secret.name, "has the right format")
+
+
+def check_api(api: Api) -> Iterator[Check]:
+    """Whether Dimmy's API answers and accepts the key; and this machine's clock."""
+    name = "Dimmy's API"
+    try:
+        response = requests.get(
+            f"{api.url}/items",
+            params={"limit": "1", "start_date": datetime.now(UTC).replace(tzinfo=None).isoformat()},
+            headers={"X-API-KEY": api.key.value},
+            timeout=HTTP_SECONDS,
+            allow_redirects=False,
+        )
+    except (requests.RequestException, ValueError) as error:
+        yield Check(
+            name,
+            f"{urlsplit(api.url).netloc} cannot be reached: {type(error).__name__}",
+            "Check DIMMY_API_URL and the network (a proxy, a firewall). If Dimmy is down, wait:"
+            " nothing is lost.",
+        )
+        return
+    if response.status_code == 401:
+        yield Check(name, "rejects the key (401)", api.key.remedy)
+    elif response.status_code not in {200, 404}:  # 404: no items in the window
+        result = f"answers {response.status_code}"
+        yield Check(name, result, "If it goes on, ask Dimmy. Nothing is lost until then.")
+    else:
+        yield Check(name, "answers, and accepts the key")
+    difference = _clock_difference(response)
+    if difference is not None:
+        behind = "behind" if difference > 0 else "ahead of"
+        yield _check_clock("the clock of this machine", f"{behind} the API's", difference)
+
+
+def check_endpoint(endpoint: Endpoint, remedy: str) -> Iterator[Check]:
+    """Whether the endpoint refuses an unsigned event, and accepts one signed with each secret."""
+    try:
+        unsigned = requests.post(
+            endpoint.url, data=b"{}", timeout=HTTP_SECONDS, allow_redirects=False
+        )
+    except requests.RequestException as error:
+        yield Check(
+            "the endpoint",
+            f"{endpoint.url} cannot be reached: {type(error).__name__}",
+            "Is it deployed, or `make run` up, and is the address right?",
+        )
+        return
+    yield _check_refusal(unsigned)
+    difference = _clock_difference(unsigned)
+    if difference is not None:
+        ahead = "ahead of" if difference > 0 else "behind"
+        yield _check_clock("the clock of the endpoint", f"{ahead} this machine's", difference)
+    for number, secret in enumerate(endpoint.signing_secrets, start=1):
+        is_only_one = len(endpoint.signing_secrets) == 1
+        name = "a signed event" if is_only_one else f"signed with secret {number}"
+        yield _check_acceptance(name, endpoint.url, secret, remedy)
+
+
+def check_delivery(
+    endpoint: Endpoint, is_stored: Callable[[str], bool], instructions: Instructions
+) -> Check:
+    """Whether a signed event arrives in storage: topic, push, permissions and storage at once."""
+    name = "from there into storage"
+    event_id, _ = _send_signed(endpoint.url, endpoint.signing_secrets[0])
+    started = time.monotonic()
+    while not is_stored(event_id):
+        if time.monotonic() - started > endpoint.patience_seconds:
+            return Check(
+                name,
+                f"{event_id} has not arrived after {endpoint.patience_seconds:.0f} s",
+                f"{instructions.command('trace', EVENT=event_id)} shows where it is.",
+            )
+        time.sleep(_POLL_SECONDS)
+    took = time.monotonic() - started
+    return Check(name, f"{receipt_name(event_id)} has arrived after {took:.1f} s")
+
+
+def _send_signed(url: str, secret: str) -> tuple[str, requests.Response]:
+    """Send a signed event of no known shape, which changes nothing: its id and the answer."""
+    event_id = f"msg_doctor{secrets.token_hex(8)}"
+    now = datetime.fromtimestamp(int(time.time()), UTC)
+    body = json.dumps({"test": "make doctor"})
+    headers = {
+        "svix-id": event_id,
+        "svix-timestamp": str(int(now.timestamp())),
+        "svix-signature": Webhook(secret).sign(event_id, now, body),
+        "Content-Type": "application/json",
+    }
+    response = requests.post(
+        url, data=body, headers=headers, timeout=HTTP_SECONDS, allow_redirects=False
+    )
+    return event_id, response
+
+
+def _check_refusal(response: requests.Response) -> Check:
+    name = "an unsigned event"
+    if response.status_code == 400:
+        return Check(name, "is refused")
+    if response.status_code == 403:
+        return Check(
+            name,
+            "is refused for its source, so signatures cannot be checked from this machine",
+            "Nothing, unless this machine should be allowed; then add it to ALLOWED_SOURCES.",
+        )
+    return Check(
+        name,
+        f"is answered with {response.status_code} instead of 400",
+        "Another program answers at this address: compare the URL.",
+    )
+
+
+def _check_acceptance(name: str, url: str, secret: str, remedy: str) -> Check:
+    try:
+        _, response = _send_signed(url, secret)
+    except requests.RequestException as error:
+        return Check(name, f"gets no answer: {type(error).__name__}", remedy)
+    if response.status_code == 204:
+        return Check(name, "is accepted")
+    try:
+        message = str(response.json()["message"])
+    except (ValueError, LookupError, TypeError):
+        message = response.text[:200]
+    return Check(name, f"is refused with {response.status_code}: {message}", remedy)
+
+
+def _clock_difference(response: requests.Response) -> float | None:
+    """Seconds by which the server's clock is ahead of this machine's; None without a Date."""
+    try:
+        date = parsedate_to_datetime(response.headers.get("Date", ""))
+    except (ValueError, TypeError):
+        return None
+    return date.timestamp() - time.time()
+
+
+def _check_clock(name: str, compared_with: str, difference: float) -> Check:
+    result = f"{abs(difference):.0f} s {compared_with}"
+    if abs(difference) < _GOOD_CLOCK_SECONDS:
+        return Check(name, result)
+    return Check(
+        name,
+        result,
+        f"Set it from a time server: beyond {_TOLERANCE_SECONDS} s every event is refused.",
+    )

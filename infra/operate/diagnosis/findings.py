@@ -1,0 +1,102 @@
+"""How an installation is doing, and which command helps where something needs a person."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from operate.installation import Finding, Installation, LogLine, LogQuery
+
+_LATE_SECONDS = 15 * 60
+_MAX_ERRORS = 100
+
+
+def findings(installation: Installation) -> Iterator[Finding]:
+    """How an installation is doing."""
+    yield from installation.components()
+    yield from _backlog(installation)
+    last_event = _last(installation, "webhook published", "30d")
+    yield Finding("last event", _shown(last_event.time) if last_event else "none in 30 days")
+    hour, day = installation.events_received()
+    yield Finding("events", f"{hour} in the last hour, {day} in the last day")
+    last_reconcile = _last(installation, "reconcile done", "7d")
+    yield _errors(installation, last_event, last_reconcile)
+    yield _repairs(last_reconcile)
+    yield from installation.schedules()
+
+
+def _backlog(installation: Installation) -> Iterator[Finding]:
+    backlog = installation.backlog()
+    instructions = installation.instructions
+    yield Finding("events waiting", _number(backlog.waiting))
+    remedy = ""
+    if (backlog.oldest_seconds or 0) > _LATE_SECONDS:
+        if backlog.oldest_event_id:
+            remedy = instructions.command("trace", EVENT=backlog.oldest_event_id)
+        else:
+            remedy = instructions.command("logs", SEVERITY="WARNING")
+    oldest = backlog.oldest_seconds
+    yield Finding("oldest event waiting", "-" if oldest is None else f"{oldest:.0f} s", remedy)
+    remedy = instructions.command("redrive") if backlog.dead_letters else ""
+    yield Finding("dead letters", _number(backlog.dead_letters), remedy)
+
+
+def _errors(
+    installation: Installation, last_event: LogLine | None, last_reconcile: LogLine | None
+) -> Finding:
+    """The errors of the last hour; only those need a person that nothing has put right since."""
+    name = "errors in the last hour"
+    errors = installation.log_lines(LogQuery("1h", _MAX_ERRORS, severity="ERROR"))
+    value = f"{len(errors)} or more" if len(errors) == _MAX_ERRORS else str(len(errors))
+    last_success = {"receive": last_event, "reconcile": last_reconcile}
+    open_errors = [
+        line
+        for line in errors
+        if line.function == "resolve" or _is_after(line, last_success.get(line.function))
+    ]
+    open_errors = _of_unfinished_events(installation, open_errors)
+    if not open_errors:
+        return Finding(name, value)
+    instructions = installation.instructions
+    event_id = open_errors[-1].fields.get("event_id")
+    if event_id:
+        return Finding(name, value, instructions.command("trace", EVENT=event_id))
+    return Finding(name, value, instructions.command("logs", SEVERITY="ERROR"))
+
+
+def _of_unfinished_events(installation: Installation, errors: Sequence[LogLine]) -> list[LogLine]:
+    """The errors without those of `resolve` whose event has been finished since."""
+    event_ids = {
+        str(line.fields["event_id"])
+        for line in errors
+        if line.function == "resolve" and line.fields.get("event_id")
+    }
+    receipts = installation.receipts(event_ids) if event_ids else {}
+    finished = {event_id for event_id, receipt in receipts.items() if receipt.is_finished}
+    return [line for line in errors if line.fields.get("event_id") not in finished]
+
+
+def _repairs(last_reconcile: LogLine | None) -> Finding:
+    """What the last reconcile stored, because its webhook had not arrived."""
+    name = "repaired by reconcile"
+    if last_reconcile is None:
+        return Finding(name, "none has ended in 7 days")
+    counts = last_reconcile.fields
+    stored, updated, seen = (int(counts.get(count, 0)) for count in ("stored", "updated", "seen"))
+    value = f"{stored} stored and {updated} updated of {seen}, {_shown(last_reconcile.time)}"
+    return Finding(name, value)
+
+
+def _last(installation: Installation, message: str, last: str) -> LogLine | None:
+    lines = installation.log_lines(LogQuery(last, 1, message=message))
+    return lines[-1] if lines else None
+
+
+def _is_after(line: LogLine, success: LogLine | None) -> bool:
+    return success is None or line.time > success.time
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.0f}"
+
+
+def _shown(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S} UTC"

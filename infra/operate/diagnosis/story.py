@@ -1,0 +1,235 @@
+"""The story of one event: what happened, its state, and what to do next."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from operate.installation import Instructions, LogLine
+from pipeline.store.receipts import PENDING, Receipt, is_settled
+
+_SHOWN_ITEMS = 10
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything known about one event.
+
+    `is_dead_letter` is None where it is unknown.
+    """
+
+    event_id: str
+    log_lines: Sequence[LogLine]
+    receipt: Receipt | None
+    is_dead_letter: bool | None
+
+
+@dataclass(frozen=True)
+class Story:
+    """What happened in order, the event's state, and what to do next.
+
+    `needs_person`: without a person the event will not be finished.
+    """
+
+    history: list[str]
+    state: str
+    next_step: str
+    needs_person: bool
+
+
+def tell(evidence: Evidence, instructions: Instructions) -> Story:
+    """The story of an event."""
+    lines = sorted(evidence.log_lines, key=lambda line: line.time)
+    history = [_history_line(line) for line in lines]
+    if evidence.receipt:
+        history += _receipt_lines(evidence.receipt)
+    state, next_step, needs_person = _conclusion(evidence, instructions)
+    return Story(history, state, next_step, needs_person)
+
+
+def _history_line(line: LogLine) -> str:
+    fields = line.fields
+    time = line.time.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    reason = f": {fields['reason']}" if fields.get("reason") else ""
+    took = f", {fields['milliseconds']} ms" if "milliseconds" in fields else ""
+    if line.function == "receive" and "status" in fields:
+        size = f", {fields['bytes']:,} bytes" if "bytes" in fields else ""
+        source = f", from {fields['source']}" if fields.get("source") else ""
+        text = f"{fields['status']} {fields.get('outcome', '')}{size}{source}{took}{reason}"
+        step = "received" if fields["status"] < 300 else "refused"
+    elif "item_id" in fields:
+        step, text = "item", f"{fields['item_id']} {fields.get('state', '')}"
+    elif "outcome" in fields:
+        attempt = fields.get("attempt")
+        items = f", {count_items(fields['items'])}" if "items" in fields else ""
+        failed = f", {fields['failed']} of them not stored" if fields.get("failed") else ""
+        step = f"attempt {attempt}" if attempt else "attempt"
+        text = f"{fields['outcome']}{items}{failed}{took}{reason}"
+    else:
+        step, text = line.function, str(fields.get("message", ""))
+    return f"{time}  {line.function:<9} {step:<10} {text}"
+
+
+def _receipt_lines(receipt: Receipt) -> list[str]:
+    redriven = ", re-driven from the dead letters" if receipt.redriven else ""
+    head = (
+        f"The receipt: {receipt.kind}, {receipt.outcome}, attempts {receipt.attempts}{redriven},"
+        f" received {receipt.received_at}"
+    )
+    unsettled_first = sorted(receipt.items.items(), key=lambda item: is_settled(item[1]))
+    shown = [f"  {name}  {state}" for name, state in unsettled_first[:_SHOWN_ITEMS]]
+    if len(unsettled_first) > _SHOWN_ITEMS:
+        shown.append(f"  and {len(unsettled_first) - _SHOWN_ITEMS} more")
+    return [head, *shown]
+
+
+def _conclusion(evidence: Evidence, instructions: Instructions) -> tuple[str, str, bool]:
+    """The state, the next step, and whether it needs a person."""
+    receipt = evidence.receipt
+    if receipt and receipt.is_finished:
+        return _finished(receipt)
+    is_published = any(line.fields.get("outcome") == "published" for line in evidence.log_lines)
+    if receipt or is_published or evidence.is_dead_letter or _failed_attempts(evidence.log_lines):
+        return _unfinished(evidence, instructions)
+    refusals = [line for line in evidence.log_lines if line.function == "receive"]
+    if refusals:
+        latest = max(refusals, key=lambda line: line.time)
+        return _refused(latest.fields, instructions)
+    state = "Nothing is known about it: it was never received, or before the period searched."
+    next_step = (
+        "Look for it in the webhook dashboard: Resend sends it again, and Recover Failed Messages"
+        " sends all that a disabled endpoint has missed."
+        f" {instructions.command('backfill', SINCE='...')} stores what Dimmy has, with or without a"
+        " webhook."
+    )
+    return state, next_step, True
+
+
+def _finished(receipt: Receipt) -> tuple[str, str, bool]:
+    if receipt.outcome == "unrecognised":
+        state = "Kept: its shape is that of no known event; its body is in the receipt."
+        return state, "Nothing, unless it should have been a known event.", False
+    count = len(receipt.items)
+    return f"Done: {count_items(count)} of {count} in storage.", "Nothing.", False
+
+
+def _unfinished(evidence: Evidence, instructions: Instructions) -> tuple[str, str, bool]:
+    states = list(evidence.receipt.unsettled.values()) if evidence.receipt else []
+    failed_attempts = _failed_attempts(evidence.log_lines)
+    # While an attempt is running, the reason of the attempt before it explains most.
+    reasons = [state for state in states if state != PENDING]
+    reasons += [str(line.fields["reason"]) for line in reversed(failed_attempts)]
+    remedy, needs_person = remedy_of(reasons[0], instructions) if reasons else ("", False)
+    missing = (
+        f"{count_items(len(states))} not stored yet" if evidence.receipt else "Not resolved yet"
+    )
+    if evidence.is_dead_letter:
+        return (
+            f"{missing}; Pub/Sub has given up and keeps it among the dead letters.",
+            f"{remedy} Then {instructions.command('redrive')}.".strip()
+            if remedy
+            else f"{instructions.command('redrive')}.",
+            True,
+        )
+    return (
+        f"{missing}; Pub/Sub has it and delivers it again by itself.",
+        remedy or f"Wait; {instructions.command('status')} shows what else waits.",
+        needs_person,
+    )
+
+
+def _failed_attempts(lines: Iterable[LogLine]) -> list[LogLine]:
+    """The attempts of `resolve` that have failed, oldest first."""
+    failed = [line for line in lines if line.function == "resolve" and line.fields.get("reason")]
+    return sorted(failed, key=lambda line: line.time)
+
+
+@dataclass(frozen=True)
+class _Remedy:
+    """What to do about states and reasons that match a regular expression at their beginning."""
+
+    pattern: str
+    needs_person: bool
+    text: str
+
+
+_REMEDIES = (
+    _Remedy(
+        "401",
+        True,
+        "Dimmy's API rejects the key: make a new one on the page Account & Limits of Dimmy's web"
+        " app, and {change_api_key}.",
+    ),
+    _Remedy(
+        "404",
+        True,
+        "Dimmy's API does not know the item, at least not with this key: does the key belong to the"
+        " account that scanned it, and was the item deleted?",
+    ),
+    _Remedy(
+        "422|malformed",
+        True,
+        "Dimmy's API will never accept this id. Report to Dimmy which event it came in.",
+    ),
+    _Remedy(
+        "429",
+        False,
+        "Dimmy's API limits the rate. If it goes on, lower DIMMY_CONCURRENCY; else wait.",
+    ),
+    _Remedy(
+        r"5\d\d|timeout|connection|408",
+        False,
+        "Dimmy's API is down or cannot be reached: wait until it is back.",
+    ),
+    _Remedy(
+        "storage|items/|events/|payloads/",
+        True,
+        "Storage refuses: {doctor} shows which permission or setting is wrong.",
+    ),
+)
+
+
+def remedy_of(reason: str, instructions: Instructions) -> tuple[str, bool]:
+    """What to do about a reason of `resolve`, and whether a person has to do it."""
+    for remedy in _REMEDIES:
+        # The reason of an attempt begins with the item's id.
+        if re.match(rf"(?:[\w-]+: )?(?:{remedy.pattern})", reason):
+            text = remedy.text.format(
+                change_api_key=instructions.change_secret("DIMMY_API_KEY"),
+                doctor=instructions.command("doctor"),
+            )
+            return text, remedy.needs_person
+    return "", False
+
+
+def _refused(fields: Mapping[str, Any], instructions: Instructions) -> tuple[str, str, bool]:
+    outcome = fields.get("outcome", "")
+    state = f"Refused with {fields.get('status')}, {outcome}; the sender retries for 28 hours."
+    recover = "Then Resend or Recover Failed Messages in the dashboard sends what was refused."
+    if outcome == "signature_mismatch":
+        next_step = (
+            "The signing secret is not that of the endpoint: copy it from the webhook dashboard and"
+            f" {instructions.change_secret('SIGNING_SECRETS')}. {recover}"
+        )
+    elif outcome == "timestamp_out_of_tolerance":
+        next_step = (
+            "The clock of the sender or of this machine is wrong, or somebody repeated an old"
+            f" request: {instructions.command('doctor')} compares the clocks. {recover}"
+        )
+    elif outcome == "source_not_allowed":
+        next_step = (
+            "Its source is not in ALLOWED_SOURCES, or TRUSTED_PROXY_HOPS does not match the number"
+            f" of proxies in between. {recover}"
+        )
+    elif outcome == "unavailable":
+        state = "Not accepted: Pub/Sub or storage was unavailable. The sender retries."
+        doctor = instructions.command("doctor")
+        next_step = f"{doctor} shows what is missing; the next try will be accepted."
+    else:
+        next_step = f"It was not sent by Svix, or is too large. {recover}"
+    return state, next_step, True
+
+
+def count_items(count: int) -> str:
+    """A number of items in words."""
+    return "1 item" if count == 1 else f"{count} items"

@@ -1,0 +1,1 @@
+"""An installation in Google Cloud, reached through gcloud, Terraform and Cloud Monitoring's API."""

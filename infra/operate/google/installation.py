@@ -1,0 +1,223 @@
+"""A deployment as the commands see it."""
+
+import functools
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from operate.console import CommandError, UsageError
+from operate.google.dead_letters import GoogleDeadLetters
+from operate.google.deployment import Deployment, read_deployment
+from operate.google.gcloud import Gcloud
+from operate.google.log_entries import read_events_of_item, read_log_lines
+from operate.google.monitoring import Monitoring
+from operate.google.programs import require
+from operate.google.receipts import read_receipts
+from operate.google.reconcile import GoogleReconcile
+from operate.google.terraform import Terraform
+from operate.installation import (
+    Api,
+    Backlog,
+    Check,
+    DeadLetters,
+    Endpoint,
+    Finding,
+    LogLine,
+    LogQuery,
+    Reconcile,
+    Secret,
+)
+from pipeline.dimmy.settings import DEFAULT_API_URL, parse_api_key
+from pipeline.receive.settings import parse_signing_secrets
+from pipeline.store.objects import open_storage
+from pipeline.store.receipts import Receipt
+from pipeline.store.settings import StorageSettings
+
+if TYPE_CHECKING:
+    from obstore.store import GCSStore, LocalStore
+
+_DELIVERY_SECONDS = 120.0
+_MAX_LINES_OF_ITEM = 1000
+
+
+def open_installation(settings: Mapping[str, str]) -> "GoogleInstallation":
+    """The deployment that ENV and PROJECT name.
+
+    Raises:
+        UsageError: they name none, or a program is missing.
+    """
+    return GoogleInstallation(read_deployment(settings), settings)
+
+
+class GoogleInstallation:
+    """Implements `installation.Installation`."""
+
+    asks_before_changes = True
+    storage_poll_seconds = 10.0
+    status_poll_seconds = 60.0
+
+    def __init__(self, deployment: Deployment, settings: Mapping[str, str]) -> None:
+        require("gcloud", "terraform")
+        self.title = f"{deployment.environment} in {deployment.project}"
+        self.instructions = deployment.instructions
+        self._deployment = deployment
+        self._settings = settings
+        self._gcloud = Gcloud(deployment)
+        self._monitoring = Monitoring(self._gcloud)
+        self._secret_values: dict[str, str] = {}
+
+    # What has happened
+
+    def log_lines(self, query: LogQuery) -> list[LogLine]:
+        return read_log_lines(self._gcloud, query)
+
+    def events_of_item(self, item_id: str, last: str) -> list[str]:
+        return read_events_of_item(self._gcloud, item_id, last, _MAX_LINES_OF_ITEM)
+
+    def receipts(self, event_ids: Iterable[str]) -> dict[str, Receipt]:
+        return read_receipts(self._gcloud, self._outputs["bucket"], event_ids)
+
+    def dead_letters(self) -> DeadLetters:
+        return GoogleDeadLetters(self._gcloud, self._outputs, self._settings)
+
+    # How it is doing
+
+    def components(self) -> Iterator[Finding]:
+        outputs = self._outputs
+        yield Finding("environment", f"{self.title}, {outputs['region']}")
+        yield Finding("webhook URL", outputs["webhook_url"])
+        for function in outputs["functions"].values():
+            described = self._describe(
+                "functions", function["name"], "--gen2", f"--region={outputs['region']}"
+            )
+            state = described.get("state", "unknown")
+            version = described.get("labels", {}).get("version", "unknown")
+            deploy = f"{self.instructions.command('deploy')}, and read what it says"
+            remedy = "" if state == "ACTIVE" else deploy
+            yield Finding(function["name"], f"{state}, version {version}", remedy)
+
+    def backlog(self) -> Backlog:
+        subscription = self._outputs["subscription"]
+        dead_letters = self._outputs["dead_letter_subscription"]
+        read = self._monitoring.of_subscription
+        waiting = read("num_undelivered_messages", subscription)
+        oldest = read("oldest_unacked_message_age", subscription)
+        dead = read("num_undelivered_messages", dead_letters)
+        # An idle subscription has no value.
+        return Backlog(round(waiting or 0), oldest, dead_letters=round(dead or 0))
+
+    def events_received(self) -> tuple[int, int]:
+        count = self._monitoring.count
+        return count("webhooks", "published", 1), count("webhooks", "published", 24)
+
+    def schedules(self) -> Iterator[Finding]:
+        for name, job in self._outputs.get("scheduler_jobs", {}).items():
+            _, _, _, region, _, job_id = job.split("/")
+            described = self._describe("scheduler jobs", job_id, f"--location={region}")
+            if "lastAttemptTime" not in described:
+                yield Finding(f"{name} reconcile", "none yet")
+                continue
+            failed = bool((described.get("status") or {}).get("code"))
+            yield Finding(
+                f"{name} reconcile",
+                f"{described['lastAttemptTime']}, {'failed' if failed else 'done'}",
+                self.instructions.command("logs", SEVERITY="ERROR") if failed else "",
+            )
+
+    # What is wrong
+
+    def check_access(self) -> Iterator[Check]:
+        project = self._deployment.project
+        try:
+            self._gcloud.run("projects", "describe", project)
+        except CommandError as error:
+            yield Check("the project", str(error), "gcloud auth login, or ask for access to it.")
+            return
+        yield Check("the project", f"{project} can be reached")
+        bucket = f"gs://{self._deployment.state_bucket}"
+        if not self._gcloud.exists("storage", "buckets", "describe", bucket):
+            bootstrap = self.instructions.command("bootstrap")
+            yield Check("Terraform's state", f"{bucket} does not exist", bootstrap)
+
+    def secrets(self) -> list[Secret]:
+        return [self._secret("signing_secrets", "SIGNING_SECRETS")]
+
+    def api(self) -> Api | None:
+        url = self._settings.get("DIMMY_API_URL") or DEFAULT_API_URL
+        return Api(url, self._secret("api_key", "DIMMY_API_KEY"))
+
+    def check_resources(self) -> Iterator[Check]:
+        try:
+            outputs = self._outputs
+        except UsageError as error:
+            yield Check("what is deployed", "nothing yet", str(error))
+            return
+        remedy = (
+            f"{self.instructions.command('plan')} shows what is missing;"
+            f" {self.instructions.command('deploy')} restores it."
+        )
+        for name, command in (
+            ("the topic", ("pubsub", "topics", "describe", outputs["topic"])),
+            ("the bucket", ("storage", "buckets", "describe", f"gs://{outputs['bucket']}")),
+        ):
+            resource = command[-1].rpartition("/")[2]
+            if self._gcloud.exists(*command):
+                yield Check(name, resource)
+            else:
+                yield Check(name, f"{resource} does not exist", remedy)
+        described = self._describe("pubsub subscriptions", outputs["subscription"])
+        endpoint = described.get("pushConfig", {}).get("pushEndpoint", "")
+        if endpoint.rstrip("/") == outputs["functions"]["resolve"]["url"].rstrip("/"):
+            yield Check("the subscription", "pushes to resolve")
+        else:
+            yield Check("the subscription", f"pushes to {endpoint or 'nothing'}", remedy)
+
+    def endpoint(self) -> Endpoint | None:
+        try:
+            url = self._outputs["webhook_url"]
+            signing_secrets = parse_signing_secrets(self._secret_value("signing_secrets"))
+        except (UsageError, ValueError):
+            return None
+        patience = float(self._settings.get("PATIENCE_SECONDS") or _DELIVERY_SECONDS)
+        return Endpoint(url, signing_secrets, patience)
+
+    # What can be done with it
+
+    def reconcile(self) -> AbstractContextManager[Reconcile]:
+        url = self._outputs["functions"]["reconcile"]["url"]
+        return nullcontext(GoogleReconcile(self._gcloud, url))
+
+    def open_storage(self) -> "LocalStore | GCSStore":
+        bucket = f"gs://{self._outputs['bucket']}"
+        return open_storage(StorageSettings(bucket, os.environ.get("STORAGE_EMULATOR_HOST")))
+
+    @functools.cached_property
+    def _outputs_or_error(self) -> dict[str, Any] | UsageError:
+        try:
+            return Terraform(self._deployment).outputs()
+        except UsageError as error:
+            return error
+
+    @property
+    def _outputs(self) -> dict[str, Any]:
+        if isinstance(self._outputs_or_error, UsageError):
+            raise self._outputs_or_error
+        return self._outputs_or_error
+
+    def _secret(self, name: str, setting: str) -> Secret:
+        parse = parse_api_key if name == "api_key" else parse_signing_secrets
+        secret_id = self._deployment.secrets[name]
+        remedy = self.instructions.change_secret(setting)
+        return Secret(secret_id, self._secret_value(name), parse, remedy)
+
+    def _secret_value(self, name: str) -> str:
+        if name not in self._secret_values:
+            self._secret_values[name] = self._gcloud.read_secret(name)
+        return self._secret_values[name]
+
+    def _describe(self, kind: str, name: str, *options: str) -> dict[str, Any]:
+        printed = self._gcloud.run(*kind.split(), "describe", name, *options, "--format=json")
+        described: dict[str, Any] = json.loads(printed)
+        return described

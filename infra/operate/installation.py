@@ -1,0 +1,226 @@
+"""An installation as the commands see it, in Google Cloud or on this machine.
+
+An implementation only knows where things are: log lines, receipts, dead letters. What follows from
+them is the same for every installation and is decided by the commands.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipeline.store.receipts import Receipt
+
+if TYPE_CHECKING:
+    from obstore.store import GCSStore, LocalStore
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """How a person types commands for an installation, and changes its secrets.
+
+    `arguments` follow every command, such as `ENV=dev PROJECT=warehouse-1`. `secrets_file` names
+    the file with the secrets; without one they are in Secret Manager.
+    """
+
+    arguments: str = ""
+    secrets_file: str = ""
+
+    def command(self, name: str, **variables: str) -> str:
+        """A command as it is typed."""
+        given = [f"{variable}={value}" for variable, value in variables.items()]
+        return " ".join(filter(None, ["make", name, *given, self.arguments]))
+
+    def change_secret(self, setting: str) -> str:
+        """How the functions get another value of a secret."""
+        if self.secrets_file:
+            return f"set {setting} in {self.secrets_file} and start `make run` again"
+        return f"{self.command('secrets')}, then {self.command('deploy')}"
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One log line of a function (receive, resolve or reconcile)."""
+
+    time: datetime
+    function: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LogQuery:
+    """Which log lines to read: the newest `limit` of the last `last` (such as 30m, 1h or 2d)."""
+
+    last: str
+    limit: int
+    event_id: str = ""
+    message: str = ""
+    severity: str = ""  # the lowest one
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What Pub/Sub still has to deliver. None where a number is unknown."""
+
+    waiting: int | None
+    oldest_seconds: float | None = None
+    oldest_event_id: str = ""
+    dead_letters: int | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of a status. `remedy` is the command that helps, empty where all is well."""
+
+    name: str
+    value: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of a diagnosis. `remedy` says how to solve the problem, empty if there is none."""
+
+    name: str
+    result: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A secret of the functions, with the checks of its format. `value` may be empty."""
+
+    name: str
+    value: str = field(repr=False)
+    parse: Callable[[str], object]
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Api:
+    """Dimmy's API as the functions use it."""
+
+    url: str
+    key: Secret
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """The HTTP webhook endpoint, and how long an event may take from there into storage."""
+
+    url: str
+    signing_secrets: tuple[str, ...] = field(repr=False)
+    patience_seconds: float
+
+
+class DeadLetters(Protocol):
+    """The subscription to the dead letters."""
+
+    pause_seconds: float  # between two looks at the receipts of a re-drive
+    patience_seconds: float  # without progress, before a re-drive ends
+
+    def event_ids(self) -> set[str]:
+        """The events whose messages can be pulled now. The messages stay in the subscription."""
+
+    def push(self) -> None:
+        """Let Pub/Sub push the messages to `resolve` from now on."""
+
+    def hold(self) -> None:
+        """Keep the messages in the subscription from now on."""
+
+    def count(self) -> int | None:
+        """How many there are, including those that cannot be pulled now; None if unknown."""
+
+
+@dataclass(frozen=True)
+class ReconcileAnswer:
+    """The counts of a window; `reason` says why it is not finished, empty if it is."""
+
+    counts: Mapping[str, int]
+    reason: str = ""
+
+
+class Reconcile(Protocol):
+    """A running `reconcile`. A long backfill is divided into windows of at most `longest`."""
+
+    description: str  # such as its URL
+    longest: timedelta | None
+
+    def window(
+        self, start: datetime, end: datetime, progress: Callable[[datetime, int], None]
+    ) -> ReconcileAnswer:
+        """Store what is missing in a window.
+
+        `progress` is called with the creation time and the number of the items seen so far.
+
+        Raises:
+            CommandError: it cannot be called at all.
+        """
+
+
+class Installation(Protocol):
+    """Every method may raise UsageError or CommandError, with a text for people."""
+
+    title: str
+    instructions: Instructions
+    asks_before_changes: bool
+    storage_poll_seconds: float  # of a page that follows what is stored
+    status_poll_seconds: float
+
+    # What has happened
+
+    def log_lines(self, query: LogQuery) -> list[LogLine]:
+        """Log lines of all functions, oldest first."""
+
+    def events_of_item(self, item_id: str, last: str) -> list[str]:
+        """The ids of the events that named an item, oldest first, within a time such as 30d."""
+
+    def receipts(self, event_ids: Iterable[str]) -> dict[str, Receipt]:
+        """The receipts of those events that have one."""
+
+    def dead_letters(self) -> DeadLetters:
+        """The subscription to the dead letters.
+
+        Raises:
+            UsageError: Pub/Sub cannot be reached.
+        """
+
+    # How it is doing
+
+    def components(self) -> Iterator[Finding]:
+        """What is deployed or running."""
+
+    def backlog(self) -> Backlog:
+        """What waits. Must not lease messages, which would hide them from others for a while."""
+
+    def events_received(self) -> tuple[int, int]:
+        """How many events were published within the last hour and the last day."""
+
+    def schedules(self) -> Iterator[Finding]:
+        """The scheduled jobs and their last runs."""
+
+    # What is wrong
+
+    def check_access(self) -> Iterator[Check]:
+        """Whether the person may look at it at all, and what it is stored in."""
+
+    def secrets(self) -> list[Secret]:
+        """The secrets whose format is to be checked, besides the API key."""
+
+    def api(self) -> Api | None:
+        """The real API; None where the sandbox has its own."""
+
+    def check_resources(self) -> Iterator[Check]:
+        """Whether everything is there and connected."""
+
+    def endpoint(self) -> Endpoint | None:
+        """The endpoint; None where nothing is deployed or running."""
+
+    # What can be done with it
+
+    def reconcile(self) -> AbstractContextManager[Reconcile]:
+        """A `reconcile` that works on this installation's storage."""
+
+    def open_storage(self) -> "LocalStore | GCSStore":
+        """The stored objects."""

@@ -1,0 +1,256 @@
+"""Keeps the stored items in memory to search them, with the receipts that name them."""
+
+import contextlib
+import heapq
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import GCSStore, LocalStore
+
+from operate.view.scan import Summary, read_summary
+from pipeline.layout import ITEMS, RECEIPTS
+from pipeline.store.receipts import Receipt, ReceiptError
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+
+T = TypeVar("T")
+
+_READERS = 16
+_PUBLISH_INTERVAL_SECONDS = 0.5  # while many objects are read
+# A file written within this time after a listing may leave the folder's time unchanged.
+_COARSE_SECONDS = 2.0
+
+
+class UnreadableError(Exception):
+    """Storage cannot be read; the text is its answer."""
+
+
+class Index:
+    """The newest objects of a folder or a bucket: at most `limit` items and as many receipts.
+
+    `refresh` blocks and may run in another thread; what it has read can be searched at once.
+    """
+
+    def __init__(self, storage: LocalStore | GCSStore, limit: int) -> None:
+        self._items = _Folder(storage, ITEMS, limit, read_summary)
+        self._receipts = _Folder(storage, RECEIPTS, limit, _read_receipt)
+        self._newest_first: tuple[Summary, ...] = ()
+        self._events_of: Mapping[str, list[str]] = {}
+        self._on_change: Callable[[], None] = lambda: None
+        self._published_at = 0.0
+
+    def refresh(self, on_change: Callable[[], None] = lambda: None) -> None:
+        """Read what is new since the last time; `on_change` is called after every change.
+
+        Raises:
+            UnreadableError: storage refuses, or cannot be reached.
+        """
+        self._on_change, self._published_at = on_change, time.monotonic()
+        with _unreadable():
+            has_new_items = self._items.refresh(self._publish_if_due)
+            has_new_receipts = self._receipts.refresh(self._publish_if_due)
+            if has_new_items or has_new_receipts:
+                self._publish()
+
+    def search(self, text: str, limit: int) -> tuple[list[Summary], int]:
+        """The newest items that contain all words, at most `limit`, and the number of all of them.
+
+        A word is part of a barcode, a flow, an answer, the item's id or the id of an event that
+        named the item.
+        """
+        words = text.casefold().split()
+        found = [summary for summary in self._newest_first if self._has(summary, words)]
+        return found[:limit], len(found)
+
+    @property
+    def count(self) -> int:
+        """The number of items in the index."""
+        return len(self._newest_first)
+
+    @property
+    def unread(self) -> int:
+        """The number of objects that have not been read yet."""
+        return self._items.unread + self._receipts.unread
+
+    @property
+    def left_out(self) -> int:
+        """The number of older items, which are not in the index."""
+        return self._items.left_out
+
+    def item(self, name: str) -> tuple[bytes, datetime] | None:
+        """An item as it is stored now, and the time when it was stored.
+
+        Raises:
+            UnreadableError: storage refuses, or cannot be reached.
+        """
+        return self._items.get(name)
+
+    def receipt(self, event_id: str) -> bytes | None:
+        """A receipt as it is stored now."""
+        found = self._receipts.get(event_id)
+        return found[0] if found else None
+
+    def receipts_of(self, name: str) -> list[Receipt]:
+        """The receipts of the events that named an item, newest first."""
+        receipts = self._receipts.values
+        found = [receipts[each] for each in self._events_of.get(name, []) if each in receipts]
+        return sorted(found, key=lambda receipt: receipt.received_at, reverse=True)
+
+    def _has(self, summary: Summary, words: list[str]) -> bool:
+        return all(
+            word in summary.text
+            or any(
+                word in event_id.casefold() for event_id in self._events_of.get(summary.name, [])
+            )
+            for word in words
+        )
+
+    def _publish_if_due(self) -> None:
+        if time.monotonic() - self._published_at > _PUBLISH_INTERVAL_SECONDS:
+            self._publish()
+
+    def _publish(self) -> None:
+        """Make what has been read visible to searches."""
+        summaries = self._items.values.values()
+        self._newest_first = tuple(sorted(summaries, key=lambda s: (s.time, s.name), reverse=True))
+        events_of = defaultdict(list)
+        for receipt in self._receipts.values.values():
+            for name in receipt.items:
+                events_of[name].append(receipt.event_id)
+        self._events_of = events_of
+        self._published_at = time.monotonic()
+        self._on_change()
+
+
+class _Listed(NamedTuple):
+    """An object of the latest listing."""
+
+    path: str
+    stored: datetime
+    version: tuple[object, ...]
+
+
+class _Folder(Generic[T]):
+    """The newest objects below one prefix. Each version of an object is read once.
+
+    `read` turns a name, a body and the time of storing into a value, or None if it cannot be used.
+    """
+
+    def __init__(
+        self,
+        storage: LocalStore | GCSStore,
+        prefix: str,
+        limit: int,
+        read: Callable[[str, bytes, datetime], T | None],
+    ) -> None:
+        self.values: dict[str, T] = {}
+        self.unread = 0
+        self.left_out = 0
+        self._storage = storage
+        self._prefix = prefix
+        self._limit = limit
+        self._read = read
+        self._listed: dict[str, _Listed] = {}
+        self._unchanged_since: float | None = None  # the folder's time, once it is reliable
+
+    def refresh(self, on_object: Callable[[], None]) -> bool:
+        """Read what is new or newer, forget what is gone; return whether anything changed."""
+        listed_at, changed = time.time(), self._changed_at()
+        if changed is not None and changed == self._unchanged_since:
+            return False
+        has_changed = self._read_new(on_object)
+        is_reliable = changed is not None and listed_at - changed > _COARSE_SECONDS
+        self._unchanged_since = changed if is_reliable else None
+        return has_changed
+
+    def _changed_at(self) -> float | None:
+        """When a folder changed last, so that an unchanged one need not be listed."""
+        if not isinstance(self._storage, LocalStore):
+            return None
+        folder = Path(str(self._storage.prefix)) / self._prefix
+        return folder.stat().st_mtime if folder.exists() else None
+
+    def _read_new(self, on_object: Callable[[], None]) -> bool:
+        newest = {_name(meta["path"]): meta for meta in self._newest()}
+        gone = self._listed.keys() - newest.keys()
+        for name in gone:
+            del self._listed[name]
+            self.values.pop(name, None)
+        unread = [
+            (name, _Listed(meta["path"], meta["last_modified"], _version(meta)))
+            for name, meta in newest.items()
+            if name not in self._listed or self._listed[name].version != _version(meta)
+        ]
+        self.unread = len(unread)
+        with ThreadPoolExecutor(_READERS) as readers:
+            bodies = readers.map(lambda job: self._read_object(job[1].path), unread)
+            for (name, listed), body in zip(unread, bodies, strict=True):
+                self.unread -= 1
+                value = None if body is None else self._read(name, body, listed.stored)
+                if value is not None:
+                    self.values[name] = value
+                self._listed[name] = listed
+                on_object()
+        return bool(unread or gone)
+
+    def get(self, name: str) -> tuple[bytes, datetime] | None:
+        """An object of the latest listing, as it is now; None for any other name."""
+        listed = self._listed.get(name)
+        if listed is None:
+            return None
+        with _unreadable():
+            body = self._read_object(listed.path)
+        return None if body is None else (body, listed.stored)
+
+    def _newest(self) -> list["ObjectMeta"]:
+        count = 0
+
+        def listed() -> Iterator["ObjectMeta"]:
+            nonlocal count
+            for page in obstore.list(self._storage, self._prefix, chunk_size=1000):
+                for meta in page:
+                    if meta["path"].endswith(".json"):
+                        count += 1
+                        yield meta
+
+        newest = heapq.nlargest(self._limit, listed(), key=lambda meta: meta["last_modified"])
+        self.left_out = count - len(newest)
+        return newest
+
+    def _read_object(self, path: str) -> bytes | None:
+        try:
+            return bytes(obstore.get(self._storage, path).bytes())
+        except FileNotFoundError:
+            return None  # gone since it was listed
+
+
+@contextlib.contextmanager
+def _unreadable() -> Iterator[None]:
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UnreadableError(first_line) from error
+
+
+def _name(path: str) -> str:
+    return path.partition("/")[2].removesuffix(".json")
+
+
+def _version(meta: "ObjectMeta") -> tuple[object, ...]:
+    return meta["e_tag"], meta["version"], meta["last_modified"], meta["size"]
+
+
+def _read_receipt(_name: str, body: bytes, _stored: datetime) -> Receipt | None:
+    try:
+        return Receipt.read(body)
+    except ReceiptError:
+        return None  # not written by this software

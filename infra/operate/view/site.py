@@ -1,0 +1,225 @@
+"""Serves the pages on loopback, read only. The content of items is always escaped."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from aiohttp import web
+
+from operate.console import CommandError, UsageError
+from operate.diagnosis.findings import findings
+from operate.installation import Finding, Installation
+from operate.view.drawing import HEIGHT, WIDTH, draw
+from operate.view.index import Index, UnreadableError
+from operate.view.scan import indented, read_scan, utc
+
+_PAGES = Path(__file__).with_name("pages")
+_FILES = {
+    "view.css": ("view.css", "text/css"),
+    "view.js": ("view.js", "text/javascript"),
+    "favicon.ico": ("icon.svg", "image/svg+xml"),  # browsers ask for it with a page of JSON
+}
+_ROWS = 100
+_MAX_ROWS = 10_000
+_MAX_RAW_BYTES = 200_000
+_IDLE_SECONDS = 60.0  # after the last request; then nothing is read until the next one
+
+# A second line of defence: should the content of an item ever become markup, it could do nothing.
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
+        " img-src 'self' https: http://127.0.0.1:*; base-uri 'none'; form-action 'self';"
+        " frame-ancestors 'none'"
+    ),
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Site:
+    """The pages of one installation, for as long as `app` is served.
+
+    Storage and the status are read at the intervals of the installation, but only while somebody
+    looks at a page.
+    """
+
+    def __init__(self, installation: Installation, index: Index) -> None:
+        self._installation = installation
+        self._index = index
+        self._findings: list[Finding] = []
+        self._storage_error = ""
+        self._version = 0  # of what the pages show
+        self._changed = asyncio.Event()
+        self._requested = asyncio.Event()
+        self._requested_at = 0.0
+        self._pages = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(_PAGES),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._pages.filters["utc"] = utc
+
+    @property
+    def app(self) -> web.Application:
+        app = web.Application(middlewares=[self._guard])
+        app.router.add_get("/", self._show_items)
+        app.router.add_get("/items/{name}", self._show_item)
+        app.router.add_get("/events/{name}", self._show_receipt)
+        app.router.add_get("/changes", self._send_changes)
+        app.router.add_get("/{file}", _send_file)
+        app.on_response_prepare.append(_add_headers)
+        app.cleanup_ctx.append(self._follow)
+        return app
+
+    async def _show_items(self, request: web.Request) -> web.Response:
+        text = request.query.get("q", "")[:200]
+        wanted = request.query.get("rows", "")
+        limit = min(int(wanted), _MAX_ROWS) if wanted.isdecimal() else _ROWS
+        rows, found = self._index.search(text, limit)
+        more = limit * 5 if len(rows) < min(found, _MAX_ROWS) else 0
+        return self._page(
+            "items.html", text=text, rows=rows, found=found, more=more, index=self._index
+        )
+
+    async def _show_item(self, request: web.Request) -> web.Response:
+        path = request.match_info["name"]
+        name = path.removesuffix(".json")
+        found = await asyncio.to_thread(self._index.item, name)
+        if found is None:
+            return self._page("nothing.html", status=404, what=f"There is no item {name}.")
+        body, stored = found
+        if name != path:
+            return web.Response(body=body, content_type="application/json")
+        scan = read_scan(name, body, stored)
+        beginning = body[:_MAX_RAW_BYTES]
+        return self._page(
+            "item.html",
+            scan=scan,
+            stored=stored,
+            receipts=self._index.receipts_of(name),
+            drawing=draw(scan.summary.sides) if scan.summary.sides else None,
+            drawing_size=(WIDTH, HEIGHT),
+            raw=beginning.decode(errors="replace") if scan.summary.fault else indented(beginning),
+            is_cut=len(body) > _MAX_RAW_BYTES,
+        )
+
+    async def _show_receipt(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"].removesuffix(".json")
+        body = await asyncio.to_thread(self._index.receipt, name)
+        if body is None:
+            return self._page("nothing.html", status=404, what=f"There is no receipt {name}.")
+        return web.Response(body=body, content_type="application/json")
+
+    async def _send_changes(self, request: web.Request) -> web.StreamResponse:
+        """An event stream (text/event-stream) with one event for each change."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        sent = -1
+        with contextlib.suppress(ConnectionError):  # the page was closed
+            while request.transport and not request.transport.is_closing():
+                self._note_request()
+                if sent != self._version:
+                    sent = self._version
+                    await response.write(f"data: {sent}\n\n".encode())
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), timeout=1)
+        return response
+
+    @web.middleware
+    async def _guard(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        # Under another host name, another site is trying to read this page (DNS rebinding).
+        if request.url.host not in {"127.0.0.1", "localhost", "::1"}:
+            raise web.HTTPForbidden(text="Open it as http://127.0.0.1 or http://localhost.\n")
+        self._note_request()
+        try:
+            return await handler(request)
+        except UnreadableError as error:
+            return self._page("nothing.html", status=503, what=f"Storage cannot be read: {error}")
+
+    async def _follow(self, _app: web.Application) -> AsyncIterator[None]:
+        tasks = [
+            asyncio.create_task(self._follow_storage()),
+            asyncio.create_task(self._follow_status()),
+        ]
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    async def _follow_storage(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def on_change() -> None:
+            loop.call_soon_threadsafe(self._announce_change)
+
+        while True:
+            error_text = ""
+            try:
+                await asyncio.to_thread(self._index.refresh, on_change)
+            except UnreadableError as error:
+                error_text = str(error)
+            if error_text != self._storage_error:
+                self._storage_error = error_text
+                self._announce_change()
+            await self._pause(self._installation.storage_poll_seconds)
+
+    async def _follow_status(self) -> None:
+        while True:
+            current = await asyncio.to_thread(self._read_status)
+            if current != self._findings:
+                self._findings = current
+                self._announce_change()
+            await self._pause(self._installation.status_poll_seconds)
+
+    def _read_status(self) -> list[Finding]:
+        try:
+            return list(findings(self._installation))
+        except (CommandError, UsageError) as error:
+            return [Finding("status", "unknown", str(error))]
+
+    async def _pause(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        while asyncio.get_running_loop().time() - self._requested_at > _IDLE_SECONDS:
+            self._requested.clear()
+            await self._requested.wait()
+
+    def _note_request(self) -> None:
+        self._requested_at = asyncio.get_running_loop().time()
+        self._requested.set()
+
+    def _announce_change(self) -> None:
+        self._version += 1
+        self._changed.set()
+        self._changed.clear()
+
+    def _page(self, page: str, status: int = 200, **values: Any) -> web.Response:
+        html = self._pages.get_template(page).render(
+            title=self._installation.title,
+            findings=self._findings,
+            storage_error=self._storage_error,
+            **values,
+        )
+        return web.Response(text=html, content_type="text/html", status=status)
+
+
+async def _send_file(request: web.Request) -> web.Response:
+    found = _FILES.get(request.match_info["file"])
+    if found is None:
+        raise web.HTTPNotFound
+    name, content_type = found
+    return web.Response(body=(_PAGES / name).read_bytes(), content_type=content_type)
+
+
+async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_HEADERS)

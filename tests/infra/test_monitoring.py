@@ -1,0 +1,186 @@
+"""What `infra/` measures is what the functions say: their real log lines against the filters.
+
+One of them: .venv/bin/pytest tests/infra/test_monitoring.py -k metrics
+"""
+
+import json
+import random
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from operate.google.deployment import INFRA
+from sandbox import catalogue
+from sandbox.dimmy_api import Fault
+from sandbox.functions import Function
+from sandbox.stack import Stack, new_secret, start_stack
+from sandbox.svix_sender import SvixSender, new_message
+from support.programs import needs
+from support.waiting import wait_for
+from terraform import checks
+from terraform.checks import Plan
+from terraform.filters import Entry, field, matches
+from terraform.provider import GoogleProvider
+
+VARIETY = random.Random()
+
+# Of Google's own, those that are used: https://cloud.google.com/monitoring/api/metrics_gcp
+PLATFORM_METRICS = {
+    "pubsub.googleapis.com/subscription/num_undelivered_messages",
+    "pubsub.googleapis.com/subscription/oldest_unacked_message_age",
+    "pubsub.googleapis.com/topic/send_message_operation_count",
+    "run.googleapis.com/request_count",
+    "run.googleapis.com/request_latencies",
+    "storage.googleapis.com/api/request_count",
+}
+
+pytestmark = [
+    pytest.mark.xdist_group("monitoring"),
+    needs("terraform"),
+]
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    with GoogleProvider() as provider:
+        return checks.check_behaviour(INFRA, provider)["told_and_silent"]
+
+
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Entry]]:
+    """Everything that the functions log in an eventful hour, as Cloud Logging keeps it."""
+    kept: list[Entry] = []
+
+    def keep(function: str, line: dict[str, Any]) -> None:
+        resource = {"service_name": f"dimmy-test-{function}"}
+        kept.append(
+            {
+                "resource": {"type": "cloud_run_revision", "labels": resource},
+                "severity": line["severity"],
+                "jsonPayload": {name: v for name, v in line.items() if name != "severity"},
+            }
+        )
+
+    folder = tmp_path_factory.mktemp("monitoring")
+    with start_stack(folder, on_log=keep) as stack:
+        live_through(stack, folder, keep)
+        yield kept
+
+
+def live_through(stack: Stack, folder: Path, keep: Any) -> None:
+    """A scan, a forged one, an item that is not there, a revoked key, and two reconciles."""
+    api = stack.api
+    assert api
+    done = stack.send({"item_ids": [api.put(catalogue.make_item(VARIETY))]})
+    forger = SvixSender(f"{stack.receive.url}webhook", new_secret())
+    stack.background.run(forger.__aenter__())
+    stack.background.run(forger.attempt(new_message({"item_ids": []})))
+    stack.background.run(forger.__aexit__())
+    missing = stack.send({"item_ids": [catalogue.new_id(VARIETY)]})
+    for message in (done, missing):
+        wait_for(lambda m=message: stack.receipt(m.message_id), "a receipt")  # type: ignore[misc]
+    api.fail(Fault(status=401))
+    refused = stack.send({"item_ids": [catalogue.new_id(VARIETY)]})
+    wait_for(lambda: stack.receipt(refused.message_id), "the receipt of a refused attempt")
+    reconcile = Function(
+        "reconcile",
+        {"STORAGE_URL": f"file://{folder}", "DIMMY_API_URL": api.url, "DIMMY_API_KEY": api.key},
+        on_log=lambda line: keep("reconcile", line),
+    )
+    reconcile.wait_until_up()
+    try:
+        requests.post(reconcile.url, timeout=30)
+        api.mend()
+        now = datetime.now(UTC).replace(tzinfo=None).isoformat()
+        api.put(catalogue.make_item(VARIETY) | {"created_at": now})
+        requests.post(reconcile.url, timeout=30)
+    finally:
+        reconcile.stop()
+
+
+def test_the_log_based_metrics_count_what_the_functions_log(
+    plan: Plan, entries: list[Entry]
+) -> None:
+    counted: dict[str, set[tuple[Any, ...]]] = defaultdict(set)
+    for address, metric in plan.items():
+        if not address.startswith("google_logging_metric."):
+            continue
+        labels = metric["label_extractors"] or {}
+        paths = [re.fullmatch(r"EXTRACT\((.+)\)", how) for how in labels.values()]
+        assert {
+            label["key"] for part in metric["metric_descriptor"] for label in part["labels"]
+        } == {*labels}
+        value = re.fullmatch(r"EXTRACT\((.+)\)", metric["value_extractor"] or "")
+        for entry in entries:
+            if matches(metric["filter"], entry):
+                assert not value or field(entry, value[1]) > 0
+                named = tuple(field(entry, path[1]) for path in paths if path)
+                function = field(entry, "resource.labels.service_name").rpartition("-")[2]
+                counted[metric["name"]].add((function, *named))
+
+    assert counted == {
+        "dimmy-test-webhooks": {("receive", "published"), ("receive", "signature_mismatch")},
+        "dimmy-test-attempts": {("resolve", "done"), ("resolve", "partial")},
+        "dimmy-test-failed-items": {("resolve",)},
+        "dimmy-test-rejected-keys": {("resolve",), ("reconcile",)},
+        "dimmy-test-missed-items": {("reconcile",)},
+        "dimmy-test-api-errors": {("resolve",), ("reconcile",)},
+        "dimmy-test-api-latency": {("resolve",), ("reconcile",)},
+        "dimmy-test-reconciles": {("reconcile", "done"), ("reconcile", "unfinished")},
+    }
+
+
+def test_alerts_and_charts_name_metrics_that_there_are(plan: Plan) -> None:
+    ours = {
+        f"logging.googleapis.com/user/{metric['name']}"
+        for address, metric in plan.items()
+        if address.startswith("google_logging_metric.")
+    }
+    filters = [
+        condition["filter"]
+        for address, policy in plan.items()
+        if address.startswith("google_monitoring_alert_policy.")
+        for condition in (
+            policy["conditions"][0]["condition_threshold"]
+            or policy["conditions"][0]["condition_absent"]
+        )
+    ]
+    dashboard = json.loads(plan["google_monitoring_dashboard.this"]["dashboard_json"])
+    for tile in dashboard["mosaicLayout"]["tiles"]:
+        (chart,) = tile["widget"]["xyChart"]["dataSets"]
+        filters.append(chart["timeSeriesQuery"]["timeSeriesFilter"]["filter"])
+
+    named = {re.search(r'metric\.type="([^"]+)"', text)[1] for text in filters}  # type: ignore[index]
+
+    assert len(filters) == 8 + 15
+    assert named - ours <= PLATFORM_METRICS
+    assert ours <= named, "a metric that nobody looks at"
+    outcomes = {found for text in filters for found in re.findall(r'outcome="(\w+)"', text)}
+    assert outcomes == {"published", "signature_mismatch", "unfinished"}
+
+
+@pytest.mark.parametrize(
+    ("query", "holds"),
+    [
+        ('a="x"', True),
+        ('a="y"', False),
+        ('a=("y" OR "x") AND b.c=~"^wor"', True),
+        ('a="x" AND severity>=ERROR', False),
+        ("severity>=WARNING", True),
+        ("n>=2", True),
+        ("n>=3", False),
+        ('b.d="x"', False),
+    ],
+)
+def test_the_query_language_is_read(query: str, holds: bool) -> None:
+    entry = {"a": "x", "b": {"c": "word"}, "n": 2.5, "severity": "WARNING"}
+
+    assert matches(query, entry) is holds
+    with pytest.raises(ValueError, match="not understood"):
+        matches(f"{query} OR c=1", entry)

@@ -1,0 +1,248 @@
+"""Commands that deploy: the right calls in the right order, and none after a failure.
+
+gcloud and terraform are programs that record their calls.
+
+One of them: .venv/bin/pytest tests/operate/test_deployment.py -k bootstrap
+"""
+
+import pytest
+
+from sandbox.stack import new_secret
+from support.operator import (
+    API_KEY,
+    Operator,
+    deleting,
+)
+
+
+def test_deploy_packages_plans_applies_and_says_what_is_left(operator: Operator) -> None:
+    assert operator.run("deploy", YES="1") == 0
+
+    secrets = "gcloud secrets versions list dimmy-dev"
+    assert operator.steps[:2] == [f"{secrets}-api-key", f"{secrets}-signing-secrets"]
+    assert operator.verbs[2:] == ["init", "plan", "show", "apply", "init", "output"]
+    init, plan, _show, apply = operator.calls[2:6]
+    assert init[1:-1] == [
+        f"-chdir={operator.tree}/infra",
+        "init",
+        "-input=false",
+        "-reconfigure",
+        "-backend-config=envs/dev.gcs.tfbackend",
+        "-backend-config=bucket=warehouse-1-dimmy-terraform-state",
+    ]
+    (archive,) = (operator.tree / ".build").glob("dimmy-*.zip")
+    build = operator.tree / ".build" / "warehouse-1-dev"
+    assert plan[3:-1] == [
+        "-input=false",
+        "-var-file=envs/dev.tfvars",
+        "-var=project=warehouse-1",
+        f"-var=archive=../.build/{archive.name}",
+        '-var=secret_versions={"api_key": "3", "signing_secrets": "3"}',
+        f"-out={build}/plan",
+    ]
+    assert apply[2:-1] == ["apply", "-input=false", f"{build}/plan"]
+    assert "https://receive.a.run.app" in operator.printed
+    assert "make secrets ENV=dev PROJECT=warehouse-1" in operator.printed
+
+
+def test_plan_changes_nothing(operator: Operator) -> None:
+    assert operator.run("plan") == 0
+
+    assert operator.verbs[2:] == ["init", "plan", "show"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "status", "last"), [("yes", 0, "output"), ("no", 2, "show"), ("", 2, "show")]
+)
+def test_a_deployment_waits_for_a_yes(
+    operator: Operator, typed: str, status: int, last: str
+) -> None:
+    assert operator.type("deploy", typed) == status
+
+    assert operator.verbs[-1] == last
+    assert ("Nothing was changed" in operator.printed) == (status == 2)
+
+
+def test_without_a_terminal_nothing_changes_unless_yes_is_said_beforehand(
+    operator: Operator,
+) -> None:
+    assert operator.run("deploy") == 2
+
+    assert operator.verbs[-1] == "show"
+    assert "YES=1" in operator.printed
+
+
+@pytest.mark.parametrize(
+    "failing", ["versions list", "terraform init", "terraform plan", "terraform apply"]
+)
+def test_nothing_is_called_after_a_failure(operator: Operator, failing: str) -> None:
+    operator.answer((failing, "permission denied by the recorded program", 1))
+
+    assert operator.run("deploy", YES="1") == 1
+
+    assert all(word in " ".join(operator.calls[-1]) for word in failing.split())
+    assert "permission denied by the recorded program" in operator.printed
+    assert "receive.a.run.app" not in operator.printed
+
+
+def test_a_secret_without_a_value_stops_a_deployment_before_it_begins(operator: Operator) -> None:
+    operator.answer(("versions list signing-secrets", "", 0))
+
+    assert operator.run("deploy", YES="1") == 2
+
+    assert "dimmy-dev-signing-secrets has no value yet: make secrets" in operator.printed
+    assert not any(call[0] == "terraform" for call in operator.calls)
+
+
+def test_bootstrap_makes_what_has_to_be_there_first(operator: Operator) -> None:
+    operator.answer(("buckets describe", "ERROR: (gcloud) 404: not found", 1))
+
+    assert operator.run("bootstrap", YES="1") == 0
+
+    state = "gs://warehouse-1-dimmy-terraform-state"
+    assert operator.steps[0].startswith(
+        "gcloud services enable cloudresourcemanager.googleapis.com"
+    )
+    assert operator.steps[1:4] == [
+        f"gcloud storage buckets {verb} {state}" for verb in ("describe", "create", "update")
+    ]
+    create = operator.call("create", state)
+    assert {"--location=europe-west1", "--public-access-prevention"} <= set(create)
+    assert operator.verbs[4:] == ["init", "plan", "apply"]
+    plan = operator.call("plan")
+    assert {
+        "-target=google_logging_metric.this",
+        "-target=google_secret_manager_secret.this",
+        "-target=google_service_account.this",
+    } <= set(plan)
+    assert "make secrets ENV=dev PROJECT=warehouse-1" in operator.printed
+
+
+def test_bootstrap_can_be_repeated(operator: Operator) -> None:
+    assert operator.run("bootstrap", YES="1") == 0
+
+    assert not any("create" in call for call in operator.calls)
+
+
+def test_bootstrap_does_not_take_a_refusal_for_an_absence(operator: Operator) -> None:
+    operator.answer(("buckets describe", "ERROR: 403 no permission", 1))
+
+    assert operator.run("bootstrap", YES="1") == 1
+
+    assert operator.steps[-1].startswith("gcloud storage buckets describe")
+
+
+def test_bootstrap_changes_nothing_before_it_has_said_what(operator: Operator) -> None:
+    assert operator.type("bootstrap", "no") == 2
+
+    assert "gs://warehouse-1-dimmy-terraform-state" in operator.printed.replace("\r\n", "")
+    assert operator.calls == []
+
+
+def test_secrets_go_from_standard_input_to_standard_input(operator: Operator) -> None:
+    secret = new_secret()
+
+    given = f"# of the endpoint\nSIGNING_SECRETS={secret}\nDIMMY_API_KEY='{API_KEY}'\nPORT=8080\n"
+    assert operator.run("secrets", given=given) == 0
+
+    assert operator.call("dimmy-dev-signing-secrets")[-1] == secret
+    assert operator.call("dimmy-dev-api-key")[-1] == API_KEY
+    shown = operator.printed + str([call[:-1] for call in operator.calls])
+    assert secret not in shown
+    assert API_KEY not in shown
+    assert "make deploy ENV=dev PROJECT=warehouse-1" in operator.printed
+
+
+def test_secrets_are_asked_for_without_an_echo_until_their_form_is_right(
+    operator: Operator,
+) -> None:
+    secret = new_secret()
+
+    assert operator.type("secrets", "not-a-secret", secret, API_KEY) == 0
+
+    assert "does not begin with whsec_" in operator.printed
+    assert operator.call("dimmy-dev-signing-secrets")[-1] == secret
+    assert operator.call("dimmy-dev-api-key")[-1] == API_KEY
+    for typed in ("not-a-secret", secret, API_KEY):
+        assert typed not in operator.printed
+
+
+def test_enter_leaves_a_secret_as_it_is(operator: Operator) -> None:
+    assert operator.type("secrets", "", API_KEY) == 0
+
+    assert [call[4] for call in operator.calls if "add" in call] == ["dimmy-dev-api-key"]
+
+
+def test_before_there_is_an_endpoint_its_secret_is_one_that_nobody_knows(
+    operator: Operator,
+) -> None:
+    operator.answer(("versions list signing-secrets", "", 0))
+
+    assert operator.run("secrets", given=f"DIMMY_API_KEY={API_KEY}\n") == 0
+
+    placeholder = operator.call("add", "dimmy-dev-signing-secrets")[-1]
+    assert placeholder.startswith("whsec_")
+    assert placeholder not in operator.printed
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("SIGNING_SECRETS=whsec_c2hvcnQ=\n", "SIGNING_SECRETS secret 1 of 1 is a key of 5 bytes"),
+        ("DIMMY_API_KEY=<your key>\n", "DIMMY_API_KEY does not look like an API key"),
+        ("", "No value was given"),
+    ],
+)
+def test_a_secret_of_the_wrong_form_is_never_stored(
+    operator: Operator, given: str, said: str
+) -> None:
+    assert operator.run("secrets", given=given) == 2
+
+    assert said in operator.printed
+    assert operator.calls == []
+
+
+def test_destroy_shows_asks_and_deletes(operator: Operator) -> None:
+    assert operator.type("destroy", "yes") == 0
+
+    assert operator.verbs == ["init", "plan", "show", "apply"]
+    assert "-destroy" in operator.call("plan")
+
+
+def test_destroy_leaves_a_protected_installation_alone(operator: Operator) -> None:
+    operator.answer(("terraform show", deleting("google_storage_bucket.data", "PREVENT"), 0))
+
+    assert operator.run("destroy", ENV="prod", YES="1") == 2
+
+    assert "deletion_protection = false" in operator.printed
+    assert operator.verbs == ["init", "plan", "show"]
+
+
+def test_deploy_refuses_a_plan_that_deletes_what_is_protected(operator: Operator) -> None:
+    operator.answer(("terraform show", deleting("google_storage_bucket.data", "PREVENT"), 0))
+
+    assert operator.run("deploy", YES="1") == 2
+
+    assert "This would delete google_storage_bucket.data" in operator.printed
+    assert operator.verbs[-1] == "show"
+
+
+def test_deploy_may_replace_what_is_not_protected(operator: Operator) -> None:
+    operator.answer(("terraform show", deleting("google_cloud_scheduler_job.x", "DELETE"), 0))
+
+    assert operator.run("deploy", YES="1") == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "last"), [("yes", "show"), ("destroy-prod", "apply")], ids=["a yes", "the word"]
+)
+def test_destroying_prod_takes_a_word_in_full(operator: Operator, typed: str, last: str) -> None:
+    operator.type("destroy", typed, ENV="prod")
+
+    assert operator.verbs[-1] == last
+
+
+def test_destroying_prod_takes_a_person(operator: Operator) -> None:
+    assert operator.run("destroy", ENV="prod", YES="1") == 2
+
+    assert operator.verbs[-1] == "show"

@@ -1,0 +1,641 @@
+"""`make view`: the page of stored items, over HTTP and in a real browser.
+
+One of them: .venv/bin/pytest tests/operate/test_page.py -k hostile
+"""
+
+import json
+import random
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
+from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from operate.google.deployment import ROOT
+from operate.view.drawing import HEIGHT, WIDTH, draw
+from operate.view.index import Index
+from operate.view.scan import Sides, indented, read_scan, read_summary
+from operate.view.site import Site
+from pipeline.json_text import compact
+from pipeline.store.objects import open_storage
+from pipeline.store.receipts import Receipt
+from pipeline.store.settings import StorageSettings
+from sandbox import catalogue
+from sandbox.background import Background
+from sandbox.cloud_storage import CloudStorage
+from sandbox.environment import announced
+from sandbox.installation import SandboxInstallation
+from sandbox.log_file import LogFile
+from sandbox.processes import Process, free_port
+from sandbox.secret_search import refuse_secrets
+from sandbox.stack import SANDBOX_API_KEY, Stack, start_stack
+from support.browser import become_phone, console_of, open_browser
+from support.programs import needs
+from support.waiting import wait_for
+
+if TYPE_CHECKING:
+    from obstore.store import GCSStore, LocalStore
+
+NOW = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
+HOSTILE = (
+    "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">'\"&"
+)
+
+
+class Served(SandboxInstallation):
+    """A `make run` of which the objects come from elsewhere, if they do."""
+
+    storage_poll_seconds = 0.05
+
+    def __init__(self, folder: Path, storage: StorageSettings) -> None:
+        super().__init__({"DATA": str(folder)})
+        self.title = "the test's"
+        self._storage = storage
+
+    def open_storage(self) -> "LocalStore | GCSStore":
+        return open_storage(self._storage)
+
+
+Serve = Callable[..., str]
+
+
+@pytest.fixture
+def serve(background: Background, tmp_path: Path) -> Iterator[Serve]:
+    """Serve the items of a folder or a bucket; the result is the page's URL."""
+    runners: list[web.AppRunner] = []
+
+    async def start(installation: Served, limit: int) -> str:
+        site = Site(installation, Index(installation.open_storage(), limit))
+        runners.append(web.AppRunner(site.app, access_log=None, shutdown_timeout=0.1))
+        await runners[-1].setup()
+        await web.TCPSite(runners[-1], "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{runners[-1].addresses[0][1]}"
+
+    def serve(url: str, emulator: str | None = None, limit: int = 10_000) -> str:
+        installation = Served(tmp_path, StorageSettings(url, emulator))
+        return background.run(start(installation, limit))
+
+    yield serve
+    for runner in runners:
+        background.run(runner.cleanup())
+
+
+def put(folder: Path, item: dict[str, Any]) -> str:
+    (folder / "items").mkdir(exist_ok=True)
+    line = compact(json.dumps(item, ensure_ascii=False).encode())
+    (folder / "items" / f"{item['_id']}.json").write_bytes(line)
+    return str(item["_id"])
+
+
+def hostile_item() -> dict[str, Any]:
+    """Whatever can be said in an item says the same bad thing."""
+    step = {"flow_step_id": HOSTILE, "started_at": HOSTILE, "ended_at": HOSTILE, HOSTILE: HOSTILE}
+    addresses = [
+        "javascript:document.title='taken'",
+        "https://127.0.0.1:1/\" onerror=\"document.title='taken'",
+        "data:text/html,<script>document.title='taken'</script>",
+        "file:///etc/passwd",
+        HOSTILE,
+    ]
+    return {
+        "_id": catalogue.new_id(random.Random()),
+        "flow_id": HOSTILE,
+        HOSTILE: HOSTILE,
+        "barcode_scanning": [step | {"code": HOSTILE}],
+        "dimensioning": [
+            step | {"dimensions": {"width": 3, "height": 2.5, "depth": 1, "unit": HOSTILE}}
+        ],
+        "weighing": [step | {"weight": HOSTILE, "unit": HOSTILE}],
+        "photographing": [step | {"photos": [{"url": address} for address in addresses]}],
+        "questions": [step | {"question": HOSTILE, "answer": HOSTILE}],
+    }
+
+
+# What an item says
+
+anything: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+steps = st.lists(st.dictionaries(st.sampled_from(["code", "photos", "dimensions"]), anything))
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "flow_id": anything,
+            "barcode_scanning": steps | anything,
+            "dimensioning": steps | anything,
+            "weighing": anything,
+            "photographing": steps | anything,
+            "questions": anything,
+        }
+    )
+)
+def test_no_item_is_too_strange_to_be_read(fields: dict[str, Any]) -> None:
+    body = json.dumps({"_id": "a"} | fields).encode()
+
+    scan = read_scan("a", body, NOW)
+
+    assert scan.summary.fault == ""
+    if scan.summary.sides:
+        draw(scan.summary.sides)
+
+
+@pytest.mark.parametrize(
+    "dimensions",
+    [
+        {"width": "12", "height": 1, "depth": 1},
+        {"width": True, "height": 1, "depth": 1},
+        {"width": 0, "height": 1, "depth": 1},
+        {"width": -1, "height": 1, "depth": 1},
+        {"width": 10**400, "height": 1, "depth": 1},
+        {"width": 1, "height": 1},
+        [1, 2, 3],
+        None,
+    ],
+)
+def test_a_box_that_is_none_is_not_drawn(dimensions: Any) -> None:
+    body = json.dumps({"_id": "a", "dimensioning": [{"dimensions": dimensions}]}).encode()
+
+    assert read_summary("a", body, NOW).sides is None
+
+
+@given(*[st.floats(1e-6, 1e9)] * 3)
+def test_a_drawing_is_to_scale_and_within_its_frame(w: float, h: float, d: float) -> None:
+    drawing = draw(Sides(w, h, d, "cm"))
+
+    front = [tuple(map(float, point.split(","))) for point in drawing.front.split()]
+    side = [tuple(map(float, point.split(","))) for point in drawing.side.split()]
+    (near, right, _, near_top), left = front, side[1]
+    along_width = ((right[0] - near[0]) ** 2 + (right[1] - near[1]) ** 2) ** 0.5
+    along_depth = ((left[0] - near[0]) ** 2 + (left[1] - near[1]) ** 2) ** 0.5
+    along_height = near[1] - near_top[1]
+    length = float(drawing.labels[-1].text.split()[0])
+    per_unit = (drawing.scale_to - drawing.scale_from) / length
+    for drawn, side_length in ((along_width, w), (along_height, h), (along_depth, d)):
+        assert drawn == pytest.approx(side_length * per_unit, abs=0.2, rel=1e-3)
+    for points in (drawing.top, drawing.front, drawing.side):
+        for point in points.split():
+            x, y = map(float, point.split(","))
+            assert 0 <= x <= WIDTH
+            assert 0 <= y <= HEIGHT
+
+
+@given(anything)
+def test_indented_json_is_the_same_json(value: Any) -> None:
+    text = indented(json.dumps(value, separators=(",", ":")).encode())
+
+    assert json.loads(text) == value
+
+
+def test_indented_json_keeps_numbers_as_they_were_written() -> None:
+    assert indented(b'{"a":1.0E5,"b":[],"c":[{},1]}') == (
+        '{\n  "a": 1.0E5,\n  "b": [],\n  "c": [\n    {},\n    1\n  ]\n}'
+    )
+
+
+# The pages over HTTP
+
+
+def test_only_loopback_is_served_and_only_by_its_name(tmp_path: Path, serve: Serve) -> None:
+    url = serve(f"file://{tmp_path}")
+
+    rebound = requests.get(url, headers={"Host": "evil.example.com"}, timeout=5)
+    assert rebound.status_code == 403
+    assert requests.post(url, timeout=5).status_code == 405
+    for path in ("/", "/items/none", "/view.js", "/nothing"):
+        headers = requests.get(f"{url}{path}", timeout=5).headers
+        assert "default-src 'none'" in headers["Content-Security-Policy"], path
+        assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/items/67c861de20bb29fb40d2cbbd",
+        "/items/..%2fsecret",
+        "/items/..%2fsecret.json",
+        "/events/..%2fsecret.json",
+        "/items/%2e%2e%2fsecret.json",
+        "/..%2fview%2fsite.py",
+        "/site.py",
+        "/items/%3Cscript%3E",
+    ],
+)
+def test_names_lead_to_what_was_listed_and_nowhere_else(
+    tmp_path: Path, serve: Serve, path: str
+) -> None:
+    (tmp_path / "secret").write_text("nobody's business")
+    (tmp_path / "secret.json").write_text('{"_id": "a", "secret": "nobody\'s business"}')
+    url = serve(f"file://{tmp_path}")
+
+    response = requests.get(f"{url}{path}", timeout=5)
+
+    assert response.status_code == 404
+    assert "business" not in response.text
+    assert "<script>" not in response.text.replace('<script src="/view.js" defer>', "")
+
+
+def test_a_bucket_is_read_to_its_newest_items(background: Background, serve: Serve) -> None:
+    storage = CloudStorage()
+    background.run(storage.start())
+    variety = random.Random(3)
+    items = [catalogue.make_item(variety) for _ in range(1300)]
+    for item in items:
+        storage.place(f"scans/items/{item['_id']}.json", json.dumps(item).encode())
+    receipt = Receipt(
+        event_id="msg_of_the_last",
+        kind="items.scanned",
+        received_at="2026-11-01T08:00:00.123456Z",
+        attempts=1,
+        items={items[-1]["_id"]: "stored"},
+        payload=b"{}",
+    )
+    storage.place("scans/events/msg_of_the_last.json", receipt.line())
+
+    url = serve("gs://scans", storage.url, limit=1200)
+
+    def page(query: str = "") -> str:
+        return requests.get(f"{url}/{query}", timeout=5).text
+
+    wait_for(lambda: "1,200 of 1,200 items; 100 older ones are not shown (LIMIT)</p>" in page())
+    assert page().count("<tr>") == 101
+    assert f"/items/{items[-1]['_id']}" in page("?q=msg_of_the_last")
+    assert "msg_of_the_last" in requests.get(f"{url}/items/{items[-1]['_id']}", timeout=5).text
+    assert "No item has all these words" in page(f"?q={items[0]['_id']}")
+
+    storage.refuse(403, times=1000)
+    wait_for(lambda: "cannot be read: " in page(), "the reason why nothing can be read")
+    shown = requests.get(f"{url}/items/{items[-1]['_id']}", timeout=5)
+    assert shown.status_code == 503
+    background.run(storage.stop())
+
+
+def test_what_is_no_item_is_shown_as_such(tmp_path: Path, serve: Serve) -> None:
+    (tmp_path / "items").mkdir()
+    (tmp_path / "items" / "<b>.json").write_text("by hand")
+    (tmp_path / "events").mkdir()
+    (tmp_path / "events" / "msg_1.json").write_text("by hand, too")
+    url = serve(f"file://{tmp_path}")
+
+    wait_for(lambda: "not an item" in requests.get(url, timeout=5).text, "the object")
+    page = requests.get(url, timeout=5).text
+
+    assert "&lt;b&gt;: This is not an item: not JSON" in page
+    shown = requests.get(f"{url}/items/%3Cb%3E", timeout=5)
+    assert shown.status_code == 200
+    assert "by hand" in shown.text
+
+
+def test_a_long_flow_is_shown_in_part_and_served_whole(tmp_path: Path, serve: Serve) -> None:
+    item = catalogue.padded(catalogue.make_item(random.Random(1)), 3_000_000)
+    name = put(tmp_path, item)
+    url = serve(f"file://{tmp_path}")
+    wait_for(lambda: name in requests.get(url, timeout=5).text, "the item")
+
+    page = requests.get(f"{url}/items/{name}", timeout=5)
+
+    assert len(page.content) < 1_000_000
+    assert "more are in the JSON" in page.text
+    whole = requests.get(f"{url}/items/{name}.json", timeout=5)
+    assert whole.headers["Content-Type"].startswith("application/json")
+    assert whole.json() == item
+
+
+# The pages in a browser
+
+in_browser = [needs("chromium"), pytest.mark.xdist_group("browser")]
+
+
+def marked(test: Callable[..., None]) -> Callable[..., None]:
+    """A test in the browser, of which one runs at a time."""
+    for mark in in_browser:
+        test = mark(test)
+    return test
+
+
+@pytest.fixture(scope="session")
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with open_browser(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
+
+
+@pytest.fixture
+def browser(window: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
+    """The browser; whatever is tested, its console stays empty."""
+    window.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    yield window
+    refuse_secrets(window.current_url, [window.page_source], [SANDBOX_API_KEY])
+    said = console_of(window)
+    window.get("about:blank")
+    assert said == []
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Stack]:
+    """What `make run` has up."""
+    log_file = LogFile(tmp_path)
+    log_file.begin()
+    with (
+        start_stack(tmp_path, on_log=log_file.add) as stack,
+        announced(stack.running, tmp_path),
+    ):
+        yield stack
+
+
+def text_of(driver: webdriver.Chrome, selector: str) -> str:
+    """The text of an element, or nothing while it is not there."""
+    try:
+        return driver.find_element(By.CSS_SELECTOR, selector).text
+    except (NoSuchElementException, StaleElementReferenceException):
+        return ""
+
+
+def is_loaded(driver: webdriver.Chrome, url: str) -> bool:
+    is_complete = driver.execute_script("return document.readyState") == "complete"
+    return is_complete and driver.current_url == url
+
+
+def press(driver: webdriver.Chrome, *keys: str) -> None:
+    for key in keys:
+        driver.switch_to.active_element.send_keys(key)
+
+
+@marked
+def test_an_item_appears_by_itself_and_is_found_opened_and_followed(
+    running: Stack, serve: Serve, browser: webdriver.Chrome
+) -> None:
+    assert running.api
+    url = serve(f"file://{running.folder}")
+    browser.get(url)
+    wait_for(lambda: "Nothing is stored yet" in text_of(browser, "#items"))
+    browser.execute_script("window.isTheSamePage = true")
+    item = catalogue.make_item(random.Random(4), photos=3, photos_at=running.api.photos_at)
+    item |= catalogue.VENDOR_EXAMPLE | {
+        "_id": item["_id"],
+        "photographing": item["photographing"],
+        "dimensioning": [
+            {
+                "flow_step_id": "box",
+                "started_at": "2025-03-05T14:38:19",
+                "dimensions": {"width": 30, "height": 20.5, "depth": 40, "unit": "cm"},
+            }
+        ],
+    }
+    other = catalogue.make_item(random.Random(5))
+
+    message = running.send({"item_ids": [running.api.put(item), running.api.put(other)]})
+
+    wait_for(lambda: "2 of 2 items" in text_of(browser, "#items"), "the items")
+    wait_for(lambda: "1 in the last hour" in text_of(browser, "#state"), "the event, counted")
+    assert running.running.webhook_url in text_of(browser, "#state")
+    press(browser, "a0155", "c35")
+    wait_for(lambda: "1 of 2 items" in text_of(browser, "#items"), "the search's result")
+    assert "A0155C35" in text_of(browser, "tbody")
+    assert "30 x 20.5 x 40 cm" in text_of(browser, "tbody")
+    assert browser.execute_script("return window.isTheSamePage")
+    press(browser, Keys.ENTER)
+
+    wait_for(lambda: browser.current_url.endswith(f"/items/{item['_id']}"), "the item's page")
+    assert "A0155C35" in text_of(browser, "h2")
+    shown = text_of(browser, "#item")
+    assert shown.index("barcode scanning") < shown.index("dimensioning")
+    assert f"{message.message_id}: items.scanned, done, this item stored" in shown
+    assert json.loads(text_of(browser, "pre")) == item
+    assert "width 30" in browser.find_element(By.TAG_NAME, "svg").text
+    photos = browser.find_elements(By.TAG_NAME, "img")
+    assert len(photos) == 3
+    wait_for(lambda: all(photo.get_property("naturalWidth") for photo in photos), "the photos")
+
+    running.api.put(catalogue.updated(item, updated_at="2099-01-01T00:00:00", flow_id="Newer"))
+    second = running.send({"item_ids": [item["_id"]]})
+    wait_for(lambda: "Newer" in text_of(browser, "h2"), "the newer item on its page")
+    wait_for(lambda: second.message_id in text_of(browser, "#item"), "the second receipt")
+    browser.find_element(By.PARTIAL_LINK_TEXT, message.message_id).click()
+    assert '"event_id":"' + message.message_id in browser.page_source
+
+
+@marked
+def test_what_a_hostile_item_says_is_text(
+    tmp_path: Path, serve: Serve, browser: webdriver.Chrome
+) -> None:
+    name = put(tmp_path, hostile_item())
+    url = serve(f"file://{tmp_path}")
+    browser.get(url)
+    wait_for(lambda: HOSTILE in text_of(browser, "tbody .barcode"), "the barcode as text")
+    press(browser, "nothing like it")
+    wait_for(lambda: "No item has all these words" in text_of(browser, "#items"))
+    press(browser, Keys.ESCAPE)
+    wait_for(lambda: HOSTILE in text_of(browser, "tbody .barcode"), "the barcode, put there again")
+    assert browser.title == "Items · the test's"
+
+    browser.get(f"{url}/items/{name}")
+
+    assert HOSTILE in text_of(browser, "h2")
+    assert "javascript:document.title" in text_of(browser, ".photos")
+    assert browser.title == f"{HOSTILE} · the test's"
+    assert browser.find_elements(By.TAG_NAME, "img") == []
+    assert len(browser.find_elements(By.TAG_NAME, "script")) == 1
+    links = [link.get_attribute("href") or "" for link in browser.find_elements(By.TAG_NAME, "a")]
+    assert all(link.startswith(url) for link in links)
+
+
+@marked
+def test_the_keyboard_suffices(tmp_path: Path, serve: Serve, browser: webdriver.Chrome) -> None:
+    variety = random.Random(6)
+    for _ in range(3):
+        put(tmp_path, catalogue.make_item(variety, photos=0))
+    url = serve(f"file://{tmp_path}")
+    wait_for(lambda: "3 of 3" in requests.get(url, timeout=5).text)
+    browser.get(url)
+    rows = [a.get_attribute("href") for a in browser.find_elements(By.CSS_SELECTOR, "tbody a")]
+
+    def focused() -> str | None:
+        return browser.switch_to.active_element.get_attribute("href")
+
+    press(browser, Keys.ARROW_DOWN, Keys.ARROW_DOWN, "j", "j", "k")
+    assert focused() == rows[1]
+    press(browser, "/", "nothing like it")
+    wait_for(lambda: "No item has all these words" in text_of(browser, "#items"))
+    press(browser, Keys.ESCAPE)
+    wait_for(lambda: "3 of 3" in text_of(browser, "#items"))
+    press(browser, Keys.ARROW_DOWN, Keys.ENTER)
+    wait_for(lambda: browser.current_url == rows[0], "the first item's page")
+    press(browser, Keys.ESCAPE)
+    wait_for(lambda: is_loaded(browser, f"{url}/"), "the list")
+    press(browser, "/", "o", Keys.ENTER)
+    wait_for(lambda: "/items/" in browser.current_url, "the first that was found")
+    press(browser, Keys.ESCAPE)
+    wait_for(lambda: browser.current_url == f"{url}/?q=o", "what was found")
+
+
+@marked
+def test_a_row_keeps_the_focus_when_another_comes(
+    tmp_path: Path, serve: Serve, browser: webdriver.Chrome
+) -> None:
+    first = put(tmp_path, catalogue.make_item(random.Random(7)))
+    url = serve(f"file://{tmp_path}")
+    browser.get(url)
+    wait_for(lambda: "1 of 1" in text_of(browser, "#items"))
+    press(browser, Keys.ARROW_DOWN)
+
+    put(tmp_path, catalogue.make_item(random.Random(8)))
+
+    wait_for(lambda: "2 of 2" in text_of(browser, "#items"))
+    assert browser.switch_to.active_element.get_attribute("href") == f"{url}/items/{first}"
+
+
+@marked
+def test_a_tab_that_nobody_sees_rests_and_follows_again(
+    tmp_path: Path, serve: Serve, browser: webdriver.Chrome
+) -> None:
+    url = serve(f"file://{tmp_path}")
+    browser.get(url)
+    become = """
+        Object.defineProperty(document, "hidden", { value: arguments[0], configurable: true });
+        document.dispatchEvent(new Event("visibilitychange"));
+        return changes.readyState;
+    """
+    closed, connecting = 2, 0
+    assert browser.execute_script(become, True) == closed
+    put(tmp_path, catalogue.make_item(random.Random(13)))
+    wait_for(lambda: "1 of 1" in requests.get(url, timeout=5).text)
+    assert "Nothing is stored yet" in text_of(browser, "#items")
+
+    assert browser.execute_script(become, False) == connecting
+
+    wait_for(lambda: "1 of 1" in text_of(browser, "#items"))
+
+
+@marked
+def test_a_page_says_when_it_is_no_longer_kept_up_to_date(
+    tmp_path: Path, window: webdriver.Chrome
+) -> None:
+    port = free_port()
+    view = start_view(DATA=str(tmp_path), VIEW_PORT=str(port))
+    try:
+        wait_for(lambda: view.lines, "the first line")
+        window.get(f"http://127.0.0.1:{port}/")
+        wait_for(lambda: "is not up" in text_of(window, "#state"))
+        assert text_of(window, "#offline") == ""
+    finally:
+        view.stop()
+
+    wait_for(lambda: "make view has ended" in text_of(window, "#offline"), "the notice")
+    view = start_view(DATA=str(tmp_path), VIEW_PORT=str(port))
+    try:
+        wait_for(lambda: text_of(window, "#offline") == "", "the end of the notice")
+    finally:
+        view.stop()
+        window.get("about:blank")
+        console_of(window)  # it tells of the connection, of course
+
+
+@marked
+def test_a_phone_can_read_it(tmp_path: Path, serve: Serve, browser: webdriver.Chrome) -> None:
+    put(tmp_path, catalogue.make_item(random.Random(9)))
+    long = catalogue.make_item(random.Random(10), photos=0) | {"flow_id": "W" * 280}
+    put(tmp_path, long | {"barcode_scanning": [{"code": "0" * 200}]})
+    url = serve(f"file://{tmp_path}")
+    become_phone(browser)
+
+    for path in ("/", f"/items/{long['_id']}"):
+        wait_for(lambda path=path: requests.get(f"{url}{path}", timeout=5).ok)  # type: ignore[misc]
+        browser.get(f"{url}{path}")
+        width = browser.execute_script("return document.documentElement.scrollWidth")
+        assert width == 390
+
+
+@marked
+def test_ten_thousand_items_are_counted_searched_and_shown_in_part(
+    tmp_path: Path, serve: Serve, browser: webdriver.Chrome
+) -> None:
+    variety = random.Random(11)
+    items = [catalogue.make_item(variety) for _ in range(10_000)]
+    items[5000]["barcode_scanning"] = [{"flow_step_id": "b", "code": "one-in-ten-thousand"}]
+    for item in items:
+        put(tmp_path, item)
+    url = serve(f"file://{tmp_path}")
+    browser.get(url)
+    wait_for(lambda: "10,000 of 10,000 items" in text_of(browser, "#items"))
+    assert len(browser.find_elements(By.CSS_SELECTOR, "tbody tr")) == 100
+
+    press(browser, "one-in-ten")
+
+    wait_for(lambda: "1 of 10,000 items" in text_of(browser, "#items"))
+    (row,) = browser.find_elements(By.CSS_SELECTOR, "tbody a")
+    assert row.get_attribute("href") == f"{url}/items/{items[5000]['_id']}"
+    press(browser, Keys.ESCAPE)
+    wait_for(lambda: "10,000 of 10,000 items" in text_of(browser, "#items"))
+    browser.find_element(By.PARTIAL_LINK_TEXT, "Show more").click()
+    wait_for(lambda: len(browser.find_elements(By.CSS_SELECTOR, "tbody tr")) == 500)
+
+
+# The command
+
+
+def start_view(program: str = "sandbox", **settings: str) -> Process:
+    paths = ":".join(str(ROOT / part) for part in ("function", "infra", "tests"))
+    return Process(
+        [sys.executable, "-m", program, "view"],
+        {"PATH": "/usr/bin:/bin", "PYTHONPATH": paths, "PYTHONUNBUFFERED": "1"} | settings,
+    )
+
+
+def test_the_command_says_where_it_serves_and_ends_when_asked(tmp_path: Path) -> None:
+    name = put(tmp_path, catalogue.make_item(random.Random(12)))
+    port = free_port()
+    view = start_view(DATA=str(tmp_path), VIEW_PORT=str(port))
+    try:
+        wait_for(lambda: view.lines, "the first line")
+        url = f"http://127.0.0.1:{port}/"
+        assert view.lines[0].startswith(url)
+        wait_for(lambda: name in requests.get(url, timeout=5).text, "the item")
+        view.send(signal.SIGINT)
+        assert view.wait() == 0
+    finally:
+        view.stop()
+
+
+@pytest.mark.parametrize(
+    ("program", "settings", "printed"),
+    [
+        ("sandbox", {"LIMIT": "all"}, "LIMIT=all is not a number"),
+        ("sandbox", {"VIEW_PORT": "none"}, "VIEW_PORT=none is no port"),
+        ("operate", {"ENV": "moon"}, "ENV=moon is none of"),
+    ],
+)
+def test_the_command_refuses_invalid_settings(
+    tmp_path: Path, program: str, settings: dict[str, str], printed: str
+) -> None:
+    settings = {"DATA": str(tmp_path), "VIEW_PORT": str(free_port())} | settings
+    view = start_view(program, **settings)
+
+    assert view.wait() == 2
+    assert view.lines[0].startswith(printed)
+
+
+def test_a_busy_port_is_one_clear_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        view = start_view(DATA=str(tmp_path), VIEW_PORT=str(port))
+
+        assert view.wait() == 2
+    assert view.lines[0].startswith(f"Port {port} is busy")

@@ -1,0 +1,155 @@
+"""`make status` of an installation in Google Cloud.
+
+One of them: .venv/bin/pytest tests/operate/test_status.py -k person
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+from sandbox import catalogue
+from sandbox.background import Background
+from sandbox.cloud_storage import CloudStorage
+from sandbox.processes import Process, free_port
+from support.operator import (
+    DEPLOYED,
+    FINISHED_RECEIPT,
+    PUBLISHED,
+    RECEIPT,
+    REFUSED,
+    Endpoint,
+    Operator,
+    log_entry,
+    series,
+)
+from support.waiting import wait_for
+
+
+def test_status_is_good_when_all_is_well(
+    operator: Operator, endpoint: Callable[..., Endpoint]
+) -> None:
+    monitoring = endpoint((200, {}))
+
+    assert operator.run("status", CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=monitoring.url) == 0
+
+    assert re.search(r"dimmy-dev-resolve +ACTIVE, version 0123", operator.printed)
+    assert re.search(r"events +0 in the last hour, 0 in the last day", operator.printed)
+    assert {token for _, token in monitoring.requests} == {"Bearer an-access-token"}
+
+
+def test_status_names_what_needs_a_person_and_the_command_that_helps(
+    operator: Operator, endpoint: Callable[..., Endpoint]
+) -> None:
+    monitoring = endpoint((200, series(7)), (200, series(1000)), (200, series(12)))
+    repaired = log_entry(
+        "reconcile", 9, message="reconcile done", stored=3.0, updated=1.0, seen=340.0
+    )
+    late = REFUSED | {"timestamp": "2026-11-01T08:00:07Z"}
+    operator.answer(
+        ("functions describe dimmy-dev-resolve", '{"state": "FAILED"}', 0),
+        ("jobs describe", '{"lastAttemptTime": "2026-11-01T08:17:00Z", "status": {"code": 14}}', 0),
+        ("logging read webhook", json.dumps([PUBLISHED]), 0),
+        ("logging read reconcile done", json.dumps([repaired]), 0),
+        ("logging read severity>=ERROR", json.dumps([late]), 0),
+    )
+
+    assert operator.run("status", CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=monitoring.url) == 1
+
+    assert "make redrive ENV=dev PROJECT=warehouse-1" in operator.printed
+    assert "make deploy ENV=dev PROJECT=warehouse-1" in operator.printed
+    assert "make logs SEVERITY=WARNING ENV=dev PROJECT=warehouse-1" in operator.printed
+    assert "make logs SEVERITY=ERROR ENV=dev PROJECT=warehouse-1" in operator.printed
+    assert "1000 s" in operator.printed
+    for row in (
+        r"last event +2026-11-01 08:00:06 UTC ",
+        r"events +13 in the last hour, 13 in the last day",
+        r"errors in the last hour +1 +make trace EVENT=msg_1 ENV=dev",
+        r"repaired by reconcile +3 stored and 1 updated of 340, 2026-11-01 08:00:09 UTC",
+        r"hourly reconcile +2026-11-01T08:17:00Z, failed",
+    ):
+        assert re.search(row, operator.printed), row
+
+
+UNFINISHED = log_entry("resolve", 8, severity="ERROR", outcome="unavailable", reason="storage: x")
+UNFINISHED_RECONCILE = log_entry("reconcile", 8, event_id=None, outcome="unfinished", reason="500")
+RECONCILED = log_entry("reconcile", 9, message="reconcile done", seen=1.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "later", "remedy"),
+    [
+        (REFUSED, [("webhook", PUBLISHED)], ""),
+        (PUBLISHED | {"timestamp": "2026-11-01T08:00:05Z"}, [("webhook", PUBLISHED)], ""),
+        (UNFINISHED, [("webhook", PUBLISHED)], "make trace EVENT=msg_1"),
+        (UNFINISHED, [("storage cat", RECEIPT)], "make trace EVENT=msg_1"),
+        (UNFINISHED, [("storage cat", FINISHED_RECEIPT)], ""),
+        (UNFINISHED_RECONCILE, [], "make logs SEVERITY=ERROR"),
+        (UNFINISHED_RECONCILE, [("reconcile done", RECONCILED)], ""),
+    ],
+)
+def test_an_error_needs_a_person_only_as_long_as_nothing_has_succeeded_since(
+    operator: Operator,
+    endpoint: Callable[..., Endpoint],
+    error: dict[str, Any],
+    later: list[tuple[str, Any]],
+    remedy: str,
+) -> None:
+    monitoring = endpoint((200, {}))
+    operator.answer(
+        ("logging read severity>=ERROR", json.dumps([error]), 0),
+        *(
+            (words, json.dumps(value if words == "storage cat" else [value]), 0)
+            for words, value in later
+        ),
+        ("storage cat", "matched no objects", 1),
+    )
+
+    status = operator.run("status", CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=monitoring.url)
+
+    assert status == bool(remedy)
+    shown = re.search(r"errors in the last hour +1 *(.*?) *\n", operator.printed)
+    assert shown
+    assert shown[1].startswith(remedy)
+    assert bool(shown[1]) == bool(remedy)
+
+
+def test_what_is_not_deployed_is_said_to_be_so(operator: Operator) -> None:
+    operator.answer(("terraform output", "{}", 0))
+
+    assert operator.run("status") == 2
+
+    assert "Nothing is deployed as dev in warehouse-1 yet: make deploy" in operator.printed
+
+
+def test_view_shows_what_lies_in_the_bucket_and_how_it_stands(
+    operator: Operator, endpoint: Callable[..., Endpoint], background: Background
+) -> None:
+    storage = CloudStorage()
+    background.run(storage.start())
+    line = json.dumps(catalogue.VENDOR_EXAMPLE).encode()
+    storage.place(f"{DEPLOYED['bucket']}/items/67c861de20bb29fb40d2cbbd.json", line)
+    url = f"http://127.0.0.1:{free_port()}/"
+    settings = {
+        "PYTHONUNBUFFERED": "1",
+        "STORAGE_EMULATOR_HOST": storage.url,
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING": endpoint((200, series(7))).url,
+        "VIEW_PORT": url.rstrip("/").rpartition(":")[2],
+    }
+    view = Process([sys.executable, "-m", "operate", "view"], operator.environment(settings))
+    try:
+        view.wait_until(lambda: any(url in line for line in view.lines))
+
+        def page() -> str:
+            return requests.get(url, timeout=5).text
+
+        wait_for(lambda: "A0155C35" in page(), "the item")
+        wait_for(lambda: "<code>make redrive ENV=dev PROJECT=warehouse-1" in page(), "the state")
+        assert "<small>dev in warehouse-1</small>" in page()
+    finally:
+        view.stop()
+        background.run(storage.stop())

@@ -1,0 +1,11 @@
+"""`python -m sandbox COMMAND`: the commands for installations, for a `make run` on this machine."""
+
+import sys
+
+from operate.command_line import COMMANDS, parse_command, run_command
+from sandbox.environment import read_settings
+from sandbox.installation import SandboxInstallation
+
+if __name__ == "__main__":
+    chosen = parse_command(sys.argv[1:], "sandbox", COMMANDS)
+    sys.exit(run_command(chosen, read_settings(), SandboxInstallation))

@@ -1,0 +1,363 @@
+"""A `make run` as the commands of `operate` see it: its folder and, while it is up, its Pub/Sub."""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import requests
+from google.api_core.exceptions import ServiceUnavailable
+
+from operate.commands.arguments import as_timedelta
+from operate.console import CommandError, UsageError
+from operate.installation import (
+    Api,
+    Backlog,
+    Check,
+    DeadLetters,
+    Endpoint,
+    Finding,
+    Instructions,
+    LogLine,
+    LogQuery,
+    Reconcile,
+    ReconcileAnswer,
+    Secret,
+)
+from operate.ports import is_free
+from pipeline.dimmy.settings import parse_api_key
+from pipeline.layout import RECEIPTS, receipt_name
+from pipeline.message import event_id_of
+from pipeline.receive.settings import parse_signing_secrets
+from pipeline.reconcile.counts import COUNTS
+from pipeline.store.objects import open_storage
+from pipeline.store.receipts import Receipt, ReceiptError
+from pipeline.store.settings import StorageSettings
+from sandbox.environment import (
+    DEFAULT_PORT,
+    ROOT,
+    ApiAccess,
+    data_folder,
+    real_api,
+    running_stack,
+)
+from sandbox.functions import Function
+from sandbox.log_file import LogFile, LogTail
+from sandbox.processes import StartError
+from sandbox.pubsub_admin import PubSubAdmin, Pulled
+from sandbox.stack import DEAD_LETTERS, SANDBOX_API_KEY
+
+if TYPE_CHECKING:
+    from obstore.store import GCSStore, LocalStore
+
+_SEVERITIES = ["DEBUG", "INFO", "WARNING", "ERROR"]
+_DELIVERY_SECONDS = 15.0
+_RECONCILE_SECONDS = 1800
+
+
+class SandboxInstallation:
+    """Implements `operate.installation.Installation`."""
+
+    asks_before_changes = False
+    storage_poll_seconds = 0.1  # listing a folder costs next to nothing
+    status_poll_seconds = 0.5
+    instructions = Instructions(secrets_file=".env")
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._folder = data_folder(settings)
+        self._status_lines = LogTail(self._folder, _is_for_status)
+        self._finished: set[str] = set()
+        self.title = str(
+            self._folder.relative_to(ROOT) if self._folder.is_relative_to(ROOT) else self._folder
+        )
+
+    # What has happened
+
+    def log_lines(self, query: LogQuery) -> list[LogLine]:
+        # The page asks for these twice a second, and they are few.
+        is_for_status = query.message or query.severity == "ERROR"
+        lines = self._status_lines if is_for_status else LogFile(self._folder)
+        since = datetime.now(UTC) - as_timedelta(query.last)
+        found = [line for line in lines.lines() if line.time > since and _matches(line, query)]
+        return found[-query.limit :]
+
+    def events_of_item(self, item_id: str, last: str) -> list[str]:
+        since = datetime.now(UTC) - as_timedelta(last)
+        logged = [
+            str(line.fields["event_id"])
+            for line in LogFile(self._folder).lines()
+            if line.time > since
+            and "event_id" in line.fields
+            and (
+                line.fields.get("item_id") == item_id or item_id in line.fields.get("item_ids", ())
+            )
+        ]
+        paths = (self._folder / RECEIPTS).glob("*.json")
+        by_age = sorted(paths, key=lambda path: path.stat().st_mtime)
+        receipts = self.receipts(path.stem for path in by_age)
+        named = [event_id for event_id, receipt in receipts.items() if item_id in receipt.items]
+        return list(dict.fromkeys([*named, *logged]))
+
+    def receipts(self, event_ids: Iterable[str]) -> dict[str, Receipt]:
+        found = {}
+        for event_id in event_ids:
+            path = self._folder / receipt_name(event_id)
+            with contextlib.suppress(FileNotFoundError):
+                try:
+                    found[event_id] = Receipt.read(path.read_bytes())
+                except ReceiptError as error:
+                    raise CommandError(f"{path}: {error}") from error
+        return found
+
+    def dead_letters(self) -> DeadLetters:
+        stack = running_stack(self._folder)
+        if stack is None:
+            raise UsageError("Nothing is up: start `make run` in another terminal first.")
+        return SandboxDeadLetters(stack.pubsub_host, stack.resolve_url)
+
+    # How it is doing
+
+    def components(self) -> Iterator[Finding]:
+        stack = running_stack(self._folder)
+        if stack:
+            yield Finding("make run", stack.webhook_url)
+        else:
+            yield Finding("make run", "is not up", "make run")
+
+    def backlog(self) -> Backlog:
+        lines = list(self._status_lines.lines())
+        published = [line for line in lines if line.fields.get("message") == "webhook published"]
+        received = {str(line.fields["event_id"]): line.time for line in reversed(published)}
+        attempts = {
+            str(line.fields["event_id"]): int(line.fields["attempt"] or 0)
+            for line in lines
+            if line.fields.get("attempt") and "event_id" in line.fields
+        }
+        stack = running_stack(self._folder)
+        waiting: dict[str, datetime] = {}
+        dead_letters = 0
+        for event_id, time in received.items():
+            if event_id in self._finished:
+                continue
+            receipt = self.receipts([event_id]).get(event_id)
+            tried = max(attempts.get(event_id, 0), receipt.attempts if receipt else 0)
+            if receipt and receipt.is_finished:
+                self._finished.add(event_id)
+            elif stack and tried >= stack.max_delivery_attempts:
+                dead_letters += 1
+            else:
+                waiting[event_id] = time
+        if not waiting:
+            return Backlog(0, dead_letters=dead_letters)
+        oldest, since = min(waiting.items(), key=lambda item: item[1])
+        age = (datetime.now(UTC) - since).total_seconds()
+        return Backlog(len(waiting), age, oldest, dead_letters)
+
+    def events_received(self) -> tuple[int, int]:
+        now = datetime.now(UTC)
+        times = [
+            line.time
+            for line in self._status_lines.lines()
+            if line.fields.get("message") == "webhook published"
+        ]
+        hour, day = (
+            sum(time > now - timedelta(hours=hours) for time in times) for hours in (1, 24)
+        )
+        return hour, day
+
+    def schedules(self) -> Iterator[Finding]:
+        yield from ()
+
+    # What is wrong
+
+    def check_access(self) -> Iterator[Check]:
+        for part in ("items", "events", "payloads"):
+            probe = self._folder / part / f".doctor-{os.getpid()}"
+            try:
+                probe.parent.mkdir(parents=True, exist_ok=True)
+                probe.write_bytes(b"")
+                probe.unlink()
+            except OSError as error:
+                yield Check(
+                    "storage",
+                    f"{probe.parent}: {error.strerror or type(error).__name__}",
+                    "Make the folder writable, or set DATA to another one.",
+                )
+                return
+        yield Check("storage", f"{self._folder} can be written to")
+
+    def secrets(self) -> list[Secret]:
+        value = self._settings.get("SIGNING_SECRETS", "")
+        if not (value or real_api(self._settings)):
+            return []  # the sandbox makes its own
+        remedy = (
+            "Copy the signing secret of your endpoint (whsec_...) from the webhook dashboard into"
+            " .env."
+        )
+        return [Secret("SIGNING_SECRETS", value, parse_signing_secrets, remedy)]
+
+    def api(self) -> Api | None:
+        access = real_api(self._settings)
+        if access is None:
+            return None
+        remedy = self.instructions.change_secret("DIMMY_API_KEY")
+        return Api(access.url, Secret("DIMMY_API_KEY", access.key, parse_api_key, remedy))
+
+    def check_resources(self) -> Iterator[Check]:
+        if real_api(self._settings) is None:
+            yield Check("Dimmy's API", "the sandbox's own, as DIMMY_API_KEY is not set")
+        if running_stack(self._folder):
+            return
+        port = self._settings.get("PORT") or DEFAULT_PORT
+        if port.isdecimal() and not is_free(int(port)):
+            yield Check("make run", f"is not up, and port {port} is busy", "make run PORT=...")
+        else:
+            yield Check("make run", "is not up; it could be started")
+
+    def endpoint(self) -> Endpoint | None:
+        stack = running_stack(self._folder)
+        if stack is None:
+            return None
+        return Endpoint(stack.webhook_url, tuple(stack.signing_secrets), _DELIVERY_SECONDS)
+
+    # What can be done with it
+
+    def reconcile(self) -> AbstractContextManager[Reconcile]:
+        return _running_reconcile(self._folder, self._api_access())
+
+    def open_storage(self) -> "LocalStore | GCSStore":
+        return open_storage(StorageSettings(f"file://{self._folder}"))
+
+    def _api_access(self) -> ApiAccess:
+        """The real API, or that of a running sandbox."""
+        if access := real_api(self._settings):
+            return access
+        stack = running_stack(self._folder)
+        if stack and stack.sandbox_api:
+            return ApiAccess(stack.sandbox_api, SANDBOX_API_KEY)
+        raise UsageError(
+            "There is no Dimmy to ask: set DIMMY_API_KEY in .env for the real one, or start"
+            " `make run` in another terminal for the sandbox's."
+        )
+
+
+class SandboxDeadLetters:
+    """Implements `operate.installation.DeadLetters` for the sandbox's Pub/Sub."""
+
+    pause_seconds = 0.1
+    patience_seconds = 15.0
+
+    def __init__(self, pubsub_host: str, resolve_url: str) -> None:
+        self._pubsub_host = pubsub_host
+        self._resolve_url = resolve_url
+
+    def event_ids(self) -> set[str]:
+        messages: list[Pulled] = []
+        with self._admin() as admin:
+            while batch := admin.pull(DEAD_LETTERS, count=1000, timeout=3):
+                messages += batch
+            if messages:
+                admin.give_back(DEAD_LETTERS, messages)
+        return {event_id_of(each.attributes, each.message_id) for each in messages}
+
+    def push(self) -> None:
+        with self._admin() as admin:
+            admin.modify_push_config(DEAD_LETTERS, self._resolve_url)
+
+    def hold(self) -> None:
+        with self._admin() as admin:
+            admin.modify_push_config(DEAD_LETTERS, "")
+
+    def count(self) -> int | None:
+        return None  # Pub/Sub itself does not know
+
+    @contextmanager
+    def _admin(self) -> Iterator[PubSubAdmin]:
+        with closing(PubSubAdmin(self._pubsub_host)) as admin:
+            try:
+                yield admin
+            except ServiceUnavailable:
+                raise UsageError(
+                    "The `make run` of this folder has been killed: start it again first."
+                ) from None
+
+
+class SandboxReconcile:
+    """Implements `operate.installation.Reconcile` with a `reconcile` of its own."""
+
+    description = "a reconcile on this machine"
+    longest: timedelta | None = None
+
+    def __init__(self, function: Function) -> None:
+        self._function = function
+        self._progress: Callable[[datetime, int], None] = lambda _reached, _seen: None
+
+    def window(
+        self, start: datetime, end: datetime, progress: Callable[[datetime, int], None]
+    ) -> ReconcileAnswer:
+        self._progress = progress
+        response = requests.post(
+            self._function.url,
+            params={"start_date": start.isoformat(), "end_date": end.isoformat()},
+            timeout=_RECONCILE_SECONDS,
+        )
+        answer = response.json()
+        counts = {name: int(answer.get(name, 0)) for name in COUNTS}
+        is_done = response.status_code == 200
+        reason = "" if is_done else f"{response.status_code} {answer.get('message', '')}"
+        return ReconcileAnswer(counts, reason)
+
+    def show_progress(self, fields: Mapping[str, Any]) -> None:
+        """Report a log line of the function."""
+        if fields.get("reached"):
+            self._progress(datetime.fromisoformat(fields["reached"]), fields["seen"])
+
+
+@contextmanager
+def _running_reconcile(folder: Path, api: ApiAccess) -> Iterator[Reconcile]:
+    folder.mkdir(parents=True, exist_ok=True)
+    log_file = LogFile(folder)
+    reconcile: SandboxReconcile | None = None
+
+    def on_log(fields: dict[str, Any]) -> None:
+        log_file.add("reconcile", fields)
+        if reconcile:
+            reconcile.show_progress(fields)
+
+    settings = {
+        "STORAGE_URL": f"file://{folder}",
+        "DIMMY_API_URL": api.url,
+        "DIMMY_API_KEY": api.key,
+        "ATTEMPT_SECONDS": str(_RECONCILE_SECONDS - 10),
+    }
+    function = Function("reconcile", settings, on_log=on_log)
+    try:
+        function.wait_until_up()
+        reconcile = SandboxReconcile(function)
+        yield reconcile
+    except StartError as error:
+        raise UsageError(str(error)) from error
+    finally:
+        function.stop()
+
+
+def _matches(line: LogLine, query: LogQuery) -> bool:
+    fields = line.fields
+    if query.event_id and fields.get("event_id") != query.event_id:
+        return False
+    if query.message and fields.get("message") != query.message:
+        return False
+    severity = str(fields.get("severity", "INFO"))
+    return not query.severity or _SEVERITIES.index(severity) >= _SEVERITIES.index(query.severity)
+
+
+def _is_for_status(line: LogLine) -> bool:
+    """Whether `make status` needs the line."""
+    return (
+        line.fields.get("message") in {"webhook published", "reconcile done"}
+        or line.fields.get("severity") == "ERROR"
+    )

@@ -1,0 +1,186 @@
+"""Settings: every mistake is named at once, with its remedy, and no secret is shown.
+
+One of them: .venv/bin/pytest tests/shared/test_settings.py -k K07
+"""
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipeline.dimmy.settings import DEFAULT_API_URL
+from pipeline.environment import SettingsError
+from pipeline.receive.settings import parse_signing_secrets, read_receive_settings
+from pipeline.resolve.settings import read_resolve_settings
+from sandbox.functions import Function
+from sandbox.processes import StartError
+from support.cases import SIGNATURE_CASES
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+RECEIVE = {
+    "SIGNING_SECRETS": SECRET,
+    "EVENTS_TOPIC": "projects/acme-prod/topics/dimmy-events",
+    "STORAGE_URL": "gs://acme-scans/dimmy",
+}
+RESOLVE = {"STORAGE_URL": "file:///srv/dimmy", "DIMMY_API_KEY": "key-of-24-visible-chars!"}
+
+
+@pytest.mark.parametrize("case", SIGNATURE_CASES["secret_cases"], ids=lambda case: case["id"])
+def test_a_secret_of_the_case_file(case: dict[str, Any]) -> None:
+    environment = RECEIVE | {"SIGNING_SECRETS": case["secret"]}
+
+    if case["expected"] == "config_error":
+        with pytest.raises(SettingsError, match="SIGNING_SECRETS") as error:
+            read_receive_settings(environment)
+        assert len(case["secret"]) < 8 or case["secret"] not in str(error.value)
+    else:  # accepted once white space is stripped
+        assert read_receive_settings(environment).signing_secrets == (case["secret"].strip(),)
+
+
+@pytest.mark.parametrize("separator", [" ", ",", "\n", ", ", "\r\n\n"])
+def test_several_secrets_in_any_usual_separation(separator: str) -> None:
+    other = "whsec_" + "QUJD" * 11
+
+    assert parse_signing_secrets(f"{SECRET}{separator}{other}\n") == (SECRET, other)
+
+
+def test_lost_padding_is_forgiven_but_a_cut_off_secret_is_not() -> None:
+    whole = "whsec_ZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXp7fH1+f4CBgoM="
+
+    assert parse_signing_secrets(whole.rstrip("=")) == (whole.rstrip("="),)
+    with pytest.raises(ValueError, match=r"secret 2 of 2 .* cut off"):
+        parse_signing_secrets(f"{whole} {whole[:-2]}")
+
+
+def test_receive_reads_its_settings() -> None:
+    settings = read_receive_settings(
+        RECEIVE
+        | {
+            "ALLOWED_SOURCES": "svix-eu, 10.0.0.0/8 2001:db8::1",
+            "TRUSTED_PROXY_HOPS": "2",
+            "PUBSUB_EMULATOR_HOST": "127.0.0.1:8085",
+            "LOG_FORMAT": "TEXT",
+            "LOG_LEVEL": "debug",
+        }
+    )
+
+    assert settings.events_topic == RECEIVE["EVENTS_TOPIC"]
+    assert settings.storage.url == RECEIVE["STORAGE_URL"]
+    assert len(settings.allowed_sources) == 6
+    assert (settings.trusted_proxy_hops, settings.pubsub_emulator_host) == (2, "127.0.0.1:8085")
+    assert (settings.log.format, settings.log.level) == ("text", "DEBUG")
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    receive, resolve = read_receive_settings(RECEIVE), read_resolve_settings(RESOLVE)
+
+    assert (receive.allowed_sources, receive.trusted_proxy_hops) == ((), 1)
+    assert resolve.dimmy.api_url == DEFAULT_API_URL
+    assert (resolve.dimmy.concurrency, resolve.dimmy.timeout_seconds) == (32, 10)
+    assert resolve.attempt_seconds == 500
+    assert (resolve.log.format, resolve.log.level) == ("json", "INFO")
+
+
+def test_everything_that_is_wrong_is_listed_at_once() -> None:
+    with pytest.raises(SettingsError) as error:
+        read_receive_settings(
+            {
+                "SIGNING_SECRETS": f"{SECRET} hunter2hunter2",
+                "EVENTS_TOPIC": "dimmy-events",
+                "ALLOWED_SOURCES": "svix-mars",
+                "TRUSTED_PROXY_HOPS": "one",
+                "LOG_LEVEL": "LOUD",
+            }
+        )
+
+    problems = error.value.problems
+    assert [problem.split()[0] for problem in problems] == [
+        "SIGNING_SECRETS",
+        "EVENTS_TOPIC",
+        "STORAGE_URL",
+        "ALLOWED_SOURCES",
+        "TRUSTED_PROXY_HOPS",
+        "LOG_LEVEL",
+    ]
+    assert "hunter2" not in str(error.value)
+    assert SECRET not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("read", "name", "value"),
+    [
+        (read_receive_settings, "EVENTS_TOPIC", "projects/p/subscriptions/dimmy"),
+        (read_receive_settings, "STORAGE_URL", "s3://bucket"),
+        (read_receive_settings, "STORAGE_URL", "file://relative/folder"),
+        (read_receive_settings, "STORAGE_URL", "file:///"),
+        (read_receive_settings, "STORAGE_EMULATOR_HOST", "http://storage.example.com"),
+        (read_receive_settings, "ALLOWED_SOURCES", "10.0.0.1/8"),
+        (read_receive_settings, "ALLOWED_SOURCES", " , "),
+        (read_receive_settings, "STORAGE_URL", "gs://bucket//x"),
+        (read_resolve_settings, "DIMMY_CONCURRENCY", "000000000999999"),
+        (read_resolve_settings, "DIMMY_API_URL", "https://dimmy.api.optioryx.com/?"),
+        (read_resolve_settings, "DIMMY_API_URL", "https://dimmy.api.optioryx.com/a b"),
+        (read_receive_settings, "TRUSTED_PROXY_HOPS", "-1"),
+        (read_receive_settings, "PUBSUB_EMULATOR_HOST", "http://localhost:8085"),
+        (read_resolve_settings, "DIMMY_API_URL", "http://dimmy.api.optioryx.com"),
+        (read_resolve_settings, "DIMMY_API_URL", "https://user:pw@dimmy.api.optioryx.com"),
+        (read_resolve_settings, "DIMMY_API_URL", "https://dimmy.api.optioryx.com:none"),
+        (read_resolve_settings, "DIMMY_API_URL", "dimmy.api.optioryx.com"),
+        (read_resolve_settings, "DIMMY_API_KEY", "<YOUR API KEY>"),
+        (read_resolve_settings, "DIMMY_API_KEY", "key\nX-Injected: 1"),
+        (read_resolve_settings, "DIMMY_CONCURRENCY", "0"),
+        (read_resolve_settings, "DIMMY_CONCURRENCY", "9" * 5000),
+        (read_resolve_settings, "DIMMY_TIMEOUT_SECONDS", "nan"),
+        (read_resolve_settings, "ATTEMPT_SECONDS", "601"),
+    ],
+)
+def test_a_malformed_value_is_named(
+    read: Callable[[dict[str, str]], object], name: str, value: str
+) -> None:
+    with pytest.raises(SettingsError) as error:
+        read(RECEIVE | RESOLVE | {name: value})
+
+    (problem,) = error.value.problems
+    assert problem.startswith(f"{name} ")
+
+
+def test_a_loopback_api_may_go_without_tls() -> None:
+    settings = read_resolve_settings(RESOLVE | {"DIMMY_API_URL": "http://127.0.0.1:9000/v1/"})
+
+    assert settings.dimmy.api_url == "http://127.0.0.1:9000/v1"
+
+
+def test_no_secret_shows_in_a_repr() -> None:
+    assert SECRET not in repr(read_receive_settings(RECEIVE))
+    assert RESOLVE["DIMMY_API_KEY"] not in repr(read_resolve_settings(RESOLVE))
+
+
+@pytest.mark.parametrize("target", ["receive", "resolve"])
+def test_a_function_with_faulty_settings_does_not_start_and_says_everything(target: str) -> None:
+    faulty = {"SIGNING_SECRETS": "<WEBHOOK SIGNING SECRET>", "DIMMY_API_KEY": "<secret key>"}
+    function = Function(target, faulty)
+
+    with pytest.raises(StartError) as error:
+        function.wait_until_up()
+
+    assert function.process.wait() != 0
+    said = str(error.value)
+    assert f"{target} cannot start" in said
+    assert "STORAGE_URL is missing" in said
+    named = re.findall(r"^  - (\w+)", said, re.MULTILINE)
+    assert len(named) == (3 if target == "receive" else 2)
+    assert not any(value in said for value in faulty.values())
+    assert "Traceback" not in said
+
+
+def test_the_functions_get_nothing_from_the_callers_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sandbox starts functions with just what it names, so a stray variable breaks no test."""
+    monkeypatch.setitem(os.environ, "DIMMY_API_KEY", RESOLVE["DIMMY_API_KEY"])
+    function = Function("resolve", {"STORAGE_URL": "file:///tmp/none"})
+
+    with pytest.raises(StartError, match="DIMMY_API_KEY is missing"):
+        function.wait_until_up()

@@ -1,0 +1,84 @@
+"""What people are shown: whatever an item or an event is made of, a line is a line.
+
+One of them: .venv/bin/pytest tests/stand_ins/test_journal.py -k anything
+"""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from sandbox.catalogue import VENDOR_EXAMPLE
+from sandbox.journal import Journal, describe, item_table
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+items = st.fixed_dictionaries(
+    {},
+    optional={
+        name: json_values
+        | st.lists(
+            st.fixed_dictionaries({}, optional=dict.fromkeys(("dimensions", "photos"), json_values))
+        )
+        for name in ("_id", "flow_id", "barcode_scanning", "dimensioning", "photographing")
+    },
+)
+
+
+def printed(table_of: list[bytes]) -> str:
+    console = Console(file=io.StringIO(), width=140)
+    console.print(item_table(table_of))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@given(item=items | json_values)
+def test_a_table_shows_anything(item: object) -> None:
+    printed([json.dumps(item).encode()])
+
+
+def test_a_table_shows_an_item_as_people_compare_it() -> None:
+    item = VENDOR_EXAMPLE | {
+        "dimensioning": [{"dimensions": {"width": 1, "height": 2.5, "depth": 3, "unit": "cm"}}],
+        "weighing": [{"weight": 7.25, "unit": "kg"}],
+    }
+
+    table = printed([json.dumps(item).encode()])
+
+    for cell in ("67c861de20bb29fb40d2cbbd", "APIDocsFlow1", "1 x 2.5 x 3 cm", "7.25 kg", " 1 "):
+        assert cell in table
+
+
+@pytest.mark.parametrize("hostile", ["\x1b[2J", "[red]x[/red]", "a\nb"])
+def test_a_line_stays_a_line_and_does_nothing_to_the_terminal(hostile: str, tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=140)
+    journal = Journal(console, tmp_path)
+
+    journal.log("receive", {"message": "webhook", "outcome": hostile, "event_id": "msg_1"})
+
+    assert isinstance(console.file, io.StringIO)
+    (line,) = console.file.getvalue().splitlines()
+    assert "\x1b" not in line
+    if hostile.startswith("["):
+        assert hostile in line
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"item_ids": ["a"]}, "items.scanned, 1 item"),
+        ({"item_ids": []}, "items.scanned, 0 items"),
+        ({"_id": "a"}, "item.scanned.full_payload"),
+        ({"success": True}, "something else"),
+        (b"x", "something else"),
+    ],
+)
+def test_an_event_is_described_by_its_shape(content: object, words: str) -> None:
+    assert describe(content) == words

@@ -1,0 +1,9 @@
+"""The public signature cases, which are data: requests, secrets, and what is expected of each."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+SIGNATURE_CASES: dict[str, Any] = json.loads(
+    Path(__file__).with_name("signature_cases.json").read_text()
+)

@@ -1,0 +1,302 @@
+"""An operator of an installation, whose calls of gcloud and terraform are recorded."""
+
+import http.server
+import json
+import os
+import pty
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from operate.google.deployment import ROOT
+from sandbox.secret_search import refuse_secrets
+
+DEPLOYED: dict[str, Any] = {
+    "bucket": "warehouse-1-dimmy-dev-data",
+    "dead_letter_subscription": "projects/warehouse-1/subscriptions/dimmy-dev-dead-letters",
+    "functions": {
+        name: {"name": f"dimmy-dev-{name}", "url": f"https://{name}.a.run.app"}
+        for name in ("receive", "resolve", "reconcile")
+    },
+    "load_balancer_address": None,
+    "pusher": "dimmy-dev-pusher@warehouse-1.iam.gserviceaccount.com",
+    "region": "europe-west1",
+    "scheduler_jobs": {
+        "hourly": "projects/warehouse-1/locations/europe-west1/jobs/dimmy-dev-reconcile-hourly"
+    },
+    "subscription": "projects/warehouse-1/subscriptions/dimmy-dev-resolve",
+    "topic": "projects/warehouse-1/topics/dimmy-dev-events",
+    "webhook_url": "https://receive.a.run.app",
+}
+
+Answer = tuple[str, str, int]
+
+SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+API_KEY = "an-api-key-of-nobody"
+HEALTHY: list[Answer] = [
+    ("versions access --secret=dimmy-dev-signing-secrets", SIGNING_SECRET, 0),
+    ("versions access", API_KEY, 0),
+    (
+        "subscriptions describe",
+        json.dumps({"pushConfig": {"pushEndpoint": "https://resolve.a.run.app"}}),
+        0,
+    ),
+]
+
+
+class Operator:
+    """A person at a terminal, with recorded gcloud and terraform, in a copy of the tree."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tree = folder / "tree"
+        for name in ("function", "infra"):
+            shutil.copytree(ROOT / name, self.tree / name)
+        shutil.copyfile(ROOT / "requirements.txt", self.tree / "requirements.txt")
+        self.programs = folder / "bin"
+        self.programs.mkdir()
+        source = Path(__file__).with_name("recording_program.py").read_text()
+        for name in ("gcloud", "terraform"):
+            program = self.programs / name
+            program.write_text(f"#!{sys.executable}\n{source}")
+            program.chmod(0o755)
+        self.printed = ""
+        self._started: list[subprocess.Popen[bytes]] = []
+        self.answer()
+
+    def answer(self, *answers: Answer, **outputs: Any) -> None:
+        """Set the programs' answers, before their usual ones, and the outputs of Terraform."""
+        deployed = {name: {"value": value} for name, value in (DEPLOYED | outputs).items()}
+        usual: list[Answer] = [
+            ("terraform output", json.dumps(deployed), 0),
+            ("terraform show", json.dumps({"resource_changes": []}), 0),
+            ("secrets versions list", "3", 0),
+            ("secrets versions add", "4", 0),
+            ("print-access-token", "an-access-token", 0),
+            ("print-identity-token", "an-identity-token", 0),
+            ("functions describe", '{"state": "ACTIVE", "labels": {"version": "0123"}}', 0),
+            ("jobs describe", '{"lastAttemptTime": "2026-11-01T08:17:00Z", "status": {}}', 0),
+        ]
+        (self.folder / "answers.json").write_text(json.dumps([*answers, *usual]))
+
+    def run(self, command: str, *, given: str = "", **settings: str) -> int:
+        """Run a command without a terminal; return its exit status."""
+        done = subprocess.run(
+            self._command(command),
+            env=self.environment(settings),
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        self.printed = done.stdout + done.stderr
+        refuse_secrets(command, [self.printed], [API_KEY])
+        return done.returncode
+
+    def type(self, command: str, *typed: str, **settings: str) -> int:
+        """Run a command on a terminal and type these lines; return its exit status."""
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execve(sys.executable, self._command(command), self.environment(settings))
+        printed = b""
+        lines = list(typed)
+        while True:
+            try:
+                printed += os.read(terminal, 4096)
+            except OSError:  # how Linux reports the end of a terminal
+                break
+            if lines and printed.rstrip(b" ").endswith(b":"):
+                os.write(terminal, lines.pop(0).encode() + b"\n")
+        os.close(terminal)
+        self.printed = printed.decode()
+        refuse_secrets(command, [self.printed], [API_KEY])
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    def start(self, command: str, **settings: str) -> "subprocess.Popen[bytes]":
+        """Start a command without a terminal; it is killed at the end of the test."""
+        self._started.append(
+            subprocess.Popen(
+                self._command(command),
+                env=self.environment(settings),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+        )
+        return self._started[-1]
+
+    def stop(self) -> None:
+        """Kill what is still running."""
+        for process in self._started:
+            process.kill()
+            process.wait()
+
+    @property
+    def calls(self) -> list[list[str]]:
+        """Program, arguments and standard input of each call so far."""
+        written = self.folder / "calls.jsonl"
+        return (
+            [json.loads(line) for line in written.read_text().splitlines()]
+            if written.exists()
+            else []
+        )
+
+    @property
+    def steps(self) -> list[str]:
+        """The calls in short: without options and standard input."""
+        plain = [[part for part in call[:-1] if not part.startswith("-")] for call in self.calls]
+        return [" ".join(call) for call in plain]
+
+    @property
+    def verbs(self) -> list[str]:
+        """The first argument of each call: `plan`, `secrets`, ..."""
+        return [step.split()[1] for step in self.steps]
+
+    def call(self, *words: str) -> list[str]:
+        """The only call with these words."""
+        (found,) = [call for call in self.calls if set(words) <= set(call)]
+        return found
+
+    def _command(self, command: str) -> list[str]:
+        return [sys.executable, "-m", "operate", command]
+
+    def environment(self, settings: dict[str, str]) -> dict[str, str]:
+        """The environment in which a command finds the recorded programs."""
+        passed_on = {k: v for k, v in os.environ.items() if k.startswith(("COVERAGE", "HOME"))}
+        return passed_on | {
+            "PATH": f"{self.programs}:/usr/bin:/bin",
+            "PYTHONPATH": f"{self.tree}/function:{self.tree}/infra",
+            "RECORDING": str(self.folder),
+            "ENV": "dev",
+            "PROJECT": "warehouse-1",
+            "TERM": "dumb",
+            **settings,
+        }
+
+
+class Endpoint:
+    """A server on loopback that gives these answers one after the other, and repeats the last."""
+
+    def __init__(self, *answers: tuple[int, Any]) -> None:
+        self.requests: list[tuple[str, str | None]] = []
+        waiting = list(answers)
+        requests = self.requests
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.do_GET()
+
+            def do_GET(self) -> None:
+                requests.append((self.path, self.headers.get("Authorization")))
+                status, body = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(json.dumps(body).encode())
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/"
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def functions_with(reconcile_url: str) -> dict[str, dict[str, str]]:
+    """The output `functions` with another URL of reconcile."""
+    functions: dict[str, dict[str, str]] = DEPLOYED["functions"]
+    return functions | {"reconcile": {"name": "dimmy-dev-reconcile", "url": reconcile_url}}
+
+
+def as_command_string(call: list[str]) -> str:
+    """A call as gcloud's linter reads it."""
+    # The linter drops an empty value, which gcloud itself accepts.
+    return shlex.join(["--push-endpoint=x" if p == "--push-endpoint=" else p for p in call[:-1]])
+
+
+def deleting(address: str, policy: str) -> str:
+    """A plan, as Terraform shows it, that replaces one resource."""
+    change = {"actions": ["delete", "create"], "before": {"deletion_policy": policy}}
+    return json.dumps({"resource_changes": [{"address": address, "change": change}]})
+
+
+def series(value: int) -> dict[str, Any]:
+    """A time series of Cloud Monitoring. The order of its points is not documented."""
+    old = {"interval": {"endTime": "2026-11-01T08:00:00Z"}, "value": {"int64Value": "1"}}
+    new = {"interval": {"endTime": "2026-11-01T08:01:00Z"}, "value": {"int64Value": str(value)}}
+    return {"timeSeries": [{"points": [new, old]}]}
+
+
+def dead_letters(*event_ids: str) -> list[Answer]:
+    """Messages of these events, as gcloud pulls them."""
+    pulled = [
+        {
+            "ackId": f"ack-{event_id}",
+            "message": {"messageId": f"id-{event_id}", "attributes": {"svix-id": event_id}},
+        }
+        for event_id in event_ids
+    ]
+    return [("subscriptions pull", json.dumps(pulled), 0)]
+
+
+def receipts(**outcomes: str) -> list[Answer]:
+    """Receipts of these events, as gcloud prints them."""
+    lines = [
+        json.dumps(
+            {
+                "event_id": event_id,
+                "kind": "items.scanned",
+                "received_at": "2026-11-01T08:00:00.000000Z",
+                "attempts": 3,
+                "outcome": outcome,
+                "redriven": True,
+                "items": {"a": "stored" if outcome == "done" else "404: Item not found"},
+            }
+        )
+        for event_id, outcome in outcomes.items()
+    ]
+    return [("storage cat", "".join(lines), 0)]  # without line ends between them
+
+
+def log_entry(function: str, second: int, **fields: Any) -> dict[str, Any]:
+    """One line as Cloud Logging gives it: numbers are floating ones there."""
+    return {
+        "timestamp": f"2026-11-01T08:00:{second:02}.123456789Z",
+        "severity": "INFO",
+        "resource": {"labels": {"service_name": f"dimmy-dev-{function}"}},
+        "jsonPayload": {"event_id": "msg_1", **fields},
+    }
+
+
+REFUSED = log_entry("receive", 1, outcome="unavailable", status=503.0, reason="storage: away")
+
+
+PUBLISHED = log_entry(
+    "receive", 6, outcome="published", status=204.0, bytes=1490.0, source="52.215.16.239"
+)
+
+
+PARTIAL = log_entry(
+    "resolve", 8, outcome="partial", attempt=1.0, items=2.0, failed=1.0, reason="67c9: 404"
+)
+
+
+RECEIPT: dict[str, Any] = {
+    "event_id": "msg_1",
+    "kind": "items.scanned",
+    "received_at": "2026-11-01T08:00:06Z",
+    "attempts": 1,
+    "outcome": "partial",
+    "items": {"67c8": "stored", "67c9": "404: gone"},
+}
+FINISHED_RECEIPT = RECEIPT | {"outcome": "done", "items": {"67c8": "stored"}}

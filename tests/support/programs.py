@@ -1,0 +1,69 @@
+"""Programs that some tests need, and what happens where one is missing.
+
+Such a test is skipped, and the summary of the run says which program is missing. With CI=true a
+complete run is expected, so the test fails instead.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from operate.google.deployment import ROOT
+from sandbox.google_pubsub import find_emulator
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program, and how to install it."""
+
+    is_installed: Callable[[], bool]
+    installation: str
+
+
+CHECKOV = ROOT / ".venv" / "checkov" / "bin" / "checkov"
+
+PROGRAMS = {
+    "checkov": Program(CHECKOV.exists, "make test"),
+    "chromium": Program(
+        lambda: all(map(shutil.which, ("chromium", "chromedriver"))),
+        "apt install chromium chromium-driver",
+    ),
+    "gcloud": Program(
+        lambda: shutil.which("gcloud") is not None, "https://cloud.google.com/sdk/docs/install"
+    ),
+    "pubsub-emulator": Program(
+        lambda: find_emulator() is not None,
+        "gcloud components install pubsub-emulator (and Java)",
+    ),
+    "setpriv": Program(lambda: shutil.which("setpriv") is not None, "util-linux, on Linux only"),
+    "terraform": Program(
+        lambda: shutil.which("terraform") is not None,
+        "https://developer.hashicorp.com/terraform/install",
+    ),
+}
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    """Marks a test that needs a program of PROGRAMS."""
+    assert program in PROGRAMS
+    return pytest.mark.needs(program)
+
+
+def missing_program(item: pytest.Item) -> str:
+    """Which program a test needs that is not installed, and how to install it; or nothing."""
+    for mark in item.iter_markers("needs"):
+        program = PROGRAMS[mark.args[0]]
+        if not program.is_installed():
+            return f"{mark.args[0]} is not installed: {program.installation}"
+    return ""
+
+
+def skip_or_fail(item: pytest.Item) -> None:
+    """Skip a test that misses a program, or fail it where a complete run is expected."""
+    if missing := missing_program(item):
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"With CI=true nothing is skipped. {missing}", pytrace=False)
+        pytest.skip(missing)

@@ -1,0 +1,85 @@
+"""A running `resolve` as Pub/Sub calls it."""
+
+import base64
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from sandbox import catalogue
+from sandbox.dimmy_api import DimmyApi
+from sandbox.functions import Function
+from sandbox.svix_sender import new_message_id
+
+VARIETY = random.Random()
+
+
+class Resolving:
+    """A running `resolve`, the API that it calls, and the folder that it writes to."""
+
+    def __init__(self, function: Function, api: DimmyApi, folder: Path) -> None:
+        self.function = function
+        self.api = api
+        self.folder = folder
+
+    def push(self, envelope: object) -> requests.Response:
+        body = envelope if isinstance(envelope, bytes) else json.dumps(envelope).encode()
+        return requests.post(self.function.url, data=body, timeout=60)
+
+    def deliver(
+        self,
+        content: object,
+        event_id: str | None = None,
+        attempt: int | None = 1,
+        delivery: int = 1,
+    ) -> tuple[int, dict[str, Any]]:
+        """Push an event; return the status and the receipt."""
+        event_id = event_id or new_message_id()
+        response = self.push(envelope(content, event_id, attempt, delivery))
+        return response.status_code, self.receipt(event_id)
+
+    def receipt(self, event_id: str) -> dict[str, Any]:
+        receipt: dict[str, Any] = json.loads(self.read(f"events/{event_id}.json") or b"{}")
+        return receipt
+
+    def read(self, name: str) -> bytes | None:
+        path = self.folder / name
+        return path.read_bytes() if path.exists() else None
+
+    def item(self) -> str:
+        return self.api.put(catalogue.make_item(VARIETY))
+
+
+def envelope(
+    content: object, event_id: str, attempt: int | None = 1, delivery: int = 1, **attributes: str
+) -> dict[str, Any]:
+    """A push envelope. `delivery` numbers the deliveries by the sender, `attempt` Pub/Sub's."""
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    known = {"svix-id": event_id, "received-at": f"2026-11-01T08:00:00.{delivery:06}Z"}
+    message = {
+        "messageId": "1",
+        "publishTime": "2026-11-01T08:00:00.1Z",
+        "attributes": known | attributes,
+        "data": base64.b64encode(body).decode(),
+    }
+    pushed = {"subscription": "projects/p/subscriptions/s", "message": message}
+    return pushed if attempt is None else pushed | {"deliveryAttempt": attempt}
+
+
+def start_resolve(api: DimmyApi, folder: Path, **changes: str) -> Function:
+    """Start a `resolve` on an API and a folder, and wait until it answers."""
+    function = Function(
+        "resolve",
+        {
+            "STORAGE_URL": f"file://{folder}",
+            "DIMMY_API_URL": api.url,
+            "DIMMY_API_KEY": api.key,
+            "DIMMY_TIMEOUT_SECONDS": "2",
+            "LOG_LEVEL": "DEBUG",
+        }
+        | changes,
+    )
+    function.wait_until_up()
+    return function

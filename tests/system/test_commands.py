@@ -1,0 +1,274 @@
+"""The commands as a person types them: what they print, how they end, what they leave behind.
+
+One of them: .venv/bin/pytest tests/system/test_commands.py -k busy
+"""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+import pytest
+
+from operate.google.deployment import ROOT
+from operate.ports import is_free
+from sandbox import google_pubsub
+from sandbox.processes import Process, free_port
+from sandbox.secret_search import refuse_secrets
+from sandbox.stack import SANDBOX_API_KEY, new_secret
+from sandbox.svix_sender import SvixSender, new_message
+from support.programs import needs
+from support.waiting import wait_for
+
+# Only what a terminal has; in particular nothing of a developer's own .env variables.
+BARE = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
+
+
+class Start(Protocol):
+    def __call__(self, command: str, **changes: str) -> Process: ...
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a command of the sandbox; ends it after the test, whatever happened."""
+    started: list[Process] = []
+
+    def start_one(command: str, **changes: str) -> Process:
+        started.append(_start(command, **changes))
+        return started[-1]
+
+    yield start_one
+    for process in started:
+        process.stop()
+    for process in started:
+        refuse_secrets("a command", process.lines, [SANDBOX_API_KEY])
+
+
+def _start(command: str, **changes: str) -> Process:
+    return Process(
+        [sys.executable, "-m", *command.split()],
+        {name: v for name, v in os.environ.items() if name.startswith("COVERAGE")}
+        | BARE
+        | {"PYTHONPATH": f"{ROOT / 'function'}:{ROOT / 'infra'}:{ROOT / 'tests'}"}
+        | changes,
+        folder=ROOT,
+    )
+
+
+@pytest.fixture(params=["own", pytest.param("google", marks=needs("pubsub-emulator"))])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_the_demo_shows_every_step_and_every_item_and_loses_nothing(
+    start: Start, kind: str
+) -> None:
+    demo = start("sandbox.demo", PUBSUB=kind)
+    wait_for(lambda: any(line.startswith("Up") for line in demo.lines), "the first line")
+    started = descendants(demo)
+
+    assert demo.wait() == 0, "\n".join(demo.lines)
+    said = "\n".join(demo.lines)
+    for step in ("sent", "received", "item", "resolved", "refused", "Nothing was lost"):
+        assert step in said
+    for cell in ("67c861de20bb29fb40d2cbbd", "APIDocsFlow1", "A0155C35", " kg ", " cm "):
+        assert cell in said
+    assert len(started) >= 4  # two functions, each a server and its worker
+    assert not any(map(psutil.pid_exists, started))
+
+
+@pytest.mark.parametrize("command", ["sandbox.demo", "sandbox.run"])
+def test_a_missing_sdk_is_one_clear_sentence(start: Start, command: str) -> None:
+    refused = start(command, PUBSUB="google", PORT=str(free_port()), PATH="/nonexistent")
+
+    assert refused.wait() == 2
+    assert refused.lines[-1] == google_pubsub.MISSING
+
+
+def test_a_demo_that_is_stopped_takes_everything_with_it(start: Start) -> None:
+    demo = start("sandbox.demo")
+    wait_for(lambda: any(line.startswith("Up") for line in demo.lines), "the first line")
+    started = descendants(demo)
+
+    os.kill(demo.pid, signal.SIGTERM)
+
+    assert demo.wait() == 130
+    assert demo.lines[-1] == "Stopped."
+    assert not any(map(psutil.pid_exists, started))
+
+
+@needs("setpriv")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
+def test_a_demo_whose_terminal_goes_away_takes_everything_with_it(
+    start: Start, number: signal.Signals
+) -> None:
+    demo = start("sandbox.demo")
+    wait_for(lambda: any(line.startswith("Up") for line in demo.lines), "the first line")
+    started = descendants(demo)
+
+    os.kill(demo.pid, number)
+
+    wait_for(lambda: not any(map(psutil.pid_exists, started)), "the end of everything")
+
+
+def test_an_unknown_pubsub_is_one_clear_sentence(start: Start) -> None:
+    refused = start("sandbox.demo", PUBSUB="kafka")
+
+    assert refused.wait() == 2
+    assert refused.lines == ["PUBSUB=kafka is neither own (the default) nor google."]
+
+
+def test_a_busy_port_is_one_clear_sentence(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        refused = start("sandbox.run", PORT=str(port))
+
+        assert refused.wait() == 2
+    (line,) = refused.lines
+    assert line.startswith(f"Port {port} is busy")
+
+
+def test_a_missing_secret_is_one_clear_sentence(start: Start) -> None:
+    refused = start("sandbox.run", DIMMY_API_KEY="a-key-of-somebody", PORT=str(free_port()))
+
+    assert refused.wait() == 2
+    (line,) = refused.lines
+    assert line.startswith("SIGNING_SECRETS is missing")
+
+
+def test_a_malformed_secret_is_said_by_the_function_itself(start: Start, tmp_path: Path) -> None:
+    refused = start(
+        "sandbox.run",
+        SIGNING_SECRETS="<WEBHOOK_SIGNING_SECRET>",
+        PORT=str(free_port()),
+        DATA=str(tmp_path),
+    )
+
+    assert refused.wait() == 2
+    assert any("SIGNING_SECRETS secret 1 of 1 does not begin" in line for line in refused.lines)
+    assert not any("<WEBHOOK_SIGNING_SECRET>" in line for line in refused.lines)
+
+
+@pytest.fixture
+def run(start: Start, tmp_path: Path) -> tuple[Process, int, str]:
+    """`make run` with a known secret, up."""
+    port, secret = free_port(), new_secret()
+    running = start(
+        "sandbox.run", PORT=str(port), SIGNING_SECRETS=secret, DATA=str(tmp_path / "data")
+    )
+    wait_for(lambda: any("svix listen" in line for line in running.lines), "the instructions")
+    return running, port, secret
+
+
+def test_run_says_what_to_type_and_shows_each_event_and_ends_cleanly_on_ctrl_c(
+    run: tuple[Process, int, str], tmp_path: Path
+) -> None:
+    running, port, secret = run
+    assert any(f"svix listen http://localhost:{port}/webhook" in line for line in running.lines)
+    assert any(str(tmp_path / "data") in line for line in running.lines)
+
+    message = new_message({"_id": "67c861de20bb29fb40d2cbbd", "flow_id": "\x1b[31mred"})
+    send(f"http://127.0.0.1:{port}/webhook", secret, message.body)
+
+    stored = tmp_path / "data" / "items" / "67c861de20bb29fb40d2cbbd.json"
+    wait_for(stored.exists, "the item in storage")
+    wait_for(lambda: any("resolved" in line and "done" in line for line in running.lines))
+    started = descendants(running)
+    os.kill(running.pid, signal.SIGINT)
+    assert running.wait() == 0
+    assert running.lines[-1] == f"Stopped. What was stored stays in {tmp_path / 'data'}"
+    assert not any("Traceback" in line for line in running.lines)
+    assert not any(map(psutil.pid_exists, started))
+    assert is_free(port)
+
+
+def test_backfill_brings_what_was_scanned_before_the_installation(
+    start: Start, tmp_path: Path
+) -> None:
+    data = str(tmp_path / "data")
+    running = start("sandbox.run", PORT=str(free_port()), DATA=data)
+    wait_for((tmp_path / "data" / ".running.json").exists, "the stack")
+
+    backfill = start("sandbox backfill", DATA=data, SINCE="2020-01-01")
+    assert backfill.wait() == 0, "\n".join(backfill.lines)
+    again = start("sandbox backfill", DATA=data, SINCE="2020-01-01")
+    assert again.wait() == 0
+    redrive = start("sandbox redrive", DATA=data)
+    assert redrive.wait() == 0
+
+    assert backfill.lines[-1] == "40 seen, 40 stored, 0 updated, 0 unchanged, 0 failed"
+    assert again.lines[-1] == "40 seen, 0 stored, 0 updated, 40 unchanged, 0 failed"
+    assert len(list((tmp_path / "data" / "items").iterdir())) == 40
+    assert redrive.lines == ["0 dead letters were there."]
+    os.kill(running.pid, signal.SIGINT)
+    assert running.wait() == 0
+    assert not (tmp_path / "data" / ".running.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({}, "SINCE is missing"),
+        ({"SINCE": "yesterday"}, "SINCE=yesterday is no date"),
+        ({"SINCE": "2026-01-02", "UNTIL": "2026-01-01"}, "Nothing lies between"),
+        ({"SINCE": "2026-01-02"}, "There is no Dimmy to ask"),
+    ],
+)
+def test_a_backfill_that_cannot_begin_is_one_clear_sentence(
+    start: Start, tmp_path: Path, settings: dict[str, str], sentence: str
+) -> None:
+    refused = start("sandbox backfill", DATA=str(tmp_path), **settings)
+
+    assert refused.wait() == 2
+    (line,) = refused.lines
+    assert line.startswith(sentence)
+
+
+def test_a_redrive_without_a_stack_is_one_clear_sentence(start: Start, tmp_path: Path) -> None:
+    refused = start("sandbox redrive", DATA=str(tmp_path))
+
+    assert refused.wait() == 2
+    assert refused.lines == ["Nothing is up: start `make run` in another terminal first."]
+
+
+def test_make_help_names_every_command() -> None:
+    make = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^([a-z-]+):", makefile, re.MULTILINE)
+    assert len(targets) > 5
+
+    for target in targets:
+        assert f"make {target} " in make.stdout
+
+
+def test_make_says_which_python_it_needs(tmp_path: Path) -> None:
+    make = subprocess.run(
+        ["make", "demo", "PYTHON=", f"VENV={tmp_path}/venv"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert make.returncode != 0
+    assert "Python 3.11 or newer is needed" in make.stdout
+
+
+def send(url: str, secret: str, body: bytes) -> None:
+    async def once() -> None:
+        async with SvixSender(url, secret) as sender:
+            assert (await sender.attempt(new_message(body))).delivered
+
+    asyncio.run(once())
+
+
+def descendants(process: Process) -> set[int]:
+    """The ids of all processes below one."""
+    return {child.pid for child in psutil.Process(process.pid).children(recursive=True)}

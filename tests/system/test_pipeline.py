@@ -1,0 +1,273 @@
+"""End to end, as a user would notice it: a signed webhook goes in, items lie in storage.
+
+One of them: .venv/bin/pytest tests/system/test_pipeline.py -k "vendor and own"
+"""
+
+import base64
+import itertools
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from operate.commands.redrive import redrive
+from sandbox import catalogue
+from sandbox.dimmy_api import DimmyApi, Fault
+from sandbox.installation import SandboxDeadLetters, SandboxInstallation
+from sandbox.pubsub_admin import PubSubAdmin
+from sandbox.stack import DEAD_LETTERS, PubSubKind, Stack, start_stack
+from sandbox.svix_sender import Message, new_message
+from support.waiting import wait_for
+
+VARIETY = random.Random()
+
+
+def api_of(stack: Stack) -> DimmyApi:
+    assert stack.api
+    return stack.api
+
+
+def scanned(stack: Stack, count: int) -> list[str]:
+    return [api_of(stack).put(catalogue.make_item(VARIETY)) for _ in range(count)]
+
+
+def finished_receipt(stack: Stack, message: Message) -> dict[str, Any]:
+    def finished() -> dict[str, Any] | None:
+        receipt = stack.receipt(message.message_id)
+        return receipt if receipt and receipt["outcome"] != "partial" else None
+
+    return wait_for(finished, f"a finished receipt of {message.message_id}")
+
+
+@pytest.mark.parametrize("count", [1, 5, 500])
+def test_scanned_items_lie_in_storage_as_the_api_gives_them(stack: Stack, count: int) -> None:
+    item_ids = scanned(stack, count)
+
+    message = stack.send({"item_ids": item_ids})
+
+    assert message.delivered
+    receipt = finished_receipt(stack, message)
+    assert receipt["kind"] == "items.scanned"
+    assert receipt["items"] == dict.fromkeys(item_ids, "stored")
+    assert receipt["payload"] == {"item_ids": item_ids}
+    for item_id in item_ids:
+        assert stack.item(item_id) == api_of(stack).body_of(item_id)
+        assert api_of(stack).requests_for(item_id) == 1
+
+
+def test_a_full_payload_is_stored_without_a_request(stack: Stack) -> None:
+    item = catalogue.make_item(VARIETY)
+
+    message = stack.send(item)
+
+    receipt = finished_receipt(stack, message)
+    assert receipt["kind"] == "item.scanned.full_payload"
+    assert receipt["items"] == {item["_id"]: "stored"}
+    assert json.loads(stack.item(item["_id"]) or b"") == item
+    assert api_of(stack).requests_for(item["_id"]) == 0
+
+
+@pytest.mark.parametrize("how", ["scanned", "full payload"])
+def test_the_vendors_example_keeps_every_field_on_one_compact_line(stack: Stack, how: str) -> None:
+    example = catalogue.VENDOR_EXAMPLE | {"_id": catalogue.new_id(VARIETY)}
+    pretty = json.dumps(example, indent=2).encode()
+    api_of(stack).put(example, body=pretty)
+
+    message = stack.send(pretty if how == "full payload" else {"item_ids": [example["_id"]]})
+
+    finished_receipt(stack, message)
+    line = stack.item(example["_id"])
+    assert line == json.dumps(example, separators=(",", ":")).encode()
+
+
+def test_svix_ping_is_kept_and_acknowledged(stack: Stack) -> None:
+    message = stack.send({"success": True})
+
+    receipt = finished_receipt(stack, message)
+    assert receipt["outcome"] == "unrecognised"
+    assert receipt["payload"] == {"success": True}
+
+
+def test_an_authentic_body_that_is_no_json_is_kept_in_base64(stack: Stack) -> None:
+    message = stack.send("größe: 12 cm".encode())
+
+    receipt = finished_receipt(stack, message)
+    assert (receipt["outcome"], receipt["payload_encoding"]) == ("unrecognised", "base64")
+    assert base64.b64decode(receipt["payload"]) == "größe: 12 cm".encode()
+
+
+@pytest.mark.parametrize("megabytes", [12, 31])
+def test_a_body_beyond_a_message_travels_through_storage(stack: Stack, megabytes: int) -> None:
+    item = catalogue.padded(catalogue.make_item(VARIETY), megabytes * 1_000_000)
+    body = json.dumps(item, separators=(",", ":")).encode()
+    assert len(body) > megabytes * 1_000_000
+
+    message = stack.send(body)
+
+    assert message.delivered
+    receipt = finished_receipt(stack, message)
+    assert receipt["items"] == {item["_id"]: "stored"}
+    assert stack.payload(message.message_id) == body
+    assert stack.item(item["_id"]) == body
+
+
+def test_a_body_beyond_a_functions_limit_is_refused_with_advice(stack: Stack) -> None:
+    message = stack.send(b"x" * (33 * 1024 * 1024))
+
+    attempt = message.attempts[-1]
+    assert attempt.status == 413
+    assert "items.scanned" in json.loads(attempt.response)["message"]
+    assert stack.payload(message.message_id) is None
+
+
+def test_the_same_event_four_times_is_one_item(stack: Stack) -> None:
+    item_ids = scanned(stack, 3)
+    message = new_message({"item_ids": item_ids})
+
+    for _ in range(4):
+        assert stack.attempt(message).delivered
+
+    wait_for(lambda: (stack.receipt(message.message_id) or {}).get("attempts") == 4, "4 attempts")
+    receipt = finished_receipt(stack, message)
+    assert set(receipt["items"]) == set(item_ids)
+    assert [stack.item(i) for i in item_ids] == [api_of(stack).body_of(i) for i in item_ids]
+
+
+def test_a_resend_brings_the_item_up_to_date(stack: Stack) -> None:
+    item = catalogue.make_item(VARIETY)
+    message = new_message({"item_ids": [api_of(stack).put(item)]})
+    assert stack.attempt(message).delivered
+    finished_receipt(stack, message)
+    api_of(stack).put(catalogue.updated(item, flow_id="Corrected"))
+
+    assert stack.attempt(message).delivered
+
+    expected = api_of(stack).body_of(item["_id"])
+    wait_for(lambda: stack.item(item["_id"]) == expected, "the newer item in storage")
+
+
+def test_what_svix_listen_forwards_is_taken(stack: Stack) -> None:
+    """The CLI posts the relayed method, headers and bytes, with a user agent of its own."""
+    item_ids = scanned(stack, 1)
+    message = new_message({"item_ids": item_ids})
+    signed = {name.title(): value for name, value in stack.sender.sign(message).items()}
+    forwarded = signed | {
+        "User-Agent": "Go-http-client/1.1",
+        "Accept-Encoding": "gzip",
+        "X-Forwarded-For": "10.0.0.1",
+        "Traceparent": "00-80e1afed08e019fc1110464cfa66635c-7a085853722dc6d2-01",
+    }
+
+    response = requests.post(
+        f"{stack.receive.url}webhook", data=message.body, headers=forwarded, timeout=15
+    )
+
+    assert response.status_code == 204
+    assert finished_receipt(stack, message)["items"] == {item_ids[0]: "stored"}
+
+
+def test_an_outage_of_pubsub_is_said_and_survived(stack: Stack) -> None:
+    message = new_message({"item_ids": scanned(stack, 1)})
+    stack.cut_pubsub()
+    try:
+        refused = stack.attempt(message)
+    finally:
+        stack.mend_pubsub()
+
+    assert refused.status == 503, refused
+    assert refused.seconds < 12
+    assert refused.headers["Retry-After"].isdecimal()
+    assert json.loads(refused.response)["error"] == "unavailable"
+    assert stack.receipt(message.message_id) is None
+    assert stack.attempt(message).delivered
+    finished_receipt(stack, message)
+
+
+def test_one_missing_item_leaves_the_event_to_pubsub_and_at_last_to_the_dead_letters(
+    stack: Stack,
+) -> None:
+    present, missing = *scanned(stack, 1), catalogue.new_id(VARIETY)
+
+    message = stack.send({"item_ids": [missing, present]})
+
+    letter = wait_for(lambda: dead_letter(stack.admin, message.message_id), "a dead letter")
+    assert json.loads(letter or b"") == {"item_ids": [missing, present]}
+    receipt = stack.receipt(message.message_id) or {}
+    assert receipt["outcome"] == "partial"
+    assert receipt["items"] == {missing: "404: Item not found", present: "stored"}
+    assert receipt["attempts"] == 5
+    assert stack.item(present) == api_of(stack).body_of(present)
+    assert api_of(stack).requests_for(present) == 1, "what is stored is not fetched again"
+
+
+def test_a_poison_event_is_parked_and_finished_by_a_redrive_once_the_fault_is_solved(
+    stack: Stack,
+) -> None:
+    good, poison = scanned(stack, 2)
+    api_of(stack).fail(Fault(status=422, item_id=poison))
+    message = stack.send({"item_ids": [poison, good]})
+    wait_for(lambda: (stack.receipt(message.message_id) or {}).get("attempts") == 5, "5 attempts")
+
+    installation = SandboxInstallation({"DATA": str(stack.folder)})
+    dead_letters = SandboxDeadLetters(stack.admin.host, stack.resolve.url)
+    wait_for(lambda: message.message_id in dead_letters.event_ids(), "the dead letter")
+    dead_letters.patience_seconds = 2.0
+    left = redrive(installation, dead_letters, dead_letters.event_ids())
+    assert message.message_id in left
+    parked = stack.receipt(message.message_id) or {}
+    assert parked["items"] == {poison: "422: the sandbox was told to fail", good: "stored"}
+    # A push that began before the subscription was put on hold may still be running, and would
+    # finish the event by itself. Once the message can be pulled, nothing else holds it.
+    wait_for(lambda: message.message_id in dead_letters.event_ids(), "the dead letter at rest")
+
+    api_of(stack).mend()
+    dead_letters.patience_seconds = 15.0
+    left = redrive(installation, dead_letters, dead_letters.event_ids())
+
+    assert message.message_id not in left
+    receipt = finished_receipt(stack, message)
+    assert receipt["items"] == {poison: "stored", good: "stored"}
+    assert receipt["redriven"] is True
+    assert receipt["payload"] == {"item_ids": [poison, good]}
+    assert api_of(stack).requests_for(good) == 1
+
+
+def test_an_api_that_was_down_all_along_and_comes_back_finishes_every_event_without_help(
+    pubsub_kind: PubSubKind, tmp_path: Path
+) -> None:
+    """On a stack of its own: with fewer attempts these would be dead letters, which need help."""
+    backoff = None if pubsub_kind == "google" else (0.2, 1.0)
+    with start_stack(
+        tmp_path, pubsub=pubsub_kind, backoff_seconds=backoff, max_delivery_attempts=100
+    ) as stack:
+        api = api_of(stack)
+        events = [scanned(stack, 2) for _ in range(4)]
+        stack.background.run(api.stop())
+        messages = [stack.send({"item_ids": item_ids}) for item_ids in events]
+        assert all(message.delivered for message in messages), "the API's outage is not Svix's"
+
+        def receipts() -> list[dict[str, Any]]:
+            return [stack.receipt(message.message_id) or {} for message in messages]
+
+        wait_for(lambda: all(r.get("attempts", 0) >= 2 for r in receipts()), "two attempts each")
+        states = {state for r in receipts() for state in r["items"].values()}
+        assert states <= {"connection failed: ConnectionError", "pending"}
+        stack.background.run(api.start())
+
+        wait_for(lambda: all(r["outcome"] == "done" for r in receipts()), "every event's end")
+
+        for item_id in itertools.chain(*events):
+            assert stack.item(item_id) == api.body_of(item_id)
+            assert api.requests_for(item_id) == 1
+
+
+def dead_letter(admin: PubSubAdmin, event_id: str) -> bytes | None:
+    """The data of the event's dead letter, if it lies there; other letters are given back."""
+    for letter in admin.pull(DEAD_LETTERS):
+        admin.acknowledge(DEAD_LETTERS, [letter])
+        if letter.attributes["svix-id"] == event_id:
+            return letter.data
+    return None
