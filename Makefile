@@ -1,4 +1,4 @@
-# Dimmy to Google Cloud. `make help` lists what there is to type.
+# Dimmy to Google Cloud. `make help` lists the commands.
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
-# Two sets of packages: what operating an installation needs, and everything.
+# Two sets of packages: those that operating an installation needs, and all of them.
 OPERATOR := $(VENV)/.operator
 DEVELOPER := $(VENV)/.developer
 WORKERS ?= 4
@@ -18,12 +18,12 @@ EVENTS ?= 2000
 TERRAFORM := $(shell command -v terraform)
 CHECKOV := $(VENV)/checkov/.installed
 
-# Variables of the command line, which the commands read from the environment.
+# Variables of make's command line, passed to the commands in their environment.
 export ENV PROJECT SINCE UNTIL YES LAST LIMIT EVENT ITEM SEVERITY
 ON_CLOUD := PYTHONPATH=function:infra $(VENV)/bin/python -m operate
 ON_SANDBOX := PYTHONPATH=function:infra:tests $(VENV)/bin/python -m sandbox
 TESTS := PYTHONPATH=function:infra:tests $(VENV)/bin/python -m
-# Without ENV, the installation is that of `make run`.
+# Without ENV, the commands operate the sandbox of `make run`.
 INSTALLATION := $(if $(ENV),$(ON_CLOUD),$(ON_SANDBOX))
 INSTALLED := $(if $(ENV),$(OPERATOR),$(DEVELOPER))
 
@@ -31,45 +31,45 @@ INSTALLED := $(if $(ENV),$(OPERATOR),$(DEVELOPER))
 	package test lint format mutants provider-schema lock clean
 
 help: ## Show what each command does
-	@echo "Dimmy's webhooks into Google Cloud."
+	@echo "Receives Dimmy's webhooks in Google Cloud."
 	@awk -F ':.*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
 		/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-##@ On this machine (PUBSUB=google: on Google's Pub/Sub emulator in place of our own)
+##@ On this machine (PUBSUB=google: with Google's Pub/Sub emulator instead of our own)
 
 demo: $(DEVELOPER) ## Send signed events through the whole pipeline and show the result
 	@$(TESTS) sandbox.demo
 
-run: $(DEVELOPER) ## Keep the pipeline up for `svix listen` and a real phone; settings come from .env
+run: $(DEVELOPER) ## Run the pipeline for `svix listen` and a real phone, with the settings in .env
 	@$(TESTS) sandbox.run
 
-chaos: $(DEVELOPER) ## Break everything while thousands of events arrive, and check what is lost (SEED=1 EVENTS=2000)
+chaos: $(DEVELOPER) ## Make every component fail while events arrive, and check that nothing is lost (SEED=1 EVENTS=2000)
 	@$(TESTS) sandbox.chaos --seed $(SEED) --events $(EVENTS)
 
-bench: $(DEVELOPER) ## Measure speed beside the alternatives, in 10 minutes (QUICK=1: in two; SECTION=receive)
+bench: $(DEVELOPER) ## Compare the speed with alternatives, in 10 minutes (QUICK=1: 2 minutes; SECTION=receive: one part)
 	@$(TESTS) bench $(if $(QUICK),--quick) $(if $(SECTION),--only $(SECTION))
 
-##@ Look at an installation: that of `make run` or, with ENV and PROJECT, one in Google Cloud
+##@ Operate an installation: that of `make run` or, with ENV and PROJECT, one in Google Cloud
 
-status: $(INSTALLED) ## Show what is deployed, what was received, what waits, and what needs a person
+status: $(INSTALLED) ## Show the deployed versions, the events received and waiting, and what needs a person
 	@$(INSTALLATION) status
 
-trace: $(INSTALLED) ## Show the story of an event or an item, and what to do next (EVENT=msg_... or ITEM=...)
+trace: $(INSTALLED) ## Show the history of an event or an item, and what to do next (EVENT=msg_... or ITEM=...)
 	@$(INSTALLATION) trace
 
-doctor: $(INSTALLED) ## Find out what is wrong, before and after a deployment
+doctor: $(INSTALLED) ## Check for faults, before and after a deployment
 	@$(INSTALLATION) doctor
 
-logs: $(INSTALLED) ## Print what the functions have logged (LAST=1h LIMIT=200 SEVERITY=WARNING EVENT=msg_...)
+logs: $(INSTALLED) ## Print the logs of the functions (LAST=1h LIMIT=200 SEVERITY=WARNING EVENT=msg_...)
 	@$(INSTALLATION) logs
 
 view: $(INSTALLED) ## Show the stored items in a browser, as they arrive
 	@$(INSTALLATION) view
 
-backfill: $(INSTALLED) ## Store what Dimmy has since a date (SINCE=2026-11-01 [UNTIL=2026-11-08])
+backfill: $(INSTALLED) ## Store the items that Dimmy has since a date (SINCE=2026-11-01 [UNTIL=2026-11-08])
 	@$(INSTALLATION) backfill
 
-redrive: $(INSTALLED) ## Send the dead letters through resolve once more
+redrive: $(INSTALLED) ## Push the dead letters to resolve again
 	@$(INSTALLATION) redrive
 
 ##@ Deploy to Google Cloud: all take ENV=dev|staging|prod PROJECT=project-id; YES=1 answers their questions
@@ -77,7 +77,7 @@ redrive: $(INSTALLED) ## Send the dead letters through resolve once more
 bootstrap: $(OPERATOR) ## Create what the first deployment needs: Terraform's state, APIs, empty secrets
 	@$(ON_CLOUD) bootstrap
 
-secrets: $(OPERATOR) ## Ask for the signing secret and the API key (or read lines from standard input), and store them
+secrets: $(OPERATOR) ## Store the signing secret and the API key, from prompts or from lines of standard input
 	@$(ON_CLOUD) secrets
 
 plan: $(OPERATOR) ## Show what a deployment would change
@@ -86,7 +86,7 @@ plan: $(OPERATOR) ## Show what a deployment would change
 deploy: $(OPERATOR) ## Build the package, show the plan, ask, apply it, and print the webhook URL
 	@$(ON_CLOUD) deploy
 
-destroy: $(OPERATOR) ## Delete an installation, with every scan that it stores
+destroy: $(OPERATOR) ## Delete an installation and every scan that it stores
 	@$(ON_CLOUD) destroy
 
 ##@ Change this software
@@ -94,7 +94,7 @@ destroy: $(OPERATOR) ## Delete an installation, with every scan that it stores
 package: $(OPERATOR) ## Build the archive that is deployed, in .build
 	@$(ON_CLOUD) package
 
-test: lint $(if $(TERRAFORM),$(CHECKOV)) ## Check style, types, behaviour and infra/ (WORKERS=4 tests at a time), with coverage
+test: lint $(if $(TERRAFORM),$(CHECKOV)) ## Check style, types, behaviour and infra/, with coverage (WORKERS=4: 4 tests at a time)
 	@rm -f .coverage .coverage.*
 	$(VENV)/bin/coverage run -m pytest -n $(WORKERS) --dist loadgroup -q
 	@$(VENV)/bin/coverage combine -q
@@ -106,22 +106,22 @@ lint: $(DEVELOPER) ## Check style (ruff) and types (mypy --strict)
 	$(VENV)/bin/mypy function infra tests
 	$(if $(TERRAFORM),terraform fmt -check -recursive infra)
 
-format: $(DEVELOPER) ## Bring the code into the common format
+format: $(DEVELOPER) ## Format the code, and fix its style where ruff can
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 	$(if $(TERRAFORM),terraform fmt -recursive infra)
 
-clean: ## Delete what the other commands made: the environment, caches and stored data
+clean: ## Delete the environment, caches, builds and stored data
 	rm -rf $(VENV) .build .data .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find function infra tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-mutants: $(DEVELOPER) ## Break infra/ in many ways, and count how many of them the checks notice
+mutants: $(DEVELOPER) ## Break infra/ in some forty ways, and count how many the checks notice
 	@$(TESTS) terraform.mutants
 
-provider-schema: $(DEVELOPER) ## Renew what the tests know of Terraform's provider, after infra/ uses something new of it
+provider-schema: $(DEVELOPER) ## Update the provider's schema for the tests, when infra/ uses something new of it
 	@$(TESTS) terraform.renew_schema
 
-lock: $(DEVELOPER) ## Pin every dependency again, after a change of a requirements.in
+lock: $(DEVELOPER) ## Pin all versions again, after a change of a requirements.in
 	$(VENV)/bin/uv pip compile $(LOCK) .requirements.in -o requirements.txt
 	$(VENV)/bin/uv pip compile $(LOCK) -c requirements.txt infra/operate/requirements.in -o infra/operate/requirements.txt
 	$(VENV)/bin/uv pip compile $(LOCK) -c requirements.txt -c infra/operate/requirements.txt \
@@ -138,10 +138,10 @@ $(DEVELOPER): tests/requirements.txt
 	@$(call install,$<,about a minute)
 	@touch $@ $(OPERATOR)
 
-# Install a file of pinned packages into a new environment.
+# Create the environment and install a file of pinned packages.
 define install
 "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	echo "Python 3.11 or newer is needed; name it: make demo PYTHON=/path/to/python"; exit 1; }; \
+	echo "Python 3.11 or newer is needed. To name one: make demo PYTHON=/path/to/python"; exit 1; }; \
 echo "Installing into $(VENV) (once, $(2)) ..."; \
 $(PYTHON) -m venv --clear $(VENV) || { \
 	echo "Python's venv module is missing: on Debian and Ubuntu, apt install python3-venv"; exit 1; }; \

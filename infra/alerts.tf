@@ -1,7 +1,8 @@
-# What needs a person. Each text says what it means, where to look, and which command helps.
+# Alerts about what needs a person. Each text says what happened, whether data is at risk, and which
+# command helps.
 
 locals {
-  _names = "ENV=${var.environment} PROJECT=${var.project}"
+  _make_arguments = "ENV=${var.environment} PROJECT=${var.project}"
 
   _user_metrics = { for name, metric in google_logging_metric.this : name => "metric.type=\"logging.googleapis.com/user/${metric.name}\" AND resource.type=\"cloud_run_revision\"" }
 
@@ -13,7 +14,7 @@ locals {
       aligner   = "ALIGN_MAX"
       period    = "300s"
       threshold = 0
-      text      = "Events could not be finished in ${var.max_delivery_attempts} attempts. Nothing of them is lost: they are kept for ${local._longest_retention_days} days. `make redrive ${local._names}` shows them with their reasons, and finishes them once the cause is mended."
+      text      = "Events still failed after ${var.max_delivery_attempts} attempts, so Pub/Sub moved them to the dead letters. No data is lost: dead letters are kept for ${local._longest_retention_days} days.\n\n`make redrive ${local._make_arguments}` lists them with the reason for each, asks, and sends them to resolve again. Solve the cause before you confirm."
     }
     backlog = {
       title     = "events wait for more than 15 minutes"
@@ -22,7 +23,7 @@ locals {
       aligner   = "ALIGN_MAX"
       period    = "300s"
       threshold = 900
-      text      = "resolve does not finish an event, or not fast enough: Dimmy's API is down, slow or limits us, or storage refuses. Pub/Sub keeps the events and tries again. `make logs SEVERITY=WARNING ${local._names}` says why."
+      text      = "The oldest event has been waiting for more than 15 minutes: resolve cannot finish it, or is too slow. Usual causes: Dimmy's API is down, slow or limits the rate, or storage refuses writes. No data is lost: Pub/Sub keeps the events and delivers them again.\n\n`make logs SEVERITY=WARNING ${local._make_arguments}` shows the reasons."
     }
     receive-errors = {
       title     = "receive answers 5xx"
@@ -31,7 +32,7 @@ locals {
       aligner   = "ALIGN_DELTA"
       period    = "300s"
       threshold = 4
-      text      = "Webhooks are not taken: Pub/Sub or storage is out of reach, or a permission is missing. Svix sends them again for about 28 hours, and disables the endpoint after 5 days. `make logs SEVERITY=ERROR ${local._names}` says why; what was missed in the end comes with `make backfill`."
+      text      = "receive cannot accept webhooks: Pub/Sub or storage is unreachable, or a permission is missing. Svix retries each webhook for about 28 hours, and disables an endpoint that fails for 5 days.\n\n`make logs SEVERITY=ERROR ${local._make_arguments}` shows the reason. If webhooks were lost in the end, `make backfill ${local._make_arguments} SINCE=...` stores their items."
     }
     signature-failures = {
       title     = "signatures do not match"
@@ -40,7 +41,7 @@ locals {
       aligner   = "ALIGN_DELTA"
       period    = "900s"
       threshold = 4
-      text      = "The signing secret of the endpoint is not the one that receive has: it was rotated, or belongs to another endpoint. Svix disables an endpoint that fails for 5 days. Reveal the secret in Dimmy's webhook dashboard, then `make secrets ${local._names}` and `make deploy ${local._names}`."
+      text      = "receive refuses webhooks because its signing secret is not the endpoint's: the secret was rotated, or belongs to another endpoint. Svix disables an endpoint that fails for 5 days.\n\nReveal the endpoint's secret in Dimmy's webhook dashboard and run `make secrets ${local._make_arguments}`, then `make deploy ${local._make_arguments}`. Then *Recover Failed Messages* in the dashboard resends the refused webhooks."
     }
     rejected-keys = {
       title     = "the API key is rejected"
@@ -49,7 +50,7 @@ locals {
       aligner   = "ALIGN_DELTA"
       period    = "300s"
       threshold = 0
-      text      = "Dimmy's API answers 401, so no item can be fetched; Pub/Sub keeps the events. Make a new key under Account & Limits, then `make secrets ${local._names}` and `make deploy ${local._names}`; what is parked by then, `make redrive ${local._names}` finishes."
+      text      = "Dimmy's API rejects the API key (401), so no item can be fetched. No data is lost: Pub/Sub keeps the events.\n\nCreate a new key under *Account & Limits* in the Dimmy web app and run `make secrets ${local._make_arguments}`, then `make deploy ${local._make_arguments}`. If events have become dead letters by then, `make redrive ${local._make_arguments}` sends them to resolve again."
     }
     missed-items = {
       title     = "reconcile found items that no webhook had told of"
@@ -58,7 +59,7 @@ locals {
       aligner   = "ALIGN_DELTA"
       period    = "3600s"
       threshold = 0
-      text      = "They are stored now, but webhooks are being missed: look in Dimmy's webhook dashboard whether the endpoint is disabled or fails, and whether it is subscribed to items.scanned. For a time before the last 72 hours: `make backfill ${local._names} SINCE=...`."
+      text      = "reconcile stored items whose webhook never arrived. They are safe now, but webhooks are being lost. Check in Dimmy's webhook dashboard that the endpoint is enabled, does not fail, and is subscribed to items.scanned.\n\nThe schedules cover the last 72 hours by default. To store items from before that: `make backfill ${local._make_arguments} SINCE=...`."
     }
     reconcile-fails = {
       title     = "reconcile fails"
@@ -67,7 +68,7 @@ locals {
       aligner   = "ALIGN_DELTA"
       period    = "21600s"
       threshold = 7
-      text      = "For hours reconcile has not got to the end of its window, so that what webhooks miss is not found. Windows overlap: the next run that works makes up for it. `make logs SEVERITY=ERROR ${local._names}` says why."
+      text      = "For hours, reconcile has not completed its window, so items whose webhook never arrived are not found. The windows overlap: the next complete run stores what is missing.\n\n`make logs SEVERITY=ERROR ${local._make_arguments}` shows the reason."
     }
   }
 }
@@ -114,7 +115,7 @@ resource "google_monitoring_alert_policy" "this" {
   }
 }
 
-# A time without any scan is no fault where nobody works at night: hence off, unless hours are given.
+# Off by default: in a warehouse that closes at night, hours without a scan are normal.
 resource "google_monitoring_alert_policy" "silence" {
   count = var.silence_alert_hours == null ? 0 : 1
 
@@ -140,7 +141,7 @@ resource "google_monitoring_alert_policy" "silence" {
 
   documentation {
     subject   = "Dimmy, ${var.environment}: no webhook for ${var.silence_alert_hours} hours"
-    content   = "Nothing has come for longer than you said is usual. Either nobody scans, or the endpoint is disabled or gone in Dimmy's webhook dashboard: enable it there and recover failed messages. `make status ${local._names}` says whether reconcile finds scans meanwhile."
+    content   = "No webhook arrived within ${var.silence_alert_hours} hours (`silence_alert_hours`). Either nothing was scanned, or the endpoint is disabled or deleted in Dimmy's webhook dashboard.\n\n`make status ${local._make_arguments}` shows whether reconcile finds new scans. If it does, enable the endpoint in the dashboard and use *Recover Failed Messages*."
     mime_type = "text/markdown"
   }
 }

@@ -24,6 +24,6 @@ resource "google_project_service" "required" {
 
   service = "${each.value}.googleapis.com"
 
-  # Others in the project may need them, too.
+  # Other software in the project may need them, too.
   disable_on_destroy = false
 }

@@ -1,11 +1,11 @@
-# Optional: SQL over what lies in the bucket, without a copy of it. Each object is one line of JSON, so
-# an external table reads every line as one column of text, whatever fields Dimmy adds, and the views
-# take from it what has a name. Who queries needs to read the bucket, too.
+# Optional: SQL over the objects in the bucket, without copying them. Each object is one line of JSON.
+# An external table reads each line as one column of text, so new fields of Dimmy need no change here;
+# the views extract the known fields. Queries need permission to read the bucket, too.
 
 locals {
   _lines = {
     item_lines  = { folder = "items", column = "item", description = "Every stored item, as the API gives it" }
-    event_lines = { folder = "events", column = "receipt", description = "What became of every event" }
+    event_lines = { folder = "events", column = "receipt", description = "The receipt of every event" }
   }
   _views = {
     items  = { lines = "item_lines", description = "One row per item; lengths and weights in the unit beside them" }
@@ -25,8 +25,8 @@ resource "google_bigquery_dataset" "scans" {
 }
 
 resource "google_bigquery_table" "lines" {
-  # checkov:skip=CKV_GCP_80: it holds no data, only where the bucket's lie
-  # checkov:skip=CKV_GCP_121: it holds no data, so nothing is lost with it
+  # checkov:skip=CKV_GCP_80: it holds no data, it reads the bucket
+  # checkov:skip=CKV_GCP_121: it holds no data, so nothing is lost when it is deleted
   for_each = var.bigquery ? local._lines : {}
 
   dataset_id          = google_bigquery_dataset.scans[0].dataset_id
@@ -40,7 +40,8 @@ resource "google_bigquery_table" "lines" {
     source_uris   = ["gs://${google_storage_bucket.data.name}/${each.value.folder}/*.json"]
     schema        = jsonencode([{ name = each.value.column, type = "STRING" }])
 
-    # JSON never holds the control character 1, so it separates nothing; nor are its quotes CSV's.
+    # JSON never contains the control character U+0001, so no line is split; JSON's quotes must not be
+    # read as those of CSV.
     csv_options {
       encoding        = "UTF-8"
       field_delimiter = "\u0001"

@@ -1,26 +1,26 @@
-# The way of an event from left to right and from top to bottom.
+# Charts in the order in which an event passes through the pipeline.
 
 locals {
-  _of_subscription = {
+  _subscription_filters = {
     for name, subscription in { resolve = google_pubsub_subscription.resolve, dead = google_pubsub_subscription.dead_letters } :
     name => "resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"${subscription.name}\""
   }
 
   _charts = [
     { title = "Webhooks, by outcome", filter = local._user_metrics["webhooks"], aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["metric.label.outcome"] },
-    { title = "Requests at receive, by answer", filter = "metric.type=\"run.googleapis.com/request_count\" AND ${local._of_receive}", aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["metric.label.response_code_class"] },
-    { title = "Latency of receive, p99 (ms)", filter = "metric.type=\"run.googleapis.com/request_latencies\" AND ${local._of_receive}", aligner = "ALIGN_PERCENTILE_99", reducer = "REDUCE_MAX", by = [] },
+    { title = "Requests to receive, by status class", filter = "metric.type=\"run.googleapis.com/request_count\" AND ${local._receive_filter}", aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["metric.label.response_code_class"] },
+    { title = "Latency of receive, p99 (ms)", filter = "metric.type=\"run.googleapis.com/request_latencies\" AND ${local._receive_filter}", aligner = "ALIGN_PERCENTILE_99", reducer = "REDUCE_MAX", by = [] },
     { title = "Published events", filter = "metric.type=\"pubsub.googleapis.com/topic/send_message_operation_count\" AND resource.type=\"pubsub_topic\" AND resource.labels.topic_id=\"${google_pubsub_topic.events.name}\"", aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
-    { title = "Events that wait", filter = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND ${local._of_subscription.resolve}", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = [] },
-    { title = "The oldest of them (s)", filter = "metric.type=\"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" AND ${local._of_subscription.resolve}", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = [] },
-    { title = "Attempts at resolve, by outcome", filter = local._user_metrics["attempts"], aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["metric.label.outcome"] },
+    { title = "Events waiting", filter = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND ${local._subscription_filters.resolve}", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = [] },
+    { title = "Age of the oldest event waiting (s)", filter = "metric.type=\"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" AND ${local._subscription_filters.resolve}", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = [] },
+    { title = "Attempts of resolve, by outcome", filter = local._user_metrics["attempts"], aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["metric.label.outcome"] },
     { title = "Items that an attempt could not store", filter = local._user_metrics["failed-items"], aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Slowest request to Dimmy's API, p99 (ms)", filter = local._user_metrics["api-latency"], aligner = "ALIGN_PERCENTILE_99", reducer = "REDUCE_MAX", by = [] },
     { title = "Attempts in which Dimmy's API failed", filter = local._user_metrics["api-errors"], aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
-    { title = "Objects in storage, by what was done", filter = "metric.type=\"storage.googleapis.com/api/request_count\" AND resource.type=\"gcs_bucket\" AND resource.labels.bucket_name=\"${google_storage_bucket.data.name}\"", aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["metric.label.method"] },
-    { title = "Time of an attempt, p99 (ms)", filter = "metric.type=\"run.googleapis.com/request_latencies\" AND ${local._of_resolve}", aligner = "ALIGN_PERCENTILE_99", reducer = "REDUCE_MAX", by = [] },
-    { title = "Dead letters", filter = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND ${local._of_subscription.dead}", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = [] },
-    { title = "Items that reconcile found", filter = local._user_metrics["missed-items"], aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
+    { title = "Requests to storage, by method", filter = "metric.type=\"storage.googleapis.com/api/request_count\" AND resource.type=\"gcs_bucket\" AND resource.labels.bucket_name=\"${google_storage_bucket.data.name}\"", aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["metric.label.method"] },
+    { title = "Duration of an attempt, p99 (ms)", filter = "metric.type=\"run.googleapis.com/request_latencies\" AND ${local._resolve_filter}", aligner = "ALIGN_PERCENTILE_99", reducer = "REDUCE_MAX", by = [] },
+    { title = "Dead letters", filter = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND ${local._subscription_filters.dead}", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = [] },
+    { title = "Items stored by reconcile", filter = local._user_metrics["missed-items"], aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Runs of reconcile, by outcome", filter = local._user_metrics["reconciles"], aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["metric.label.outcome"] },
   ]
 }
@@ -31,9 +31,9 @@ resource "google_monitoring_dashboard" "this" {
     mosaicLayout = {
       columns = 12
       tiles = [
-        for place, chart in local._charts : {
-          xPos   = place % 3 * 4
-          yPos   = floor(place / 3) * 4
+        for index, chart in local._charts : {
+          xPos   = index % 3 * 4
+          yPos   = floor(index / 3) * 4
           width  = 4
           height = 4
           widget = {

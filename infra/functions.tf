@@ -1,13 +1,13 @@
-# Three functions from one archive. Only `receive` answers the public.
+# Three functions from one archive. Only `receive` is public.
 
 locals {
-  # An attempt of resolve ends by itself, then the function's time is over, and only then is the message
-  # delivered again: never while the attempt before it is still at work.
+  # In this order: resolve ends its attempt, the function times out, Pub/Sub delivers the message again.
+  # So two attempts at the same message never overlap.
   _attempt_seconds         = 500
   _resolve_timeout_seconds = 540
   _ack_deadline_seconds    = 600
 
-  # Cloud Scheduler waits no longer.
+  # The longest that Cloud Scheduler waits.
   _reconcile_timeout_seconds = 1800
   _reconcile_attempt_seconds = 1740
 
@@ -58,13 +58,13 @@ locals {
     }
     reconcile = {
       account         = "reconciler"
-      description     = "Finds through Dimmy's API what no webhook told"
+      description     = "Polls Dimmy's API for scans whose webhook never arrived"
       concurrency     = 1
       memory          = "512Mi"
       min_instances   = 0
       max_instances   = 2
       timeout_seconds = local._reconcile_timeout_seconds
-      # People call it, too (`make backfill`), from where they are: the invoker's role decides.
+      # Operators call it from their own machines (`make backfill`); access is decided by run.invoker.
       ingress = "ALLOW_ALL"
       secrets = { DIMMY_API_KEY = "api_key" }
       settings = merge(local._api_settings, {
@@ -73,7 +73,7 @@ locals {
     }
   }
 
-  # Who may call each, and nobody else.
+  # The only caller of each function.
   _invokers = {
     receive   = "allUsers"
     resolve   = local._members["pusher"]
@@ -82,7 +82,7 @@ locals {
 }
 
 resource "google_cloudfunctions2_function" "this" {
-  # checkov:skip=CKV_GCP_124: receive is for the public, and reconcile also for people, whom IAM admits
+  # checkov:skip=CKV_GCP_124: receive is public, and operators call reconcile, whom IAM authorises
   for_each = local._functions
 
   name        = "${local._prefix}-${each.key}"
@@ -114,7 +114,7 @@ resource "google_cloudfunctions2_function" "this" {
     min_instance_count               = each.value.min_instances
     max_instance_count               = each.value.max_instances
 
-    # THREADS is the server's: a function that is no coroutine answers as many at once as it has threads.
+    # The server reads THREADS: a synchronous function handles one request per thread.
     environment_variables = merge(
       local._log_settings,
       { for name, value in each.value.settings : name => value if value != "" },
@@ -134,7 +134,7 @@ resource "google_cloudfunctions2_function" "this" {
     }
   }
 
-  # Whoever builds, reads a secret or writes must be allowed to when the first instance starts.
+  # The build and the first instance need these permissions.
   depends_on = [
     google_artifact_registry_repository_iam_member.builder_writes_images,
     google_project_iam_member.builder,
@@ -145,7 +145,8 @@ resource "google_cloudfunctions2_function" "this" {
   ]
 }
 
-# On the service below the function: the function's own IAM does not authorise calls.
+# On the Cloud Run service of the function, because the function's own IAM policy does not authorise
+# calls.
 resource "google_cloud_run_service_iam_member" "invoker" {
   # checkov:skip=CKV_GCP_102: receive is the public endpoint; it verifies the signature of every request
   for_each = local._invokers
@@ -165,7 +166,7 @@ resource "google_storage_bucket_object" "archive" {
   name   = "functions/${local._archive_sha256}.zip"
   source = var.archive
 
-  # The functions that run were built from it: a new archive never takes the old one away.
+  # The running functions were built from the old archive, so a new one does not delete it.
   deletion_policy = "ABANDON"
 }
 
@@ -174,7 +175,7 @@ resource "google_artifact_registry_repository" "images" {
   repository_id = "${local._prefix}-functions"
   location      = var.region
   format        = "DOCKER"
-  description   = "Images of the functions, made by their builds"
+  description   = "Images of the functions, created by their builds"
 
   cleanup_policies {
     id     = "keep-recent"
@@ -210,8 +211,9 @@ resource "google_storage_bucket_iam_member" "builder_reads_sources" {
   member = local._members["builder"]
 }
 
-# A build writes its log to the project, and reads its source from a bucket that Cloud Functions makes
-# for itself on the first deployment, so that neither can be granted on a resource of ours.
+# A build writes its log to the project and reads its source from a bucket that Cloud Functions creates
+# on the first deployment. Neither is a resource of this configuration, so both roles are granted on the
+# project.
 resource "google_project_iam_member" "builder" {
   for_each = {
     "roles/logging.logWriter"    = ""

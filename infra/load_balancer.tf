@@ -1,8 +1,8 @@
-# Optional: a load balancer with Cloud Armor in front of `receive`, so that only Svix's addresses (and
-# those that you name) reach it. The signature still decides. The function's own URL is then closed.
+# Optional: a load balancer with Cloud Armor in front of `receive`, which admits only Svix's addresses
+# or those that you list. Signatures are verified in any case. The function's own URL is then closed.
 
 locals {
-  # https://docs.svix.com/receiving/source-ips, as in function/sources.py
+  # https://docs.svix.com/receiving/source-ips, as in function/pipeline/receive/sources.py
   _svix_sources = {
     svix-us      = ["44.228.126.217/32", "50.112.21.217/32", "52.24.126.164/32", "54.148.139.208/32", "2600:1f24:64:8000::/56"]
     svix-us-east = ["54.164.207.221/32", "54.90.7.123/32", "2600:1f28:37:4000::/56"]
@@ -11,7 +11,7 @@ locals {
 
   _load_balancers = var.load_balancer == null ? {} : { this = var.load_balancer }
 
-  # A rule of Cloud Armor takes ten ranges.
+  # A Cloud Armor rule accepts at most ten ranges.
   _admitted = { for key, balancer in local._load_balancers : key => chunklist(
     flatten([for source in balancer.sources : lookup(local._svix_sources, source, [source])]), 10
   ) }
@@ -29,7 +29,7 @@ resource "google_compute_security_policy" "receive" {
   for_each = local._load_balancers
 
   name        = "${local._prefix}-receive"
-  description = "Admits the senders of webhooks, and nobody else"
+  description = "Admits only the senders of webhooks"
   type        = "CLOUD_ARMOR"
 
   dynamic "rule" {
@@ -50,7 +50,7 @@ resource "google_compute_security_policy" "receive" {
     }
   }
 
-  # checkov's rule for Log4Shell; a request that is admitted above never gets here.
+  # checkov requires this rule against Log4Shell. It never sees requests that are admitted above.
   rule {
     action      = "deny(403)"
     priority    = 2147483000
@@ -120,7 +120,7 @@ resource "google_compute_url_map" "receive" {
 resource "google_compute_managed_ssl_certificate" "receive" {
   for_each = local._load_balancers
 
-  # Another domain needs another certificate before the one in use can go.
+  # A new domain needs its certificate before the one in use can be deleted.
   name = "${local._prefix}-receive-${substr(sha256(each.value.domain), 0, 8)}"
 
   managed {

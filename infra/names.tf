@@ -6,11 +6,11 @@ locals {
     environment = var.environment
   })
 
-  # Bucket names are unique in the whole world, and the project's id is, too.
+  # Bucket names are globally unique, as project ids are.
   _data_bucket    = coalesce(var.data_bucket, "${var.project}-${local._prefix}-data")
   _sources_bucket = "${var.project}-${local._prefix}-sources"
 
-  # What holds scans, or is on their way: never deleted by a plan where the environment is protected.
+  # For resources that hold scans, events or secrets: in a protected environment no plan deletes them.
   _deletion_policy = var.deletion_protection ? "PREVENT" : "DELETE"
 }
 

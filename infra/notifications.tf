@@ -1,4 +1,4 @@
-# Optional: tell a topic of every new or newer item, for a WMS, an ERP or anyone else to subscribe to.
+# Optional: a topic with a message for each new or newer item, for a WMS, an ERP or other subscribers.
 
 resource "google_pubsub_topic" "items" {
   # checkov:skip=CKV_GCP_83: as for the topic of the events

@@ -1,15 +1,15 @@
 output "bucket" {
-  description = "Where the scans are: items/, events/ and payloads/."
+  description = "The bucket of the scans: items/, events/ and payloads/."
   value       = google_storage_bucket.data.name
 }
 
 output "dead_letter_subscription" {
-  description = "What could not be finished; `make redrive` sends it through resolve once more."
+  description = "The subscription of the dead letters; `make redrive` sends them to resolve again."
   value       = google_pubsub_subscription.dead_letters.id
 }
 
 output "environment" {
-  description = "The environment that this state is of."
+  description = "The environment of this state."
   value       = var.environment
 }
 
@@ -24,12 +24,12 @@ output "functions" {
 }
 
 output "item_topic" {
-  description = "Tells of every new or newer item; null unless item_notifications is set."
+  description = "The topic with a message for each new or newer item; null unless item_notifications is set."
   value       = one(google_pubsub_topic.items[*].id)
 }
 
 output "load_balancer_address" {
-  description = "What the domain's A record has to say; null without a load balancer."
+  description = "The address for the domain's A record; null without a load balancer."
   value       = one([for address in google_compute_global_address.receive : address.address])
 }
 
@@ -39,12 +39,12 @@ output "pusher" {
 }
 
 output "region" {
-  description = "Where everything runs."
+  description = "The region in which everything runs."
   value       = var.region
 }
 
 output "scheduler_jobs" {
-  description = "The jobs that reconcile."
+  description = "The Cloud Scheduler jobs that call reconcile."
   value       = { for name, job in google_cloud_scheduler_job.reconcile : name => "projects/${var.project}/locations/${job.region}/jobs/${job.name}" }
 }
 
@@ -54,7 +54,7 @@ output "secrets" {
 }
 
 output "subscription" {
-  description = "The push subscription that feeds resolve; what waits in it is the backlog."
+  description = "The push subscription of resolve; its undelivered messages are the backlog."
   value       = google_pubsub_subscription.resolve.id
 }
 

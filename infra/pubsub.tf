@@ -1,5 +1,5 @@
-# The way of an event: receive publishes to `events`, `resolve` is a push subscription to the function
-# of that name, and what it could not finish in all its attempts lies in `dead_letters`.
+# receive publishes events to the topic `events`. The subscription `resolve` pushes them to the function
+# of that name. After the last failed attempt an event is forwarded to the topic `dead_letters`.
 
 resource "google_pubsub_topic" "events" {
   # checkov:skip=CKV_GCP_83: Google's own encryption at rest is enough here; a CMEK is the project's policy to make
@@ -43,15 +43,15 @@ resource "google_pubsub_subscription" "resolve" {
     max_delivery_attempts = var.max_delivery_attempts
   }
 
-  # Never: a subscription without traffic for 31 days would be deleted, and with it all that comes later.
+  # Never expires. By default a subscription without traffic for 31 days is deleted.
   expiration_policy {
     ttl = ""
   }
 }
 
-# A topic without a subscription drops what it gets. This one is read by people, and by `make redrive`,
-# which gives it a push endpoint for a while: hence the deadline, and the backoff, which is short so
-# that a letter is soon to be seen again.
+# A topic without a subscription drops its messages. `make redrive` lists the dead letters and gives
+# this subscription a push endpoint for a while, hence the ack deadline. The backoff is short so that a
+# message that fails again is soon visible.
 resource "google_pubsub_subscription" "dead_letters" {
   name                       = "${local._prefix}-dead-letters"
   topic                      = google_pubsub_topic.dead_letters.id
@@ -75,14 +75,14 @@ resource "google_pubsub_topic_iam_member" "receiver_publishes_events" {
   member = local._members["receiver"]
 }
 
-# Without both of these Pub/Sub fails to move dead letters, and says so nowhere.
+# Without this role and the one to subscribe (below), Pub/Sub silently fails to forward dead letters.
 resource "google_pubsub_topic_iam_member" "agent_publishes_dead_letters" {
   topic  = google_pubsub_topic.dead_letters.id
   role   = "roles/pubsub.publisher"
   member = local._pubsub_agent
 }
 
-# In projects from before April 2021 Pub/Sub may not sign tokens by itself; without one no push arrives.
+# In projects created before April 2021, Pub/Sub needs this role to sign the token of a push.
 resource "google_service_account_iam_member" "agent_signs_as_pusher" {
   service_account_id = google_service_account.this["pusher"].name
   role               = "roles/iam.serviceAccountOpenIdTokenCreator"

@@ -1,11 +1,11 @@
-# Reconcile by schedule. Windows overlap, so a run that fails loses nothing that the next does not find.
+# Scheduled runs of reconcile. Their windows overlap, so the next run covers for one that fails.
 
 resource "google_cloud_scheduler_job" "reconcile" {
   for_each = var.reconcile_schedules
 
   name             = "${local._prefix}-reconcile-${each.key}"
   region           = coalesce(var.scheduler_region, var.region)
-  description      = "Stores what Dimmy's API has of the last ${each.value.hours} hours and no webhook told"
+  description      = "Stores the items of the last ${each.value.hours} hours whose webhook never arrived"
   schedule         = each.value.schedule
   time_zone        = "Etc/UTC"
   attempt_deadline = "${local._reconcile_timeout_seconds}s"

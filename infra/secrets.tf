@@ -1,5 +1,5 @@
-# The secrets' names, and who may read them. Their values are never here, nor in the state:
-# `make secrets` adds them as versions, and `make deploy` names the version that the functions read.
+# The secrets and their readers. Their values are neither here nor in the state: `make secrets` adds
+# them as versions, and `make deploy` sets the version that the functions read.
 
 locals {
   _secrets = {

@@ -1,5 +1,5 @@
-# Who acts. What each of them may do stands beside the thing that it may be done to; only what has no
-# resource to stand on is granted on the project (builder, in functions.tf).
+# The service accounts. Their roles are granted beside the resources they apply to; only the builder
+# has roles on the project (in functions.tf).
 
 locals {
   _service_accounts = {

@@ -1,7 +1,7 @@
-# Where scans end up (`items/`, `events/`, `payloads/`), and where the functions' archives lie.
+# The bucket of the scans (`items/`, `events/`, `payloads/`), and that of the functions' archives.
 
 locals {
-  # Which objects of the data bucket each function reads and writes, by the first part of their names.
+  # Which folders of the data bucket each function writes and reads.
   _writers = {
     receiver   = { role = "roles/storage.objectUser", folders = ["payloads"] }
     resolver   = { role = "roles/storage.objectUser", folders = ["events", "items"] }
@@ -11,8 +11,8 @@ locals {
     resolver = { role = "roles/storage.objectViewer", folders = ["payloads"] }
   }
 
-  # Who may list is told that an object is not there (404); who may not is told to go away (403), and
-  # could not tell an item that is missing from one that is out of reach.
+  # Without permission to list, a missing object is answered with 403 instead of 404, and looks like a
+  # missing permission.
   _listers = ["reconciler", "resolver"]
 
   _data_access = merge(
@@ -22,7 +22,7 @@ locals {
 }
 
 resource "google_storage_bucket" "data" {
-  # checkov:skip=CKV_GCP_62: access is logged by Cloud Audit Logs where the project turns data access logs on
+  # checkov:skip=CKV_GCP_62: Cloud Audit Logs record access if the project enables data access logs
   name                        = local._data_bucket
   location                    = var.region
   uniform_bucket_level_access = true
@@ -98,7 +98,7 @@ resource "google_storage_bucket_iam_member" "lister" {
 
 resource "google_storage_bucket" "sources" {
   # checkov:skip=CKV_GCP_62: holds nothing but the archives of this software
-  # checkov:skip=CKV_GCP_78: an archive is named by its hash, so no version of it ever differs
+  # checkov:skip=CKV_GCP_78: an archive is named by its hash, so its content never changes
   name                        = local._sources_bucket
   location                    = var.region
   uniform_bucket_level_access = true

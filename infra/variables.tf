@@ -1,17 +1,17 @@
 variable "alert_emails" {
-  description = "Who is told when something needs a person. Empty: alerts are only shown in the console."
+  description = "Recipients of alerts. Empty: alerts are only shown in the console."
   type        = list(string)
   default     = []
   nullable    = false
 
   validation {
     condition     = alltrue([for email in var.alert_emails : can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s]+$", email))])
-    error_message = "Each of alert_emails is an address such as warehouse-it@example.com."
+    error_message = "Each entry of alert_emails is an address such as warehouse-it@example.com."
   }
 }
 
 variable "allowed_sources" {
-  description = "Who may call receive: addresses, CIDR ranges, svix-us, svix-us-east, svix-eu. Empty: everyone; signatures decide in any case."
+  description = "Sources that may call receive: addresses, CIDR ranges, svix-us, svix-us-east, svix-eu. Empty: any. Signatures are verified in any case."
   type        = list(string)
   default     = []
   nullable    = false
@@ -32,12 +32,12 @@ variable "archive" {
 
   validation {
     condition     = endswith(var.archive, ".zip") && can(filesha256(var.archive))
-    error_message = "There is no such archive: `make package` builds one, and `make plan` and `make deploy` do it by themselves."
+    error_message = "archive is not an existing .zip file: `make package` builds one; `make plan` and `make deploy` do that themselves."
   }
 }
 
 variable "bigquery" {
-  description = "Whether to make a BigQuery dataset with views over items and events."
+  description = "Whether to create a BigQuery dataset with views over items and events."
   type        = bool
   default     = false
   nullable    = false
@@ -55,7 +55,7 @@ variable "data_bucket" {
 }
 
 variable "deletion_protection" {
-  description = "Whether plans that would delete scans, events on their way or secrets are refused."
+  description = "Whether to refuse plans that would delete scans, undelivered events or secrets."
   type        = bool
   default     = true
   nullable    = false
@@ -69,7 +69,7 @@ variable "dimmy_api_url" {
 
   validation {
     condition     = can(regex("^https://[^\\s?#@]+$", var.dimmy_api_url))
-    error_message = "dimmy_api_url begins with https:// (the API key travels with every request) and has no query, user or password."
+    error_message = "dimmy_api_url begins with https:// (every request carries the API key) and has no query, user or password."
   }
 }
 
@@ -86,7 +86,7 @@ variable "dimmy_concurrency" {
 }
 
 variable "dimmy_timeout_seconds" {
-  description = "Time for one request to the API."
+  description = "Timeout of one request to the API."
   type        = number
   default     = 10
   nullable    = false
@@ -102,7 +102,7 @@ variable "environment" {
   type        = string
 
   validation {
-    # The longest name made of it, a service account's, may have 30 characters.
+    # It is part of the ids of service accounts, which may have 30 characters.
     condition     = can(regex("^[a-z]([a-z0-9-]{0,11}[a-z0-9])?$", var.environment))
     error_message = "environment has 1 to 13 lower-case letters, digits and dashes, beginning with a letter: dev, staging, prod."
   }
@@ -116,19 +116,19 @@ variable "event_retention_days" {
 
   validation {
     condition     = var.event_retention_days >= 2 && var.event_retention_days <= 31 && floor(var.event_retention_days) == var.event_retention_days
-    error_message = "event_retention_days is a whole number from 2 to 31: an event may take 30 hours to be parked, and Pub/Sub keeps nothing for longer."
+    error_message = "event_retention_days is a whole number from 2 to 31: it may take 30 hours until an event becomes a dead letter, and Pub/Sub retains messages for at most 31 days."
   }
 }
 
 variable "item_notifications" {
-  description = "Whether to tell a topic of every new or newer item, for other systems to subscribe to."
+  description = "Whether to publish a message for each new or newer item to a topic, for other systems."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "labels" {
-  description = "Labels for everything, such as a cost centre."
+  description = "Labels of all resources, such as a cost centre."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -142,7 +142,7 @@ variable "labels" {
 }
 
 variable "load_balancer" {
-  description = "A load balancer with Cloud Armor in front of receive: its domain, and who may pass (addresses, CIDR ranges, svix-us, svix-us-east, svix-eu). Null: none."
+  description = "A load balancer with Cloud Armor in front of receive: its domain, and the sources it admits (CIDR ranges, svix-us, svix-us-east, svix-eu). Null: none."
   type = object({
     domain  = string
     sources = optional(list(string), ["svix-us", "svix-us-east", "svix-eu"])
@@ -151,7 +151,7 @@ variable "load_balancer" {
 
   validation {
     condition     = var.load_balancer == null || can(regex("^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z]{2,63}$", var.load_balancer.domain))
-    error_message = "load_balancer.domain is a domain such as hooks.example.com, without https:// and path."
+    error_message = "load_balancer.domain is a domain such as hooks.example.com, without https:// or a path."
   }
 
   validation {
@@ -164,12 +164,12 @@ variable "load_balancer" {
 
   validation {
     condition     = var.load_balancer == null || length(try(var.load_balancer.sources, [])) > 0
-    error_message = "load_balancer.sources is empty: nobody could send anything."
+    error_message = "load_balancer.sources is empty: no webhook could pass."
   }
 }
 
 variable "log_level" {
-  description = "What is logged: DEBUG (every item, too), INFO, WARNING or ERROR."
+  description = "Lowest severity that is logged: DEBUG (includes every item), INFO, WARNING or ERROR."
   type        = string
   default     = "INFO"
   nullable    = false
@@ -181,19 +181,19 @@ variable "log_level" {
 }
 
 variable "max_delivery_attempts" {
-  description = "Attempts at an event before it is parked among the dead letters. With 10 s to 600 s between them, 100 take 16 to 30 hours."
+  description = "Attempts at an event before it becomes a dead letter. With 10 s to 600 s between them, 100 attempts take 16 to 30 hours."
   type        = number
   default     = 100
   nullable    = false
 
   validation {
     condition     = var.max_delivery_attempts >= 5 && var.max_delivery_attempts <= 100 && floor(var.max_delivery_attempts) == var.max_delivery_attempts
-    error_message = "max_delivery_attempts is a whole number from 5 to 100: what Pub/Sub takes."
+    error_message = "max_delivery_attempts is a whole number from 5 to 100, the range that Pub/Sub accepts."
   }
 }
 
 variable "old_version_retention_days" {
-  description = "How long the bucket keeps what was replaced or deleted."
+  description = "How long the bucket keeps old versions of replaced or deleted objects."
   type        = number
   default     = 30
   nullable    = false
@@ -205,13 +205,13 @@ variable "old_version_retention_days" {
 }
 
 variable "payload_retention_days" {
-  description = "How long bodies too large for a message are kept. At least as long as an event may wait for resolve or lie among the dead letters."
+  description = "How long bodies that are too large for a message are kept. At least as long as an event may wait for resolve and among the dead letters."
   type        = number
   default     = 90
   nullable    = false
 
   validation {
-    # 31 days in the subscription, and 31 more in that of the dead letters.
+    # At most 31 days in the subscription of resolve, then 31 in that of the dead letters.
     condition     = var.payload_retention_days >= 62 && floor(var.payload_retention_days) == var.payload_retention_days
     error_message = "payload_retention_days is a whole number, 62 or more: an event may be 62 days old when it is re-driven, and would be lost without its body."
   }
@@ -228,7 +228,7 @@ variable "project" {
 }
 
 variable "receive_instances" {
-  description = "Least and most instances of receive. At least 1 spares a sender's first webhook the cold start."
+  description = "Minimum and maximum number of instances of receive. A minimum of 1 avoids cold starts."
   type        = object({ min = number, max = number })
   default     = { min = 0, max = 10 }
   nullable    = false
@@ -240,7 +240,7 @@ variable "receive_instances" {
 }
 
 variable "reconcile_schedules" {
-  description = "When to reconcile, as cron has it, in UTC, and how many hours back. Each item in the window costs a read."
+  description = "Schedules of reconcile: when (cron, in UTC), and how many hours to look back. Each item in the window costs a read."
   type        = map(object({ schedule = string, hours = number }))
   default = {
     hourly = { schedule = "17 * * * *", hours = 6 }
@@ -250,7 +250,7 @@ variable "reconcile_schedules" {
 
   validation {
     condition     = alltrue([for name, job in var.reconcile_schedules : can(regex("^[a-z][a-z0-9-]{0,30}$", name)) && can(regex("^\\S+( \\S+){4}$", job.schedule))])
-    error_message = "Each of reconcile_schedules has a name in lower case and the five fields of cron, as in \"17 * * * *\"."
+    error_message = "Each entry of reconcile_schedules has a name in lower case and the five fields of cron, as in \"17 * * * *\"."
   }
 
   validation {
@@ -260,7 +260,7 @@ variable "reconcile_schedules" {
 }
 
 variable "region" {
-  description = "Where everything runs and is stored."
+  description = "Region in which everything runs and is stored."
   type        = string
   default     = "europe-west1"
   nullable    = false
@@ -272,7 +272,7 @@ variable "region" {
 }
 
 variable "resolve_instances" {
-  description = "Least and most instances of resolve. The most, times dimmy_concurrency, is what Dimmy's API may get at once."
+  description = "Minimum and maximum number of instances of resolve. The maximum times dimmy_concurrency is the highest number of simultaneous requests to Dimmy's API."
   type        = object({ min = number, max = number })
   default     = { min = 0, max = 4 }
   nullable    = false
@@ -284,7 +284,7 @@ variable "resolve_instances" {
 }
 
 variable "runtime" {
-  description = "The functions' Python."
+  description = "Python runtime of the functions."
   type        = string
   default     = "python313"
   nullable    = false
@@ -296,7 +296,7 @@ variable "runtime" {
 }
 
 variable "scheduler_region" {
-  description = "Where Cloud Scheduler runs; null: as everything else. Not every region has one."
+  description = "Region of Cloud Scheduler, which is not available in every region. Null: as region."
   type        = string
   default     = null
 
@@ -307,36 +307,36 @@ variable "scheduler_region" {
 }
 
 variable "secret_versions" {
-  description = "Which version of each secret the functions read. `make plan` and `make deploy` name the newest ones."
+  description = "Version of each secret that the functions read. `make plan` and `make deploy` set the newest ones."
   type        = object({ api_key = string, signing_secrets = string })
   default     = { api_key = "1", signing_secrets = "1" }
   nullable    = false
 
   validation {
     condition     = alltrue([for version in values(var.secret_versions) : can(regex("^[1-9][0-9]*$", version))])
-    error_message = "A secret's version is a number. Not latest: instances would read it at different times."
+    error_message = "A secret's version is a number, not latest: instances that start at different times would read different versions."
   }
 }
 
 variable "silence_alert_hours" {
-  description = "Alert when no webhook has come for so many hours; null: never, as where nobody works at night."
+  description = "Alert if no webhook arrives for this many hours; null: never. Leave it null where the warehouse closes for longer."
   type        = number
   default     = null
 
   validation {
     condition     = var.silence_alert_hours == null || can(regex("^([1-9]|1[0-9]|2[0-3])$", tostring(var.silence_alert_hours)))
-    error_message = "silence_alert_hours is a whole number from 1 to 23: Cloud Monitoring looks back no further."
+    error_message = "silence_alert_hours is a whole number from 1 to 23, the range that Cloud Monitoring supports."
   }
 }
 
 variable "soft_delete_days" {
-  description = "How long a deleted object can be brought back: 0 (not at all) or 7 to 90 days."
+  description = "How long a deleted object can be restored: 0 (not at all) or 7 to 90 days."
   type        = number
   default     = 7
   nullable    = false
 
   validation {
     condition     = var.soft_delete_days == 0 || (var.soft_delete_days >= 7 && var.soft_delete_days <= 90)
-    error_message = "soft_delete_days is 0, or 7 to 90: what Cloud Storage takes."
+    error_message = "soft_delete_days is 0, or from 7 to 90, the range that Cloud Storage accepts."
   }
 }

@@ -8,8 +8,7 @@ terraform {
     }
   }
 
-  # The bucket and the prefix of each environment's state come from envs/NAME.gcs.tfbackend and from
-  # `make`, so that no project is named here.
+  # envs/NAME.gcs.tfbackend sets the prefix and `make` the bucket, so no project is named here.
   backend "gcs" {}
 }
 

@@ -1,6 +1,6 @@
-"""Fixtures of all tests: the pipeline, and Pub/Sub alone, on our own Pub/Sub and on Google's.
+"""Shared fixtures. Tests of Pub/Sub run on the sandbox's own Pub/Sub and on Google's emulator.
 
-`-k own` and `-k google` choose one of the two. Each worker starts what its tests need once.
+`-k own` and `-k google` select one of the two. Each pytest-xdist worker starts a server only once.
 """
 
 import contextlib
@@ -17,18 +17,18 @@ from sandbox.background import Background
 from sandbox.google_pubsub import start_emulator
 from sandbox.pubsub import PubSub
 from sandbox.pubsub_admin import PubSubAdmin
-from sandbox.secret_search import refuse_secrets
+from sandbox.secret_search import assert_no_secrets
 from sandbox.stack import SANDBOX_API_KEY, PubSubKind, Stack, start_stack
 from support.operator import Endpoint, Operator
 from support.programs import skip_or_fail
-from support.pubsub import BOTH_PUBSUBS, Outlet
+from support.pubsub import BOTH_PUBSUBS, Topic
 
-# How long an example takes says more about the machine than about the code.
+# Without a deadline per example, because a slow machine would exceed it.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
-# A shell that starts the tests in the background lets them ignore SIGINT, and every process that
-# they start inherits that; tests that send SIGINT would wait in vain.
+# A shell that starts the tests in the background makes them and their child processes ignore
+# SIGINT. Tests that send SIGINT to a child process would then never end.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -39,21 +39,22 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_answer_holds_a_secret() -> Iterator[None]:
-    """Every HTTP answer that a test gets is searched for secrets, including those that it sent."""
+def search_responses_for_secrets() -> Iterator[None]:
+    """Search every HTTP response that a test gets for secrets, including those in its request."""
     send = requests.Session.send
 
-    def searched(session: requests.Session, request: Any, **options: Any) -> requests.Response:
-        answer = send(session, request, **options)
+    def checked_send(session: requests.Session, request: Any, **options: Any) -> requests.Response:
+        response = send(session, request, **options)
         if options.get("stream"):
-            return answer  # of an API, in which the functions themselves look
-        sent = [str(request.headers.get(name, "")) for name in ("svix-signature", "X-API-KEY")]
-        texts = [answer.text, str(answer.headers)]
-        refuse_secrets(request.url, texts, [SANDBOX_API_KEY, *sent[0].split(), sent[1]])
-        return answer
+            return response  # of Dimmy's API; its client has yet to read the body
+        signatures = str(request.headers.get("svix-signature", "")).split()
+        api_key = str(request.headers.get("X-API-KEY", ""))
+        texts = [response.text, str(response.headers)]
+        assert_no_secrets(request.url, texts, [SANDBOX_API_KEY, *signatures, api_key])
+        return response
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(requests.Session, "send", searched)
+        patch.setattr(requests.Session, "send", checked_send)
         yield
 
 
@@ -64,10 +65,10 @@ def background() -> Iterator[Background]:
 
 
 @pytest.fixture(scope="module")
-def outlet(background: Background) -> Iterator[Outlet]:
+def topic(background: Background) -> Iterator[Topic]:
     server = PubSub()
     admin = PubSubAdmin(f"127.0.0.1:{background.run(server.start())}")
-    yield Outlet(admin)
+    yield Topic(admin)
     admin.close()
     background.run(server.stop())
 
@@ -80,14 +81,14 @@ def pubsub_kind(request: pytest.FixtureRequest) -> PubSubKind:
 
 @pytest.fixture(scope="session")
 def stack(pubsub_kind: PubSubKind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole pipeline, once on each Pub/Sub."""
+    """The complete pipeline, once on each Pub/Sub."""
     with start_stack(tmp_path_factory.mktemp(pubsub_kind), pubsub=pubsub_kind) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def pubsub(pubsub_kind: PubSubKind, background: Background) -> Iterator[PubSubAdmin]:
-    """Pub/Sub alone, once of each kind."""
+    """A client of Pub/Sub without the pipeline, once for each Pub/Sub."""
     with contextlib.ExitStack() as cleanup:
         if pubsub_kind == "google":
             process, host = start_emulator()
@@ -103,14 +104,14 @@ def pubsub(pubsub_kind: PubSubKind, background: Background) -> Iterator[PubSubAd
 
 @pytest.fixture
 def operator(tmp_path: Path) -> Iterator[Operator]:
-    person = Operator(tmp_path)
-    yield person
-    person.stop()
+    operator = Operator(tmp_path)
+    yield operator
+    operator.stop()
 
 
 @pytest.fixture
 def endpoint() -> Iterator[Callable[..., Endpoint]]:
-    """Starts HTTP servers that give prepared answers."""
+    """Starts HTTP servers with prepared answers."""
     started: list[Endpoint] = []
 
     def start(*answers: tuple[int, Any]) -> Endpoint:

@@ -2,5 +2,5 @@
 
 `receive`, `resolve` and `reconcile` are the deployed functions. `dimmy` is the client of Dimmy's
 API, `store` the storage. The modules beside them are used by several packages and import none of
-them. Which package may import which is fixed by a test of the imports.
+them. A test checks which package imports which.
 """

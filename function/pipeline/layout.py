@@ -5,7 +5,7 @@ RECEIPTS = "events"
 
 
 def item_name(item_id: str) -> str:
-    """The item, as the API gives it."""
+    """The item, as the API returns it."""
     return f"{ITEMS}/{item_id}.json"
 
 

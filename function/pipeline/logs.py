@@ -60,7 +60,7 @@ def log(severity: Severity, message: str, **fields: Any) -> None:
 
 def write_line(line: str) -> None:
     """Write to standard output in one call, so that lines of two threads never mix."""
-    # A closed output (a terminal that is gone) must not stop the work itself.
+    # A closed output, such as a closed terminal, must not stop the work itself.
     with contextlib.suppress(OSError):
         _log.output.write(f"{line}\n".encode(errors="backslashreplace"))
         _log.output.flush()

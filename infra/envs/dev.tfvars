@@ -1,4 +1,4 @@
-# For development: small, quick to give up, and easily taken down again.
+# Development: few instances, short retention, and no protection against deletion.
 
 environment         = "dev"
 deletion_protection = false

@@ -1,4 +1,4 @@
-# What must not be lost. One instance of receive always waits, so that no webhook meets a cold start.
+# Production: protected against deletion. One instance of receive always runs, which avoids cold starts.
 
 environment         = "prod"
 deletion_protection = true

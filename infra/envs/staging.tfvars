@@ -1,4 +1,4 @@
-# Like prod in everything that can break, without its waiting instance.
+# Staging: as prod, but smaller, and without an instance that always runs.
 
 environment         = "staging"
 deletion_protection = true

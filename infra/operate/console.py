@@ -1,4 +1,4 @@
-"""What the commands have in common towards people: text, questions, exit statuses."""
+"""Output, questions and exit statuses, shared by all commands."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -57,16 +57,16 @@ def confirm(
 ) -> None:
     """Return only if a person agrees, or has agreed beforehand with YES=1.
 
-    A `word` other than yes has to be typed in full, by a person. `refused` says what a refusal
-    means.
+    A `word` other than yes has to be typed in full, by a person. `refused` is the text
+    after a refusal.
 
     Raises:
-        UsageError: nobody agreed.
+        UsageError: it was not confirmed.
     """
     if settings.get("YES") == "1" and word == "yes":
         return
     if not sys.stdin.isatty():
-        agree = "add YES=1 to go on without being asked" if word == "yes" else "only a person can"
+        agree = "add YES=1 to skip the question" if word == "yes" else "run it in one"
         raise UsageError(f"{question} There is no terminal to ask: {agree}. {refused}")
     console.print(f"{question} Type {word} to go on: ", end="", style="bold", markup=False)
     if input().strip() != word:

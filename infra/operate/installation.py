@@ -1,7 +1,7 @@
 """An installation as the commands see it, in Google Cloud or on this machine.
 
-An implementation only knows where things are: log lines, receipts, dead letters. What follows from
-them is the same for every installation and is decided by the commands.
+An implementation only provides the data: log lines, receipts, dead letters. The conclusions are the
+same for every installation and are drawn by the commands.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -117,7 +117,7 @@ class Endpoint:
 class DeadLetters(Protocol):
     """The subscription to the dead letters."""
 
-    pause_seconds: float  # between two looks at the receipts of a re-drive
+    pause_seconds: float  # between two checks of the receipts during a re-drive
     patience_seconds: float  # without progress, before a re-drive ends
 
     def event_ids(self) -> set[str]:
@@ -168,7 +168,7 @@ class Installation(Protocol):
     storage_poll_seconds: float  # of a page that follows what is stored
     status_poll_seconds: float
 
-    # What has happened
+    # History
 
     def log_lines(self, query: LogQuery) -> list[LogLine]:
         """Log lines of all functions, oldest first."""
@@ -186,13 +186,13 @@ class Installation(Protocol):
             UsageError: Pub/Sub cannot be reached.
         """
 
-    # How it is doing
+    # Status
 
     def components(self) -> Iterator[Finding]:
         """What is deployed or running."""
 
     def backlog(self) -> Backlog:
-        """What waits. Must not lease messages, which would hide them from others for a while."""
+        """The backlog. Must not lease messages, which would hide them from other clients."""
 
     def events_received(self) -> tuple[int, int]:
         """How many events were published within the last hour and the last day."""
@@ -200,10 +200,10 @@ class Installation(Protocol):
     def schedules(self) -> Iterator[Finding]:
         """The scheduled jobs and their last runs."""
 
-    # What is wrong
+    # Diagnosis
 
     def check_access(self) -> Iterator[Check]:
-        """Whether the person may look at it at all, and what it is stored in."""
+        """Whether the user has access to the installation and to where its state is stored."""
 
     def secrets(self) -> list[Secret]:
         """The secrets whose format is to be checked, besides the API key."""
@@ -212,12 +212,12 @@ class Installation(Protocol):
         """The real API; None where the sandbox has its own."""
 
     def check_resources(self) -> Iterator[Check]:
-        """Whether everything is there and connected."""
+        """Whether all resources exist and are connected."""
 
     def endpoint(self) -> Endpoint | None:
         """The endpoint; None where nothing is deployed or running."""
 
-    # What can be done with it
+    # Operations
 
     def reconcile(self) -> AbstractContextManager[Reconcile]:
         """A `reconcile` that works on this installation's storage."""

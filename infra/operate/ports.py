@@ -21,11 +21,11 @@ def read_port(settings: Mapping[str, str], name: str, default: str) -> int:
     """The port that a setting names.
 
     Raises:
-        UsageError: it is no port, or another program uses it.
+        UsageError: it is not a port, or another program uses it.
     """
     text = settings.get(name) or default
     if not (text.isdecimal() and 0 < int(text) < 65536):
-        raise UsageError(f"{name}={text} is no port: use a number from 1 to 65535.")
+        raise UsageError(f"{name}={text} is not a port: use a number from 1 to 65535.")
     if not is_free(int(text)):
         raise UsageError(
             f"Port {text} is busy: stop the program that uses it, or choose another one with"

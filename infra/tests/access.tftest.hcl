@@ -1,4 +1,4 @@
-# Who may call what, and who may do what.
+# Callers, roles and secrets of the functions.
 
 mock_provider "google" {
   source          = "./tests/mocks"
@@ -22,14 +22,14 @@ run "access" {
       resolve   = "roles/run.invoker dimmy-test-resolve serviceAccount:pusher@warehouse-1.iam.gserviceaccount.com"
       reconcile = "roles/run.invoker dimmy-test-reconcile serviceAccount:scheduler@warehouse-1.iam.gserviceaccount.com"
     }
-    error_message = "Only receive is for the public, resolve for the pusher alone, reconcile for the scheduler alone."
+    error_message = "Only receive is public; only the pusher calls resolve, only the scheduler calls reconcile."
   }
 
   assert {
     condition = {
       for name, function in google_cloudfunctions2_function.this : name => function.service_config[0].ingress_settings
     } == { receive = "ALLOW_ALL", resolve = "ALLOW_INTERNAL_ONLY", reconcile = "ALLOW_ALL" }
-    error_message = "Traffic from outside reaches receive, and reconcile for those who may invoke it."
+    error_message = "Only receive and reconcile accept traffic from outside."
   }
 
   assert {
@@ -37,7 +37,7 @@ run "access" {
       for name, account in { receive = "receiver", resolve = "resolver", reconcile = "reconciler" } :
       google_cloudfunctions2_function.this[name].service_config[0].service_account_email == "${account}@warehouse-1.iam.gserviceaccount.com"
     ])
-    error_message = "Each function runs as an account of its own."
+    error_message = "Each function runs as its own service account."
   }
 
   assert {
@@ -45,7 +45,7 @@ run "access" {
       for function in google_cloudfunctions2_function.this :
       function.build_config[0].service_account == "projects/warehouse-1/serviceAccounts/builder@warehouse-1.iam.gserviceaccount.com"
     ])
-    error_message = "The builder builds every function: the default account may lack the permissions, or have too many."
+    error_message = "The builder builds every function: the default service account may lack permissions, or have too many."
   }
 
   assert {
@@ -66,7 +66,7 @@ run "access" {
       resolve   = ["DIMMY_API_KEY dimmy-test-api-key 1"]
       reconcile = ["DIMMY_API_KEY dimmy-test-api-key 1"]
     }
-    error_message = "Each function has just the secrets that it reads, in a version with a number."
+    error_message = "Each function gets only the secrets that it reads, in a numbered version."
   }
 }
 
@@ -79,11 +79,11 @@ run "behind_a_load_balancer" {
 
   assert {
     condition     = google_cloudfunctions2_function.this["receive"].service_config[0].ingress_settings == "ALLOW_INTERNAL_AND_GCLB"
-    error_message = "Nobody gets around the load balancer."
+    error_message = "Requests from outside reach receive only through the load balancer."
   }
 
   assert {
     condition     = google_cloudfunctions2_function.this["receive"].service_config[0].environment_variables["TRUSTED_PROXY_HOPS"] == "2"
-    error_message = "The load balancer is one hop more."
+    error_message = "The load balancer adds one trusted proxy hop."
   }
 }

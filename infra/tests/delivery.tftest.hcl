@@ -1,4 +1,4 @@
-# The way of an event: what keeps it, who pushes it, when it is given up, and that times fit together.
+# The delivery of an event: subscriptions, retries, dead letters, timeouts, schedules and storage.
 
 mock_provider "google" {
   source          = "./tests/mocks"
@@ -16,7 +16,7 @@ run "delivery" {
 
   assert {
     condition     = google_pubsub_subscription.resolve.topic == "projects/warehouse-1/topics/dimmy-test-events"
-    error_message = "resolve is fed by the topic of the events."
+    error_message = "resolve subscribes to the topic of the events."
   }
 
   assert {
@@ -33,7 +33,7 @@ run "delivery" {
       google_pubsub_subscription.resolve.dead_letter_policy[0].dead_letter_topic == "projects/warehouse-1/topics/dimmy-test-dead-letters"
       && google_pubsub_subscription.resolve.dead_letter_policy[0].max_delivery_attempts == 100
     )
-    error_message = "What fails 100 times is parked."
+    error_message = "After 100 failed attempts an event becomes a dead letter."
   }
 
   assert {
@@ -50,7 +50,7 @@ run "delivery" {
 
   assert {
     condition     = google_pubsub_subscription.resolve.retry_policy[0].maximum_backoff == "600s" && google_pubsub_subscription.dead_letters.retry_policy[0].maximum_backoff == "60s"
-    error_message = "An event waits up to 10 minutes for its next attempt, a dead letter no longer than one."
+    error_message = "An event waits at most 10 minutes for its next attempt, a dead letter at most one."
   }
 
   assert {
@@ -59,7 +59,7 @@ run "delivery" {
       && length(google_pubsub_subscription.dead_letters.push_config) == 0
       && length(google_pubsub_subscription.dead_letters.dead_letter_policy) == 0
     )
-    error_message = "Dead letters lie where they can be pulled, for as long as they are kept."
+    error_message = "Dead letters can be pulled and are not forwarded again."
   }
 
   assert {
@@ -71,7 +71,7 @@ run "delivery" {
       && google_pubsub_subscription_iam_member.agent_takes_dead_letters.role == "roles/pubsub.subscriber"
       && google_pubsub_subscription_iam_member.agent_takes_dead_letters.member == "serviceAccount:service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com"
     )
-    error_message = "Pub/Sub's own account may move dead letters: take them from resolve's subscription and publish them."
+    error_message = "Pub/Sub's service agent may forward dead letters: subscribe to resolve's messages and publish them."
   }
 
   assert {
@@ -81,7 +81,7 @@ run "delivery" {
       && google_cloudfunctions2_function.this["resolve"].service_config[0].timeout_seconds
       < google_pubsub_subscription.resolve.ack_deadline_seconds
     )
-    error_message = "An attempt ends by itself before its function is ended, and that before the message is delivered again."
+    error_message = "An attempt ends 30 s before its function times out, which is before Pub/Sub delivers the message again."
   }
 
   assert {
@@ -91,7 +91,7 @@ run "delivery" {
         == tostring(google_cloudfunctions2_function.this[name].service_config[0].max_instance_request_concurrency)
       )
     ])
-    error_message = "An instance has as many threads as it gets requests at once; others would wait in line."
+    error_message = "An instance has a thread for each concurrent request."
   }
 
   assert {
@@ -118,7 +118,7 @@ run "delivery" {
       hourly = "17 * * * * POST https://reconcile.a.run.app/?hours=6"
       daily  = "41 3 * * * POST https://reconcile.a.run.app/?hours=72"
     }
-    error_message = "The scheduler calls reconcile every hour for the last hours, and every night for the last days."
+    error_message = "The scheduler calls reconcile hourly for the last 6 hours, and daily for the last 72."
   }
 
   assert {
@@ -130,7 +130,7 @@ run "delivery" {
         && job.retry_config[0].retry_count == 3
       )
     ])
-    error_message = "The scheduler comes with a token for reconcile, waits for its answer, and tries again."
+    error_message = "The scheduler sends a token for reconcile, waits 1800 s for the answer, and retries 3 times."
   }
 
   assert {
@@ -138,7 +138,7 @@ run "delivery" {
       tonumber(google_cloudfunctions2_function.this["reconcile"].service_config[0].environment_variables["ATTEMPT_SECONDS"]) + 30
       <= google_cloudfunctions2_function.this["reconcile"].service_config[0].timeout_seconds
     )
-    error_message = "A reconcile ends by itself, with honest counts, before its function is ended."
+    error_message = "A reconcile ends, and answers with its counts, 30 s before its function times out."
   }
 
   assert {
@@ -148,7 +148,7 @@ run "delivery" {
 
   assert {
     condition     = length(google_project_service.required) == 12 && alltrue([for api in google_project_service.required : api.disable_on_destroy == false])
-    error_message = "The APIs that are needed are enabled, and left so."
+    error_message = "The required APIs are enabled, and stay enabled after a destroy."
   }
 }
 
@@ -157,12 +157,12 @@ run "storage" {
 
   assert {
     condition     = google_storage_bucket.data.name == "warehouse-1-dimmy-test-data" && google_storage_bucket.data.versioning[0].enabled
-    error_message = "The scans' bucket keeps what is replaced."
+    error_message = "The bucket of the scans keeps old versions."
   }
 
   assert {
     condition     = google_storage_bucket.data.soft_delete_policy[0].retention_duration_seconds == 7 * 86400
-    error_message = "What is deleted can be brought back for a week."
+    error_message = "Deleted objects can be restored for 7 days."
   }
 
   assert {
@@ -173,7 +173,7 @@ run "storage" {
       && one(google_storage_bucket.data.lifecycle_rule[1].condition).days_since_noncurrent_time == 30
       && one(google_storage_bucket.data.lifecycle_rule[2].condition).age == 7
     )
-    error_message = "Payloads go after 90 days, old versions after 30, and no item and no receipt ever."
+    error_message = "Payloads are deleted after 90 days and old versions after 30; items and receipts are never deleted."
   }
 
   assert {
@@ -185,7 +185,7 @@ run "storage" {
         google_secret_manager_secret.this["api_key"], google_secret_manager_secret.this["signing_secrets"],
       ] : protected.deletion_policy == "PREVENT"
     ]) && google_storage_bucket.data.force_destroy == false
-    error_message = "Nothing that holds scans, or a secret, is deleted unless protection is taken off first."
+    error_message = "Resources that hold scans, events or secrets are protected against deletion."
   }
 }
 
@@ -198,6 +198,6 @@ run "unprotected" {
 
   assert {
     condition     = google_storage_bucket.data.force_destroy && google_pubsub_topic.events.deletion_policy == "DELETE"
-    error_message = "Where protection is off, all of it can be taken down."
+    error_message = "Without deletion protection everything can be deleted."
   }
 }

@@ -1,4 +1,4 @@
-# What is measured, when a person is told, and what they are told.
+# Alerts, their thresholds and texts, and the dashboard.
 
 mock_provider "google" {
   source          = "./tests/mocks"
@@ -31,31 +31,31 @@ run "monitoring" {
       rejected-keys      = "ERROR COMPARISON_GT 0 300s"
       signature-failures = "ERROR COMPARISON_GT 4 900s"
     }
-    error_message = "Seven alerts, each with its threshold and its time."
+    error_message = "Seven alerts, each with its severity, threshold and period."
   }
 
   assert {
     condition     = alltrue([for alert in google_monitoring_alert_policy.this : strcontains(alert.documentation[0].content, "`make ") && strcontains(alert.documentation[0].content, "ENV=test PROJECT=warehouse-1")])
-    error_message = "Each alert names a command that helps, ready to be copied."
+    error_message = "Each alert names a command that helps, with ENV and PROJECT filled in."
   }
 
   assert {
     condition     = strcontains(google_monitoring_alert_policy.this["dead-letters"].conditions[0].condition_threshold[0].filter, "subscription_id=\"dimmy-test-dead-letters\"") && strcontains(google_monitoring_alert_policy.this["backlog"].conditions[0].condition_threshold[0].filter, "subscription_id=\"dimmy-test-resolve\"")
-    error_message = "Dead letters are counted where they lie, and the backlog where it waits."
+    error_message = "The alerts on dead letters and on the backlog watch the matching subscriptions."
   }
 
   assert {
     condition     = length(google_monitoring_alert_policy.silence) == 0 && length(google_monitoring_notification_channel.email) == 0
-    error_message = "Nobody is told, and silence is no fault, unless it is asked for."
+    error_message = "Without settings there are no notifications and no alert on silence."
   }
 
   assert {
     condition     = length(jsondecode(google_monitoring_dashboard.this.dashboard_json).mosaicLayout.tiles) == 15
-    error_message = "The dashboard shows the way of an event in fifteen charts."
+    error_message = "The dashboard has fifteen charts."
   }
 }
 
-run "told_and_silent" {
+run "emails_and_silence" {
   command = plan
 
   variables {
@@ -65,11 +65,11 @@ run "told_and_silent" {
 
   assert {
     condition     = google_monitoring_notification_channel.email["warehouse-it@example.com"].labels.email_address == "warehouse-it@example.com"
-    error_message = "Alerts go to the addresses."
+    error_message = "Each address gets a notification channel."
   }
 
   assert {
     condition     = google_monitoring_alert_policy.silence[0].conditions[0].condition_absent[0].duration == "43200s"
-    error_message = "Twelve hours without a webhook are told."
+    error_message = "Twelve hours without a webhook raise an alert."
   }
 }

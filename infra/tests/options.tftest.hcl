@@ -1,4 +1,4 @@
-# Each optional part, on; off they are in every other test, and in the first run here.
+# Each optional part, enabled. In the first run and in all other tests they are disabled.
 
 mock_provider "google" {
   source          = "./tests/mocks"
@@ -20,17 +20,17 @@ run "nothing_optional" {
       && length(google_pubsub_topic.items) + length(google_storage_notification.items) == 0
       && length(google_compute_security_policy.receive) + length(google_compute_global_forwarding_rule.receive) == 0
     )
-    error_message = "What is optional is off unless it is asked for."
+    error_message = "Optional parts are disabled by default."
   }
 
   assert {
     condition     = !contains(keys(google_cloudfunctions2_function.this["receive"].service_config[0].environment_variables), "ALLOWED_SOURCES")
-    error_message = "Without a list of sources the setting is left out."
+    error_message = "Without a list of sources the setting is omitted."
   }
 
   assert {
     condition     = output.webhook_url == "https://receive.a.run.app" && output.item_topic == null && output.load_balancer_address == null
-    error_message = "The webhook URL is that of receive."
+    error_message = "The webhook URL is the URL of receive."
   }
 }
 
@@ -61,7 +61,7 @@ run "item_notifications" {
       && google_storage_notification.items[0].payload_format == "JSON_API_V1"
       && google_storage_notification.items[0].bucket == "warehouse-1-dimmy-test-data"
     )
-    error_message = "Each new or newer item is told, and nothing else."
+    error_message = "Each new or newer item is published, and nothing else."
   }
 
   assert {
@@ -69,7 +69,7 @@ run "item_notifications" {
       google_pubsub_topic_iam_member.storage_publishes_items[0].role == "roles/pubsub.publisher"
       && google_pubsub_topic_iam_member.storage_publishes_items[0].member == "serviceAccount:service-123456789012@gs-project-accounts.iam.gserviceaccount.com"
     )
-    error_message = "Cloud Storage's own account publishes the notifications."
+    error_message = "Cloud Storage's service agent publishes the notifications."
   }
 
   assert {
@@ -89,7 +89,7 @@ run "load_balancer" {
     condition = [
       for rule in google_compute_security_policy.receive["this"].rule : rule.priority if rule.action == "allow"
     ] == [1000, 1001]
-    error_message = "Svix's twelve ranges need two rules: a rule takes ten."
+    error_message = "Svix's twelve ranges need two rules: a rule accepts ten."
   }
 
   assert {
@@ -103,31 +103,31 @@ run "load_balancer" {
     condition = [
       for rule in google_compute_security_policy.receive["this"].rule : rule.action if rule.priority == 2147483647
     ] == ["deny(403)"]
-    error_message = "Everyone else is refused."
+    error_message = "All other addresses are refused."
   }
 
   assert {
     condition     = google_compute_backend_service.receive["this"].load_balancing_scheme == "EXTERNAL_MANAGED" && google_compute_region_network_endpoint_group.receive["this"].cloud_run[0].service == "dimmy-test-receive"
-    error_message = "The load balancer leads to receive."
+    error_message = "The load balancer forwards to receive."
   }
 
   assert {
     condition     = google_compute_global_forwarding_rule.receive["this"].port_range == "443" && google_compute_managed_ssl_certificate.receive["this"].managed[0].domains == tolist(["hooks.example.com"])
-    error_message = "It answers on HTTPS alone, with a certificate for the domain."
+    error_message = "It serves HTTPS only, with a certificate for the domain."
   }
 
   assert {
     condition     = output.webhook_url == "https://hooks.example.com/"
-    error_message = "The webhook URL is that of the domain."
+    error_message = "The webhook URL is on the domain."
   }
 
   assert {
     condition     = contains(keys(google_project_service.required), "compute")
-    error_message = "A load balancer needs the API of Compute Engine."
+    error_message = "A load balancer needs the Compute Engine API."
   }
 }
 
-run "load_balancer_for_others" {
+run "load_balancer_sources" {
   command = plan
 
   variables {
@@ -138,7 +138,7 @@ run "load_balancer_for_others" {
     condition = flatten([
       for rule in google_compute_security_policy.receive["this"].rule : tolist(one(one(rule.match).config).src_ip_ranges) if rule.action == "allow"
     ]) == ["203.0.113.0/24"]
-    error_message = "The list of sources replaces Svix's."
+    error_message = "A list of sources replaces Svix's addresses."
   }
 }
 
@@ -156,7 +156,7 @@ run "bigquery" {
       event_lines = "gs://warehouse-1-dimmy-test-data/events/*.json"
       item_lines  = "gs://warehouse-1-dimmy-test-data/items/*.json"
     }
-    error_message = "The tables read what lies in the bucket."
+    error_message = "The tables read the objects in the bucket."
   }
 
   assert {
@@ -167,7 +167,7 @@ run "bigquery" {
         && table.external_data_configuration[0].csv_options[0].quote == ""
       )
     ])
-    error_message = "A line is one column, whatever it holds."
+    error_message = "A line is one column, whatever it contains."
   }
 
   assert {
@@ -177,7 +177,7 @@ run "bigquery" {
 
   assert {
     condition     = alltrue([for view in google_bigquery_table.view : view.view[0].use_legacy_sql == false])
-    error_message = "The views are GoogleSQL."
+    error_message = "The views use GoogleSQL."
   }
 
   assert {

@@ -1,4 +1,4 @@
-# Every bad value is refused by its variable, whose message says what a good one is.
+# Invalid values, each of which its variable must reject.
 
 mock_provider "google" {
   source          = "./tests/mocks"

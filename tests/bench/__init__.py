@@ -1,6 +1,7 @@
-"""The benchmark: what this software does, what people would use instead, and the limit.
+"""The benchmark: this software compared with its alternatives and with the limit of the platform.
 
-Everything is compared within one run on one machine, in turns, so that the ratios hold where the
-numbers do not: the servers have one core to themselves, and the load and all that stands in for the
-cloud have the other. `make bench` runs it all, `make bench QUICK=1` a short form of it.
+All candidates are measured alternately, within one run and on one machine, so that the ratios are
+comparable even between machines. The servers have a core to themselves; the load generator and the
+servers that replace the cloud use the other. `make bench` runs all sections, `make bench QUICK=1` a
+short version.
 """

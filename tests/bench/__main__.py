@@ -1,7 +1,7 @@
-"""`make bench`: every section in turn, the tables, and the targets.
+"""`make bench`: runs the sections and prints the tables and targets.
 
 `python -m bench [--quick] [--only SECTION ...]` with `function`, `infra` and `tests` on PYTHONPATH.
-A complete run that is not quick replaces results.json and results.md in this folder.
+A complete run without --quick replaces results.json and results.md in this folder.
 """
 
 import argparse
@@ -23,9 +23,9 @@ SECTIONS = {
 
 
 def main() -> None:
-    """Measure, print, and keep the results of a complete run."""
+    """Measure, print, and write the results of a complete run."""
     parser = argparse.ArgumentParser(prog="make bench")
-    parser.add_argument("--quick", action="store_true", help="shorter, and nothing is kept")
+    parser.add_argument("--quick", action="store_true", help="shorter, without writing the results")
     parser.add_argument("--only", choices=SECTIONS, nargs="+", default=list(SECTIONS))
     chosen = parser.parse_args()
     console = Console(width=None if Console().is_terminal else 120)
@@ -49,7 +49,7 @@ def main() -> None:
     if not chosen.quick and len(chosen.only) == len(SECTIONS):
         tried = (Path(__file__).parent / "tried.md").read_text()
         report.keep(sections, tried)
-        console.print("Kept in tests/bench/results.md and results.json.")
+        console.print("Results: tests/bench/results.md and results.json.")
 
 
 if __name__ == "__main__":

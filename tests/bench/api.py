@@ -1,6 +1,6 @@
-"""Dimmy's API as fast as it can be had: every id is known, every answer comes after one delay.
+"""A minimal Dimmy API for load tests: it knows every id and responds after a fixed delay.
 
-The sandbox's own API knows faults and pages; under load it would take longer than what is measured.
+The sandbox's own API has faults and pages and is slower than the software to be measured.
 
     python -m bench.api PORT SECONDS
 """
@@ -49,7 +49,7 @@ class _Api(asyncio.Protocol):
 
 
 async def serve(port: int, delay: float) -> None:
-    """Serve for ever on loopback, each answer `delay` seconds after its request."""
+    """Serve on loopback until killed; each response follows `delay` seconds after its request."""
     _Api.delay = delay
     server = await asyncio.get_running_loop().create_server(_Api, "127.0.0.1", port)
     await server.serve_forever()

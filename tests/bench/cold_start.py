@@ -1,4 +1,4 @@
-"""Cold start: from the start of the process to its first answer."""
+"""Cold starts: the time from the start of a process to its first response."""
 
 import os
 import subprocess
@@ -21,11 +21,11 @@ _FRAMEWORK = "the framework's empty function"
 
 
 def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
-    """Each entry point beside the framework's empty function, in turns."""
+    """Measure each entry point and the framework's empty function, alternately."""
     rounds = 3 if quick else 11
     alternatives = {
         _FRAMEWORK: ("empty", REFERENCES / "empty.py"),
-        "the same, async": ("empty_async", REFERENCES / "empty_async.py"),
+        "the framework's empty async function": ("empty_async", REFERENCES / "empty_async.py"),
         **{target: (target, SOURCE) for target in _TARGETS},
         "as documented": ("documented", REFERENCES / "documented.py"),
     }
@@ -43,18 +43,22 @@ def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
     base = [_seconds_of_import("pipeline.receive.publisher") for _ in range(rounds)]
     section = Section(
         "Cold start",
-        "From the start of the process until the server answers, and until the first signed event"
-        " is confirmed. In Google Cloud the first event also imports what gets the credentials.",
-        ("", "seconds", "of the empty function", "first event, s"),
+        "The time from the start of the process until the server responds, and until the first"
+        " signed event is confirmed. In Google Cloud the first event also imports the libraries for"
+        " credentials (last row).",
+        ("", "seconds", "relative to the empty function", "first event, s"),
     )
     for name, taken in times.items():
         first = median(events[name]) if name in events else float("nan")
         section.rows.append((name, median(taken), _ratio(times, name), first))
     extra = median(google) - median(base)
-    section.rows.append(("(the imports for credentials)", extra, float("nan"), float("nan")))
+    section.rows.append(("(imports for credentials)", extra, float("nan"), float("nan")))
     section.targets = [
         Target(
-            f"cold start of {name}, of the empty function", _ratio(times, name), bound, highest=True
+            f"cold start of {name}, relative to the empty function",
+            _ratio(times, name),
+            bound,
+            highest=True,
         )
         for name, bound in _TARGETS.items()
     ]
@@ -62,7 +66,7 @@ def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
 
 
 def _start(bench: Bench, target: str, source: Path) -> tuple[float, float]:
-    """Seconds until any answer, and until the first confirmed event."""
+    """Seconds until any response, and until the first confirmed event."""
     started = time.perf_counter()
     function = bench.start(target, source)
     while not _answers(function.url):

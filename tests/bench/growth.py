@@ -1,4 +1,4 @@
-"""Growth: what an event and an item cost as everything grows by powers of ten."""
+"""Growth: the cost of an event and of an item as quantities grow by powers of ten."""
 
 from collections.abc import Callable
 
@@ -8,16 +8,16 @@ from bench.report import Section, Target
 from bench.resolve import deliver
 from sandbox.functions import Function
 
-# What a cost may grow by over all powers of ten and still be called flat.
+# A cost counts as flat if, at the largest quantity, it is below this multiple of the lowest cost.
 _FLAT = 1.5
 
 
 def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
-    """Events, ids of an event, stored objects, sizes of bodies."""
+    """Increase events, items of an event, stored objects and sizes of bodies."""
     section = Section(
-        "Growth, by powers of ten",
-        "Processor time at an API without latency. Flat: over all the powers the cost of one grows"
-        f" by less than {_FLAT:g} x (or falls, where a fixed part is shared).",
+        "Growth by powers of ten",
+        "CPU time with an API without latency. Flat: at the largest quantity, one unit costs less"
+        f" than {_FLAT:g} x the lowest cost.",
         ("", "count", "CPU us each", "MB"),
     )
     with Bench() as bench:
@@ -45,7 +45,7 @@ def _events_of_receive(
         rate = 2000
         send(Load(f"{receive.url}webhook", bench.secret, count / rate, rate=rate))
         costs.append((cpu_seconds(receive) - before) / count)
-        _add(section, "receive: an event, of", count, costs[-1], receive)
+        _add(section, "receive: an event, by number of events", count, costs[-1], receive)
     _judge(section, "receive: an event", costs)
 
 
@@ -60,8 +60,8 @@ def _sizes(
         answered = send(load).answered
         cost = (cpu_seconds(receive) - before) / answered
         costs.append(cost / (size / 1000))
-        _add(section, "receive: a body, of bytes", size, cost, receive)
-    _judge(section, "receive: a kilobyte", costs)
+        _add(section, "receive: a body, by its bytes", size, cost, receive)
+    _judge(section, "receive: a kilobyte of body", costs)
 
 
 def _events_of_resolve(
@@ -74,9 +74,11 @@ def _events_of_resolve(
         for _ in range(count):
             deliver(resolve, 1)
         costs.append((cpu_seconds(resolve) - before) / count)
-        _add(section, "resolve: an event of one item, of", count, costs[-1], resolve)
-        what = f"resolve: memory after {count:,} events"
-        section.targets = [Target(what, resident_megabytes(resolve), 110, "MB", highest=True)]
+        _add(
+            section, "resolve: an event of one item, by number of events", count, costs[-1], resolve
+        )
+        label = f"resolve: memory after {count:,} events"
+        section.targets = [Target(label, resident_megabytes(resolve), 110, "MB", highest=True)]
     _judge(section, "resolve: an event", costs[1:])
 
 
@@ -89,8 +91,8 @@ def _ids(section: Section, resolve: Function, quick: bool, say: Callable[[str], 
         for _ in range(rounds):
             deliver(resolve, count)
         costs.append((cpu_seconds(resolve) - before) / rounds / count)
-        _add(section, "resolve: an item, of an event's", count, costs[-1], resolve)
-    _judge(section, "resolve: an item", costs)
+        _add(section, "resolve: an item, by items of the event", count, costs[-1], resolve)
+    _judge(section, "resolve: an item of a large event", costs)
 
 
 def _objects(
@@ -98,18 +100,18 @@ def _objects(
 ) -> None:
     folder = bench.folder / "stored" / "items"
     costs = []
-    there = 0
+    existing = 0
     for count in (1000, 10_000) if quick else (1000, 10_000, 100_000, 1_000_000):
         say(f"resolve: {count} objects in the folder")
-        for number in range(there, count):
+        for number in range(existing, count):
             (folder / f"{number:024d}.json").touch()
-        there = count
+        existing = count
         before = cpu_seconds(resolve)
         for _ in range(20):
             deliver(resolve, 50)
         costs.append((cpu_seconds(resolve) - before) / 1000)
-        _add(section, "resolve: an item, beside objects", count, costs[-1], resolve)
-    _judge(section, "resolve: an item, beside objects", costs)
+        _add(section, "resolve: an item, by stored objects", count, costs[-1], resolve)
+    _judge(section, "resolve: an item, by stored objects", costs)
 
 
 def _add(section: Section, name: str, count: int, cost: float, function: Function) -> None:

@@ -1,8 +1,8 @@
-"""The load: signed webhooks from a process of its own, as fast as they are answered or at a rate.
+"""The load generator: signed webhooks in a closed loop or at a fixed rate, in a separate process.
 
-Every request has an id and a signature of its own; all of them are signed before the clock starts,
-and while it runs a request costs one write and one read. `null_server` is there to prove that the
-generator is not what is measured.
+Every request has its own id and signature. All requests are signed before the measurement, during
+which each one costs one write and one read. With `null_server` the limit of the generator itself is
+measured.
 """
 
 import argparse
@@ -18,46 +18,46 @@ import sys
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from time import perf_counter as now  # the loop's own clock has whole milliseconds
+from time import perf_counter as now  # the event loop's clock has a resolution of 1 ms
 from time import process_time, time, time_ns
 from typing import Any
 from urllib.parse import urlsplit
 
 import uvloop
 
-PATIENCE_SECONDS = 15.0  # Svix's
-_BYTES_PER_SECOND = 1_500_000_000  # more than any receiver takes
+PATIENCE_SECONDS = 15.0  # the timeout of Svix
+_BYTES_PER_SECOND = 1_500_000_000  # more than any receiver can read
 
 
 @dataclass(frozen=True)
 class Load:
-    """What to send. With `rate` (a second) requests go out by the clock, whatever comes back."""
+    """What to send. With `rate` (per second) requests are sent at their times, without waiting."""
 
     url: str
     secret: str = field(repr=False)
     seconds: float
     connections: int = 1
     rate: float | None = None
-    items: int = 5  # of an event
-    body_bytes: int | None = None  # an event of that size in place of a list of items
+    items: int = 5  # per event
+    body_bytes: int | None = None  # send a full payload of this size instead of item ids
     warm_up: float = 0.3
-    at_most_per_second: int = 50_000  # requests to have ready
+    at_most_per_second: int = 50_000  # limits the number of prepared requests
     token: str = field(default_factory=lambda: secrets.token_hex(4))
 
 
 @dataclass
 class Result:
-    """What came back. Times in seconds; `cpu_seconds` are the generator's own."""
+    """The responses. Times are in seconds; `cpu_seconds` are those of the generator."""
 
-    requests: int  # answered while the clock ran
-    answered: int  # with those of the warm-up
+    requests: int  # answered during the measurement
+    answered: int  # including the warm-up
     seconds: float
     cpu_seconds: float
     p50: float
     p99: float
     statuses: dict[str, int]
-    sent: list[int] = field(default_factory=list)  # at a rate: nanoseconds since the epoch, each
-    answered_in: list[float] = field(default_factory=list)  # at a rate; none beyond the patience
+    sent: list[int] = field(default_factory=list)  # with a rate: nanoseconds since 1970
+    answered_in: list[float] = field(default_factory=list)  # with a rate: seconds of each response
 
     @property
     def per_second(self) -> float:
@@ -65,7 +65,7 @@ class Result:
 
 
 def item_ids(token: str, event: int, count: int) -> list[str]:
-    """The ids of the items of an event, in the form of MongoDB's."""
+    """The ids of the items of an event, in the format of MongoDB."""
     base = f"{token}{event:08x}"
     return [f"{base}{number:08x}" for number in range(count)]
 
@@ -101,7 +101,7 @@ def signed_requests(load: Load, count: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 async def generate(load: Load) -> Result:
-    """Send the load and wait for what comes back."""
+    """Send the load and wait for the responses."""
     if load.rate:
         return await _at_a_rate(load, load.rate)
     return await _as_fast_as_answered(load)
@@ -109,7 +109,7 @@ async def generate(load: Load) -> Result:
 
 async def _as_fast_as_answered(load: Load) -> Result:
     count = int((load.warm_up + load.seconds) * load.at_most_per_second)
-    if load.body_bytes:  # large bodies go slower, and each is signed over all of it
+    if load.body_bytes:  # fewer are needed, and signing them takes long
         count = min(count, int(load.seconds * _BYTES_PER_SECOND / load.body_bytes) + 20)
     waiting = deque(signed_requests(load, count))
     loop = asyncio.get_running_loop()
@@ -123,9 +123,9 @@ async def _as_fast_as_answered(load: Load) -> Result:
 
     async def one_connection() -> None:
         _, connection = await loop.create_connection(_Connection, *_address(load))
-        while True:  # at least once, however slow the machine is
+        while True:  # at least once, even on a slow machine
             if not waiting:
-                raise RuntimeError(f"more than {count} requests were answered: prepare more")
+                raise RuntimeError(f"all {count} prepared requests were sent: prepare more")
             started = now()
             status = await connection.send(*waiting.popleft())
             finished = now()
@@ -149,7 +149,7 @@ async def _as_fast_as_answered(load: Load) -> Result:
 
 
 async def _at_a_rate(load: Load, rate: float) -> Result:
-    """Each request at its time, over a free connection or a new one, as the sender would."""
+    """Send each request at its time, over an idle connection or a new one."""
     prepared = list(signed_requests(load, round(rate * load.seconds)))
     loop = asyncio.get_running_loop()
     free: list[_Connection] = []
@@ -205,7 +205,7 @@ def _address(load: Load) -> tuple[str, int]:
 
 
 def percentile(values: list[float], percent: float) -> float:
-    """The value that so many percent of all do not exceed; not a number where there is none."""
+    """The value that this percentage of all values does not exceed; NaN for no values."""
     if not values:
         return math.nan
     ordered = sorted(values)
@@ -213,7 +213,7 @@ def percentile(values: list[float], percent: float) -> float:
 
 
 async def null_server(port: int) -> None:
-    """Answers whatever comes as soon as it comes, without reading it: the generator's own limit."""
+    """Respond to any data at once, without parsing it."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(_NullProtocol, "127.0.0.1", port)
     await server.serve_forever()
@@ -228,7 +228,7 @@ class _NullProtocol(asyncio.Protocol):
 
 
 class _Connection(asyncio.Protocol):
-    """One connection with one request on it at a time."""
+    """A connection with one request at a time."""
 
     def __init__(self) -> None:
         self._received = b""
@@ -239,7 +239,7 @@ class _Connection(asyncio.Protocol):
         self._transport = transport
 
     def send(self, head: bytes, body: bytes) -> "asyncio.Future[str]":
-        """The status of the answer, in time."""
+        """Send a request; the future is the status of the response."""
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(head)
         if body:
@@ -270,11 +270,11 @@ def _content_length(head: bytes) -> int:
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
             return int(line.removeprefix(b"content-length:"))
-    raise ValueError("an answer without a length")
+    raise ValueError("a response without Content-Length")
 
 
 class _Cpu:
-    """The processor time of this process between two times."""
+    """The CPU time of this process between two points in time."""
 
     def __init__(self, begins: float, ends: float) -> None:
         self.spent = 0.0
@@ -287,7 +287,7 @@ class _Cpu:
 
 
 def main() -> None:
-    """Read a Load as JSON from standard input, print a Result; or be the null server."""
+    """Read a Load as JSON from standard input and print a Result, or run the null server."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--null-server", type=int, metavar="PORT")
     port = parser.parse_args().null_server

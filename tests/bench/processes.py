@@ -1,4 +1,4 @@
-"""What the benchmark starts, and on which core: the servers on one, all else on the other."""
+"""Starts the processes of the benchmark: the servers on one core, the others on the other."""
 
 import contextlib
 import dataclasses
@@ -36,7 +36,7 @@ SERVERS, OTHERS = 0, 1  # cores
 
 @contextlib.contextmanager
 def on_core(core: int) -> Iterator[None]:
-    """What is started meanwhile runs on that core, where the system lets us choose."""
+    """Run processes that are started within the context on this core, if the system allows it."""
     if not _CAN_PIN:
         yield
         return
@@ -76,7 +76,7 @@ class Bench:
         self._cleanup.close()
 
     def start_api(self, delay: float) -> None:
-        """Dimmy's API, as the functions started from now on know it."""
+        """Start Dimmy's API. Functions that are started later use it."""
         port = free_port()
         self.api_url = f"http://127.0.0.1:{port}"
         with on_core(OTHERS):
@@ -85,7 +85,7 @@ class Bench:
         process.wait_until(lambda: self.api_calls() == 0)
 
     def api_calls(self) -> int | None:
-        """How many items have been asked for; None while the API is not up."""
+        """The number of items requested so far; None while the API is not up."""
         try:
             with urllib.request.urlopen(f"{self.api_url}/calls", timeout=5) as response:
                 return int(response.read())
@@ -93,7 +93,7 @@ class Bench:
             return None
 
     def start_null_server(self) -> str:
-        """The URL of a server that answers everything at once."""
+        """Start a server that responds at once to everything; return its URL."""
         port = free_port()
         with on_core(SERVERS):
             process = _python("bench.load", "--null-server", str(port))
@@ -101,7 +101,7 @@ class Bench:
         return f"http://127.0.0.1:{port}/"
 
     def start(self, target: str, source: Path = SOURCE, **settings: str) -> Function:
-        """A function on the servers' core, not waited for. Its log lines go to a file."""
+        """Start a function on the servers' core, without waiting for it. It logs to a file."""
         environment = {
             "SIGNING_SECRETS": self.secret,
             "EVENTS_TOPIC": topic_path(TOPIC),
@@ -130,7 +130,7 @@ class Bench:
 
 
 def send(load: Load) -> Result:
-    """Send a load from a process of its own."""
+    """Send a load from a separate process."""
     with on_core(OTHERS):
         done = subprocess.run(
             [sys.executable, "-m", "bench.load"],
@@ -146,17 +146,17 @@ def send(load: Load) -> Result:
 
 
 def cpu_seconds(function: Function) -> float:
-    """Processor time of the processes that answer, until now."""
+    """CPU time of the worker processes so far."""
     return sum(sum(worker.cpu_times()[:2]) for worker in function.workers)
 
 
 def resident_megabytes(function: Function) -> float:
-    """Memory of the processes that answer."""
+    """Resident memory of the worker processes."""
     return sum(worker.memory_info().rss for worker in function.workers) / 1e6
 
 
-def most_megabytes(function: Function) -> float:
-    """The most memory that the answering process ever had; what it has now, where nobody counts."""
+def peak_megabytes(function: Function) -> float:
+    """Peak resident memory of the worker processes; the current one where it is not recorded."""
     peak = 0.0
     for worker in function.workers:
         status = Path(f"/proc/{worker.pid}/status")

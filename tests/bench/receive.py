@@ -1,21 +1,21 @@
-"""receive: how many webhooks one core takes, and how long each waits."""
+"""receive: throughput and latency on one core."""
 
 from collections.abc import Callable
 from statistics import median
 
 from bench.load import Load, Result
-from bench.processes import REFERENCES, Bench, cpu_seconds, most_megabytes, resident_megabytes, send
+from bench.processes import REFERENCES, Bench, cpu_seconds, peak_megabytes, resident_megabytes, send
 from bench.report import Section, Target
 from sandbox.functions import Function
 
 CONNECTIONS = (1, 32, 200)
 BODIES = {"150 bytes": 150, "10 kB": 10_000, "350 kB": 350_000, "5 MB": 5_000_000}
-OURS, UNPUBLISHED, LEAST = "ours", "ours, publishing nothing", "the least a receiver must do"
+OURS, UNPUBLISHED, LEAST = "ours", "ours, without publishing", "minimal receiver"
 EMPTY, LIMIT, DOCUMENTED = "empty, sync", "empty, async: the limit", "as documented"
 
 
 def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
-    """Throughput, waits and processor time beside the alternatives; bodies; memory."""
+    """Measure throughput, latency and CPU time beside the alternatives, large bodies, memory."""
     with Bench() as bench:
         servers = {
             LIMIT: bench.start("empty_async", REFERENCES / "empty_async.py"),
@@ -28,7 +28,7 @@ def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
         null_url = bench.start_null_server()
         for server in servers.values():
             server.wait_until_up()
-        say("the generator against a server that does nothing")
+        say("the load generator against a server that does nothing")
         generator = _generator(bench, null_url, 0.2 if quick else 0.5)
         connections = _connections(bench, servers, generator, quick, say)
         bodies = _bodies(bench, servers, quick, say)
@@ -37,7 +37,7 @@ def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
 
 
 class _Turns:
-    """Results of each server, a round at a time, and the ratios of the same round."""
+    """The results of each server by round, and ratios between servers within a round."""
 
     def __init__(self) -> None:
         self.results: dict[str, list[Result]] = {}
@@ -69,7 +69,7 @@ def _p50(result: Result) -> float:
 
 
 def _generator(bench: Bench, null_url: str, seconds: float) -> dict[int, float]:
-    """What the generator reaches by itself: webhooks a second, by connections."""
+    """The limit of the generator itself: webhooks per second, by number of connections."""
     return {
         count: send(
             Load(
@@ -92,12 +92,21 @@ def _connections(
     quick: bool,
     say: Callable[[str], None],
 ) -> Section:
-    columns = ("", "connections", "webhooks/s", "of the limit", "p50 ms", "p99 ms", "CPU us each")
+    columns = (
+        "",
+        "connections",
+        "webhooks/s",
+        "ratio to the limit",
+        "p50 ms",
+        "p99 ms",
+        "CPU us each",
+    )
     section = Section(
         "receive: webhooks of 5 items",
-        f"One core for the server; the load and {bench.pubsub_name} on the other. Medians of rounds"
-        ' in turns; "of the limit" is the median of the ratios of each round. The last rows are the'
-        " load generator against a server that answers at once: what it could send.",
+        f"The server has one core; the load generator and {bench.pubsub_name} use the other. The"
+        " numbers are medians of several rounds, in which the servers alternate. The ratio to the"
+        " limit is the median of the ratios of each round. The last rows show the limit of the load"
+        " generator, against a server that does nothing.",
         columns,
     )
     seconds, rounds = (0.6, 1) if quick else (1.0, 4)
@@ -126,34 +135,34 @@ def _connections(
     for count, per_second in generator.items():
         limit = turns[count].middle(LIMIT, _per_second)
         section.rows.append(
-            ("(the generator)", str(count), per_second, per_second / limit, *["-"] * 3)
+            ("(the load generator)", str(count), per_second, per_second / limit, *["-"] * 3)
         )
     many, one = turns[32], turns[1]
     section.targets = [
         Target(
-            "throughput against the documented design", many.ratio(OURS, DOCUMENTED, _per_second), 8
+            "throughput relative to the documented design",
+            many.ratio(OURS, DOCUMENTED, _per_second),
+            8,
         ),
         Target(
-            "p50 of one connection against the documented design",
+            "p50 of one connection, relative to the documented design",
             one.ratio(OURS, DOCUMENTED, _p50),
             1 / 12,
             highest=True,
         ),
         Target(
-            "throughput against the framework's empty sync function",
+            "throughput relative to the framework's empty sync function",
             many.ratio(OURS, EMPTY, _per_second),
             2.5,
         ),
+        Target("throughput relative to the limit", many.ratio(OURS, LIMIT, _per_second), 0.70),
         Target(
-            "throughput against the limit, publishing", many.ratio(OURS, LIMIT, _per_second), 0.70
-        ),
-        Target(
-            "throughput against the limit, publishing nothing",
+            "throughput relative to the limit, without publishing",
             many.ratio(UNPUBLISHED, LIMIT, _per_second),
             0.80,
         ),
         Target(
-            "p99 against p50 at 200 connections",
+            "p99 relative to p50 at 200 connections",
             turns[200].middle(OURS, lambda result: result.p99 / result.p50),
             3,
             highest=True,
@@ -167,8 +176,8 @@ def _bodies(
 ) -> Section:
     section = Section(
         "receive: larger bodies",
-        "8 connections. The limit reads no body; the documented design holds it in memory whole,"
-        " as all of them do.",
+        "8 connections. The limit is left out, because it reads no body. All receivers hold the"
+        " complete body in memory.",
         ("", "body", "webhooks/s", "MB/s", "p50 ms", "CPU us each"),
     )
     seconds, rounds = (0.3, 1) if quick else (1.0, 3)
@@ -200,12 +209,12 @@ def _memory(bench: Bench, used: Function, quick: bool, say: Callable[[str], None
     say("memory")
     section = Section(
         "receive: memory",
-        "Resident, of the process that answers.",
+        "Resident memory of the process that handles the requests.",
         ("", "MB"),
     )
     fresh = bench.start("receive")
     fresh.wait_until_up()
-    section.rows.append(("at the start", resident_megabytes(fresh)))
+    section.rows.append(("after the start", resident_megabytes(fresh)))
     send(Load(f"{fresh.url}webhook", bench.secret, 2, 32, at_most_per_second=20_000))
     after_events = resident_megabytes(fresh)
     section.rows.append(("after 2 seconds at 32 connections", after_events))
@@ -214,11 +223,11 @@ def _memory(bench: Bench, used: Function, quick: bool, say: Callable[[str], None
     for connections in (1,) if quick else (1, 4):
         send(Load(f"{large.url}webhook", bench.secret, 1, connections, body_bytes=31_000_000))
         section.rows.append(
-            (f"at most, bodies of 31 MB, {connections} at a time", most_megabytes(large))
+            (f"peak, bodies of 31 MB, {connections} at a time", peak_megabytes(large))
         )
         if connections == 1:
-            at_most = most_megabytes(large)
-    section.rows.append(("after everything above", resident_megabytes(used)))
+            at_most = peak_megabytes(large)
+    section.rows.append(("after all measurements above", resident_megabytes(used)))
     section.targets = [
         Target(
             "receive: memory after more than 10,000 events", after_events, 120, "MB", highest=True

@@ -1,4 +1,4 @@
-"""resolve: what an event takes beside the least that the API's latency allows, and its cost."""
+"""resolve: time of an event, relative to the minimum set by the API's latency, and CPU time."""
 
 import base64
 import http.client
@@ -31,17 +31,17 @@ CONCURRENCY = 32  # DIMMY_CONCURRENCY's default
 
 
 def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
-    """One event at a time beside `requests.get`; many at a time; memory."""
+    """Measure one event at a time, beside plain `requests.get`, and many at a time."""
     with Bench() as bench:
         bench.start_api(LATENCY_SECONDS)
         server = bench.start("resolve", THREADS="8")
         server.wait_until_up()
-        deliver(server, 1)  # opens what the first one opens
+        deliver(server, 1)  # the first event opens connections
         return [_one_event(bench, server, quick, say), _many_events(bench, server, quick, say)]
 
 
 def deliver(server: Function, items: int) -> float:
-    """Hand over one event as Pub/Sub does; return the seconds until it was acknowledged."""
+    """Push one event as Pub/Sub does; return the seconds until it was acknowledged."""
     token = secrets.token_hex(4)
     body = json.dumps({"item_ids": item_ids(token, 0, items)}).encode()
     message = {
@@ -64,17 +64,17 @@ def deliver(server: Function, items: int) -> float:
 
 def _one_event(bench: Bench, server: Function, quick: bool, say: Callable[[str], None]) -> Section:
     section = Section(
-        "resolve: one event at a time, the API answers after 50 ms",
-        "The floor is ceil(items / 32) x 50 ms. One after the other: `requests.get` called plainly,"
-        " as the vendor's sample does, on the same core.",
+        "resolve: one event at a time, the API responds after 50 ms",
+        "The minimum is ceil(items / 32) x 50 ms. Sequential: one plain `requests.get` after the"
+        " other, as in the vendor's sample, on the same core.",
         (
             "items",
             "seconds",
-            "of the floor",
-            "one by one, s",
-            "faster",
+            "ratio to the minimum",
+            "sequential, s",
+            "speedup",
             "CPU ms/item",
-            "its CPU ms/item",
+            "sequential CPU ms/item",
             "API calls/item",
         ),
     )
@@ -109,11 +109,11 @@ def _one_event(bench: Bench, server: Function, quick: bool, say: Callable[[str],
         )
     of_floor, faster, cpu_each, plain_cpu = by_items[100]
     section.targets = [
-        Target("resolve, 100 items: of the floor", of_floor, 1.12, highest=True),
-        Target("resolve, 100 items: faster than one after the other", faster, 20),
-        Target("resolve: processor time of an item", cpu_each * 1000, 1.0, "ms", highest=True),
+        Target("resolve, 100 items: time relative to the minimum", of_floor, 1.12, highest=True),
+        Target("resolve, 100 items: speedup over sequential requests", faster, 20),
+        Target("resolve: CPU time per item", cpu_each * 1000, 1.0, "ms", highest=True),
         Target(
-            "resolve: that of `requests.get` called plainly",
+            "resolve: CPU time per item, relative to plain `requests.get`",
             cpu_each / plain_cpu,
             0.5,
             highest=True,
@@ -126,8 +126,8 @@ def _many_events(
     bench: Bench, server: Function, quick: bool, say: Callable[[str], None]
 ) -> Section:
     section = Section(
-        "resolve: many events at a time against one process",
-        "Events of 5 items, 8 at a time, as the deployed instance takes them.",
+        "resolve: many events at a time in one process",
+        "Events of 5 items, 8 at a time, as in a deployed instance.",
         ("events", "seconds", "items/s", "CPU ms/item", "API calls/item", "MB"),
     )
     for events in (100,) if quick else (100, 1000):
@@ -151,7 +151,7 @@ def _many_events(
 
 
 def _one_by_one(bench: Bench, items: int) -> tuple[float, float]:
-    """Seconds, and those of the processor, of fetching so many items plainly."""
+    """Seconds and CPU seconds of fetching this many items sequentially."""
     ids = item_ids(secrets.token_hex(4), 0, items)
     with on_core(SERVERS):
         done = subprocess.run(

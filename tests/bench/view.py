@@ -1,4 +1,4 @@
-"""The page of stored items, in a real browser: how soon it is there, and how soon it changes."""
+"""The page of stored items in a real browser: the time to load it and to update it."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from selenium import webdriver
 from bench.load import percentile
 from bench.report import Section, Target
 from sandbox import catalogue
-from sandbox.environment import announced
+from sandbox.environment import announce
 from sandbox.log_file import LogFile
 from sandbox.processes import Process, free_port
 from sandbox.stack import Stack, start_stack
@@ -26,7 +26,7 @@ ITEMS = 10_000
 _TRIES = 20
 _PATIENCE_SECONDS = 60.0
 
-# Resolves at the first change of the list that makes it contain a text: milliseconds since 1970.
+# Resolves when the list contains a text, with the time in milliseconds since 1970.
 _WHEN_SHOWN = """
 const [text, done] = arguments;
 const list = document.getElementById("items");
@@ -45,13 +45,13 @@ return Date.now();
 
 
 def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
-    """`make view` beside a running pipeline."""
+    """Measure `make view` beside a running pipeline."""
     count = 1000 if quick else ITEMS
     section = Section(
         f"The page of {count:,} items, in Chromium",
-        "First view: from the start of the navigation until the page is loaded, rows and all."
-        " Search: from the key until the rows are exchanged. A new item: from the first byte of its"
-        " webhook until its row is there, through both functions and Pub/Sub.",
+        "First view: from the start of the navigation until the page with its rows is loaded."
+        " Search: from the input until the rows are replaced. A new item: from the first byte of"
+        " its webhook, through both functions and Pub/Sub, until its row is shown.",
         ("", "tries", "p50 ms", "slowest ms"),
     )
     if not PROGRAMS["chromium"].is_installed():
@@ -73,10 +73,10 @@ def _measure(section: Section, folder: Path, count: int) -> None:
         item["barcode_scanning"] = [{"flow_step_id": "barcode", "code": codes[-1]}]
         (folder / "data" / "items" / f"{item['_id']}.json").write_text(json.dumps(item))
     log_file = LogFile(folder / "data")
-    log_file.begin()
+    log_file.prepare()
     with (
         start_stack(folder / "data", on_log=log_file.add) as stack,
-        announced(stack.running, folder / "data"),
+        announce(stack.running, folder / "data"),
         open_browser(folder / "profile") as browser,
     ):
         url = f"http://127.0.0.1:{free_port()}/"
@@ -88,20 +88,22 @@ def _measure(section: Section, folder: Path, count: int) -> None:
             first = [_first_view(browser, url) for _ in range(_TRIES)]
             searched = [_search(browser, variety.choice(codes)) for _ in range(_TRIES)]
             browser.get(url)
-            came = [_new_item(browser, stack, f"new-{number}-") for number in range(_TRIES)]
+            appeared = [_new_item(browser, stack, f"new-{number}-") for number in range(_TRIES)]
         finally:
             view.stop()
-    for what, times in (("first view", first), ("search", searched), ("a new item", came)):
-        section.rows.append((what, str(_TRIES), percentile(times, 50), max(times)))
+    for label, times in (("first view", first), ("search", searched), ("a new item", appeared)):
+        section.rows.append((label, str(_TRIES), percentile(times, 50), max(times)))
     section.targets = [
         Target(f"first view of {count:,} items", max(first), 1000, "ms", highest=True),
         Target(f"search in {count:,} items", max(searched), 100, "ms", highest=True),
-        Target("a new item on the page, from its webhook", max(came), 1000, "ms", highest=True),
+        Target(
+            "a new item on the page, after its webhook", max(appeared), 1000, "ms", highest=True
+        ),
     ]
 
 
 def _start(folder: Path, url: str) -> Process:
-    """`make view`, once it serves."""
+    """Start `make view` and wait until it serves."""
     port = url.rstrip("/").rpartition(":")[2]
     view = Process(
         [sys.executable, "-m", "sandbox", "view"],
@@ -139,5 +141,5 @@ def _new_item(browser: webdriver.Chrome, stack: Stack, code: str) -> float:
 
 
 def _when_shown(browser: webdriver.Chrome, text: str) -> float:
-    """When the list has shown a text, in milliseconds since 1970."""
+    """Wait until the list shows a text; return the time in milliseconds since 1970."""
     return float(browser.execute_async_script(_WHEN_SHOWN, text))

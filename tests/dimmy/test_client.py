@@ -1,4 +1,4 @@
-"""The client of Dimmy's API against an API that misbehaves in every way it can.
+"""The client of Dimmy's API, against an API with many kinds of faults.
 
 One of them: .venv/bin/pytest tests/dimmy/test_client.py -k redirect
 """
@@ -23,18 +23,18 @@ from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi, Fault
 
-VARIETY = random.Random()
+RNG = random.Random()
 
 
 @pytest.fixture
 def api(background: Background) -> Iterator[DimmyApi]:
-    server = DimmyApi("the-key-of-the-tests")
+    server = DimmyApi("a-test-api-key")
     background.run(server.start())
     yield server
     background.run(server.stop())
 
 
-def client_of(api: DimmyApi, **changes: str) -> DimmyClient:
+def make_client(api: DimmyApi, **changes: str) -> DimmyClient:
     environment = {
         "DIMMY_API_URL": api.url,
         "DIMMY_API_KEY": api.key,
@@ -45,25 +45,27 @@ def client_of(api: DimmyApi, **changes: str) -> DimmyClient:
 
 def fetch(api: DimmyApi, item_id: str, seconds: float = 30.0, **changes: str) -> bytes:
     return (
-        client_of(api, **changes).fetch_item(item_id, Deadline(seconds), RequestStatistics()).line
+        make_client(api, **changes).fetch_item(item_id, Deadline(seconds), RequestStatistics()).line
     )
 
 
 @pytest.fixture
 def item_id(api: DimmyApi) -> str:
-    return api.put(catalogue.make_item(VARIETY))
+    return api.put(catalogue.make_item(RNG))
 
 
-def test_an_item_is_fetched_as_it_is(api: DimmyApi, item_id: str) -> None:
+def test_an_item_is_fetched_unchanged(api: DimmyApi, item_id: str) -> None:
     assert fetch(api, item_id) == api.body_of(item_id)
-    assert [(seen.path, seen.key) for seen in api.seen] == [(f"/items/{item_id}", api.key)]
+    assert [(request.path, request.key) for request in api.requests] == [
+        (f"/items/{item_id}", api.key)
+    ]
 
 
-def test_a_compressed_item_is_the_same_item_and_bounded_by_its_true_size(
+def test_a_compressed_item_is_decompressed_and_its_full_size_is_limited(
     api: DimmyApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.compress = True
-    item_id = api.put(catalogue.padded(catalogue.make_item(VARIETY), 1_000_000))
+    item_id = api.put(catalogue.padded(catalogue.make_item(RNG), 1_000_000))
 
     assert fetch(api, item_id) == api.body_of(item_id)
 
@@ -85,14 +87,14 @@ def test_a_compressed_item_is_the_same_item_and_bounded_by_its_true_size(
         Fault("truncated"),
         Fault("not json"),
     ],
-    ids=lambda fault: f"{fault.trouble} {fault.status} {fault.retry_after}",
+    ids=lambda fault: f"{fault.kind} {fault.status} {fault.retry_after}",
 )
-def test_a_passing_fault_is_tried_again(api: DimmyApi, item_id: str, fault: Fault) -> None:
+def test_a_transient_fault_is_retried(api: DimmyApi, item_id: str, fault: Fault) -> None:
     fault.times = 2
     api.fail(fault)
 
     assert fetch(api, item_id) == api.body_of(item_id)
-    assert len(api.seen) == 3
+    assert len(api.requests) == 3
 
 
 @pytest.mark.parametrize(
@@ -102,16 +104,16 @@ def test_a_passing_fault_is_tried_again(api: DimmyApi, item_id: str, fault: Faul
         Fault(status=302, location="http://127.0.0.1:1/\u00e9"),
         Fault("trickle", status=302),
     ],
-    ids=["no url", "no ascii", "trickle"],
+    ids=["invalid url", "not ascii", "trickle"],
 )
-def test_a_redirect_is_not_even_looked_at(api: DimmyApi, item_id: str, fault: Fault) -> None:
+def test_the_target_of_a_redirect_is_not_parsed(api: DimmyApi, item_id: str, fault: Fault) -> None:
     api.fail(fault)
 
     with pytest.raises(DimmyError, match=r"^302: |timeout"):
         fetch(api, item_id)
 
 
-def test_a_403_is_about_one_item(api: DimmyApi, item_id: str) -> None:
+def test_a_403_does_not_count_as_a_rejected_key(api: DimmyApi, item_id: str) -> None:
     api.fail(Fault(status=403))
 
     with pytest.raises(DimmyError) as error:
@@ -123,7 +125,7 @@ def test_a_403_is_about_one_item(api: DimmyApi, item_id: str) -> None:
     ("fault", "errors"),
     [(Fault(status=503, times=2), 2), (Fault("cut", times=1), 1), (Fault(status=404, times=1), 0)],
 )
-def test_requests_are_counted_with_those_that_failed(
+def test_requests_and_failed_requests_are_counted(
     api: DimmyApi, item_id: str, fault: Fault, errors: int
 ) -> None:
     api.fail(fault)
@@ -131,17 +133,17 @@ def test_requests_are_counted_with_those_that_failed(
     assert statistics.log_fields() == {"api_requests": 0}
 
     with contextlib.suppress(NotFoundError):
-        client_of(api).fetch_item(item_id, Deadline(30), statistics)
+        make_client(api).fetch_item(item_id, Deadline(30), statistics)
 
     counted = statistics.log_fields()
-    assert (counted["api_requests"], counted["api_errors"]) == (len(api.seen), errors)
+    assert (counted["api_requests"], counted["api_errors"]) == (len(api.requests), errors)
     assert 0 < counted["api_milliseconds"] < 30_000
 
 
-def test_a_long_pause_that_is_asked_for_holds_everyone(api: DimmyApi) -> None:
-    item_ids = [api.put(catalogue.make_item(VARIETY)) for _ in range(20)]
+def test_a_long_retry_after_stops_all_further_requests(api: DimmyApi) -> None:
+    item_ids = [api.put(catalogue.make_item(RNG)) for _ in range(20)]
     api.fail(Fault(status=429, retry_after="3600"))
-    client = client_of(api, DIMMY_CONCURRENCY="2")
+    client = make_client(api, DIMMY_CONCURRENCY="2")
     deadline, statistics = Deadline(5), RequestStatistics()
     refusals = []
     for item_id in item_ids:
@@ -149,13 +151,13 @@ def test_a_long_pause_that_is_asked_for_holds_everyone(api: DimmyApi) -> None:
             client.fetch_item(item_id, deadline, statistics)
         refusals.append(refused)
 
-    assert len(api.seen) == 1
+    assert len(api.requests) == 1
 
 
 @pytest.mark.parametrize(
     ("fault", "reason", "tries"),
     [
-        (Fault(status=500), "500: the sandbox was told to fail", 4),
+        (Fault(status=500), "500: an injected fault", 4),
         (Fault("cut"), "connection failed: ConnectionError", 4),
         (Fault("truncated"), "200, but not JSON", 4),
         (Fault("another item"), "200, but another item was returned", 1),
@@ -163,9 +165,9 @@ def test_a_long_pause_that_is_asked_for_holds_everyone(api: DimmyApi) -> None:
         (Fault(status=422), "422: ", 1),
         (Fault(status=302), "302: ", 1),
     ],
-    ids=lambda value: getattr(value, "trouble", None),
+    ids=lambda value: getattr(value, "kind", None),
 )
-def test_a_lasting_fault_is_the_reason(
+def test_a_persistent_fault_is_the_reason(
     api: DimmyApi, item_id: str, fault: Fault, reason: str, tries: int
 ) -> None:
     api.fail(fault)
@@ -174,7 +176,7 @@ def test_a_lasting_fault_is_the_reason(
         fetch(api, item_id)
 
     assert str(error.value).startswith(reason)
-    assert len(api.seen) == tries
+    assert len(api.requests) == tries
 
 
 def test_a_slow_api_is_a_timeout(api: DimmyApi, item_id: str) -> None:
@@ -184,21 +186,21 @@ def test_a_slow_api_is_a_timeout(api: DimmyApi, item_id: str) -> None:
         fetch(api, item_id, DIMMY_TIMEOUT_SECONDS="0.1")
 
 
-def test_a_response_that_trickles_in_is_a_timeout(api: DimmyApi, item_id: str) -> None:
+def test_a_response_sent_byte_by_byte_is_a_timeout(api: DimmyApi, item_id: str) -> None:
     api.fail(Fault("trickle"))
 
     with pytest.raises(DimmyError, match="timeout"):
         fetch(api, item_id, DIMMY_TIMEOUT_SECONDS="0.2")
 
 
-def test_an_error_without_detail_is_told_by_its_status(api: DimmyApi, item_id: str) -> None:
+def test_an_error_without_detail_is_reported_by_its_status(api: DimmyApi, item_id: str) -> None:
     api.fail(Fault("bare status", status=418))
 
     with pytest.raises(DimmyError, match=r"^418: I'm a Teapot$"):
         fetch(api, item_id)
 
 
-def test_an_api_that_is_not_there_is_a_failed_connection(
+def test_an_unreachable_api_is_a_failed_connection(
     api: DimmyApi, item_id: str, background: Background
 ) -> None:
     background.run(api.stop())
@@ -207,19 +209,17 @@ def test_an_api_that_is_not_there_is_a_failed_connection(
         fetch(api, item_id)
 
 
-def test_a_wrong_key_is_an_error_of_its_own_and_is_not_tried_again(
-    api: DimmyApi, item_id: str
-) -> None:
+def test_a_rejected_key_has_its_own_error_and_is_not_retried(api: DimmyApi, item_id: str) -> None:
     with pytest.raises(ApiKeyRejectedError, match=r"^401: Invalid API key$"):
         fetch(api, item_id, DIMMY_API_KEY="another-key-entirely")
 
-    assert len(api.seen) == 1
+    assert len(api.requests) == 1
 
 
-def test_an_api_that_repeats_the_key_in_an_error_does_not_bring_it_into_a_receipt(
+def test_a_key_echoed_by_the_api_is_removed_from_the_reason(
     api: DimmyApi, item_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sandbox.dimmy_api.TOLD_TO_FAIL", "x" * 190 + f" bad key {api.key}!")
+    monkeypatch.setattr("sandbox.dimmy_api.INJECTED_FAULT", "x" * 190 + f" bad key {api.key}!")
     api.fail(Fault(status=403))
 
     with pytest.raises(DimmyError, match=r"^403: x+ bad key \*") as error:
@@ -233,10 +233,10 @@ def test_a_redirect_is_never_followed(api: DimmyApi, item_id: str) -> None:
 
     with pytest.raises(DimmyError, match="302"):
         fetch(api, item_id)
-    assert [seen.path for seen in api.seen] == [f"/items/{item_id}"]
+    assert [request.path for request in api.requests] == [f"/items/{item_id}"]
 
 
-def test_a_response_is_bounded(
+def test_the_size_of_a_response_is_limited(
     api: DimmyApi, item_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_module, "MAX_RESPONSE_BYTES", 100)
@@ -245,53 +245,51 @@ def test_a_response_is_bounded(
         fetch(api, item_id)
 
 
-def test_what_the_api_asks_us_to_wait_is_bounded_by_the_attempt(
-    api: DimmyApi, item_id: str
-) -> None:
+def test_a_retry_after_beyond_the_deadline_ends_the_fetch(api: DimmyApi, item_id: str) -> None:
     api.fail(Fault(status=429, retry_after="3600"))
 
     with pytest.raises(DimmyError, match=r"^429: "):
         fetch(api, item_id, seconds=5)
-    assert len(api.seen) == 1
+    assert len(api.requests) == 1
 
 
 @pytest.mark.parametrize("form", ["seconds", "date"])
-def test_a_429_calms_every_thread_for_as_long_as_it_says(api: DimmyApi, form: str) -> None:
-    item_ids = [api.put(catalogue.make_item(VARIETY)) for _ in range(8)]
+def test_a_429_pauses_every_thread_for_its_retry_after(api: DimmyApi, form: str) -> None:
+    item_ids = [api.put(catalogue.make_item(RNG)) for _ in range(8)]
     retry_after = "1" if form == "seconds" else formatdate(time.time() + 2, usegmt=True)
     api.fail(Fault(status=429, retry_after=retry_after, times=1))
-    client = client_of(api, DIMMY_CONCURRENCY="1")
+    client = make_client(api, DIMMY_CONCURRENCY="1")
     deadline, statistics = Deadline(30), RequestStatistics()
 
     with ThreadPoolExecutor(8) as threads:
         items = list(threads.map(lambda i: client.fetch_item(i, deadline, statistics), item_ids))
 
     assert [item.item_id for item in items] == item_ids
-    limited, *served = api.seen
-    assert (limited.status, [seen.status for seen in served]) == (429, [200] * 8)
-    # Not a matter of speed: a slow machine makes the pause longer only.
-    assert min(seen.arrived for seen in served) - limited.arrived >= 0.9
+    limited, *served = api.requests
+    assert (limited.status, [request.status for request in served]) == (429, [200] * 8)
+    # A slow machine only makes the pause longer.
+    assert min(request.arrived for request in served) - limited.arrived >= 0.9
 
 
-def test_no_more_requests_are_under_way_than_allowed_whoever_asks(api: DimmyApi) -> None:
-    item_ids = [api.put(catalogue.make_item(VARIETY)) for _ in range(12)]
+def test_concurrent_requests_never_exceed_the_limit(api: DimmyApi) -> None:
+    item_ids = [api.put(catalogue.make_item(RNG)) for _ in range(12)]
     api.latency = lambda: 0.05
-    client = client_of(api, DIMMY_CONCURRENCY="3")
+    client = make_client(api, DIMMY_CONCURRENCY="3")
     deadline, statistics = Deadline(30), RequestStatistics()
 
     with ThreadPoolExecutor(12) as threads:
         list(threads.map(lambda i: client.fetch_item(i, deadline, statistics), item_ids))
 
-    assert api.most_simultaneous == 3
+    assert api.max_concurrent_requests == 3
 
 
-def test_nothing_is_begun_after_the_deadline(api: DimmyApi, item_id: str) -> None:
+def test_no_request_starts_after_the_deadline(api: DimmyApi, item_id: str) -> None:
     with pytest.raises(DimmyError, match="not tried"):
         fetch(api, item_id, seconds=-1)
-    assert api.seen == []
+    assert api.requests == []
 
 
-def test_a_netrc_of_the_environment_adds_nothing(
+def test_a_netrc_file_is_ignored(
     api: DimmyApi, item_id: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     netrc = tmp_path / "netrc"
@@ -300,4 +298,4 @@ def test_a_netrc_of_the_environment_adds_nothing(
     monkeypatch.setenv("NETRC", str(netrc))
 
     assert fetch(api, item_id) == api.body_of(item_id)
-    assert [(seen.key, seen.authorization) for seen in api.seen] == [(api.key, None)]
+    assert [(request.key, request.authorization) for request in api.requests] == [(api.key, None)]

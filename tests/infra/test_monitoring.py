@@ -1,4 +1,4 @@
-"""What `infra/` measures is what the functions say: their real log lines against the filters.
+"""The log-based metrics of `infra/`, evaluated on real log lines of the functions.
 
 One of them: .venv/bin/pytest tests/infra/test_monitoring.py -k metrics
 """
@@ -30,7 +30,7 @@ from terraform.provider import GoogleProvider
 
 VARIETY = random.Random()
 
-# Of Google's own, those that are used: https://cloud.google.com/monitoring/api/metrics_gcp
+# The metrics of Google Cloud in use: https://cloud.google.com/monitoring/api/metrics_gcp
 PLATFORM_METRICS = {
     "pubsub.googleapis.com/subscription/num_undelivered_messages",
     "pubsub.googleapis.com/subscription/oldest_unacked_message_age",
@@ -49,17 +49,17 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def plan() -> Plan:
     with GoogleProvider() as provider:
-        return checks.check_behaviour(INFRA, provider)["told_and_silent"]
+        return checks.check_behaviour(INFRA, provider)["emails_and_silence"]
 
 
 @pytest.fixture(scope="module")
 def entries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Entry]]:
-    """Everything that the functions log in an eventful hour, as Cloud Logging keeps it."""
-    kept: list[Entry] = []
+    """The log lines of the scenario, as entries of Cloud Logging."""
+    collected: list[Entry] = []
 
-    def keep(function: str, line: dict[str, Any]) -> None:
+    def collect(function: str, line: dict[str, Any]) -> None:
         resource = {"service_name": f"dimmy-test-{function}"}
-        kept.append(
+        collected.append(
             {
                 "resource": {"type": "cloud_run_revision", "labels": resource},
                 "severity": line["severity"],
@@ -68,13 +68,13 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Entry]]:
         )
 
     folder = tmp_path_factory.mktemp("monitoring")
-    with start_stack(folder, on_log=keep) as stack:
-        live_through(stack, folder, keep)
-        yield kept
+    with start_stack(folder, on_log=collect) as stack:
+        run_scenario(stack, folder, collect)
+        yield collected
 
 
-def live_through(stack: Stack, folder: Path, keep: Any) -> None:
-    """A scan, a forged one, an item that is not there, a revoked key, and two reconciles."""
+def run_scenario(stack: Stack, folder: Path, collect: Any) -> None:
+    """A scan, a forged webhook, a missing item, a rejected API key, and two reconciles."""
     api = stack.api
     assert api
     done = stack.send({"item_ids": [api.put(catalogue.make_item(VARIETY))]})
@@ -91,12 +91,12 @@ def live_through(stack: Stack, folder: Path, keep: Any) -> None:
     reconcile = Function(
         "reconcile",
         {"STORAGE_URL": f"file://{folder}", "DIMMY_API_URL": api.url, "DIMMY_API_KEY": api.key},
-        on_log=lambda line: keep("reconcile", line),
+        on_log=lambda line: collect("reconcile", line),
     )
     reconcile.wait_until_up()
     try:
         requests.post(reconcile.url, timeout=30)
-        api.mend()
+        api.clear_faults()
         now = datetime.now(UTC).replace(tzinfo=None).isoformat()
         api.put(catalogue.make_item(VARIETY) | {"created_at": now})
         requests.post(reconcile.url, timeout=30)
@@ -112,7 +112,7 @@ def test_the_log_based_metrics_count_what_the_functions_log(
         if not address.startswith("google_logging_metric."):
             continue
         labels = metric["label_extractors"] or {}
-        paths = [re.fullmatch(r"EXTRACT\((.+)\)", how) for how in labels.values()]
+        paths = [re.fullmatch(r"EXTRACT\((.+)\)", extractor) for extractor in labels.values()]
         assert {
             label["key"] for part in metric["metric_descriptor"] for label in part["labels"]
         } == {*labels}
@@ -120,9 +120,9 @@ def test_the_log_based_metrics_count_what_the_functions_log(
         for entry in entries:
             if matches(metric["filter"], entry):
                 assert not value or field(entry, value[1]) > 0
-                named = tuple(field(entry, path[1]) for path in paths if path)
+                label_values = tuple(field(entry, path[1]) for path in paths if path)
                 function = field(entry, "resource.labels.service_name").rpartition("-")[2]
-                counted[metric["name"]].add((function, *named))
+                counted[metric["name"]].add((function, *label_values))
 
     assert counted == {
         "dimmy-test-webhooks": {("receive", "published"), ("receive", "signature_mismatch")},
@@ -136,7 +136,7 @@ def test_the_log_based_metrics_count_what_the_functions_log(
     }
 
 
-def test_alerts_and_charts_name_metrics_that_there_are(plan: Plan) -> None:
+def test_alerts_and_charts_use_existing_metrics(plan: Plan) -> None:
     ours = {
         f"logging.googleapis.com/user/{metric['name']}"
         for address, metric in plan.items()
@@ -156,11 +156,11 @@ def test_alerts_and_charts_name_metrics_that_there_are(plan: Plan) -> None:
         (chart,) = tile["widget"]["xyChart"]["dataSets"]
         filters.append(chart["timeSeriesQuery"]["timeSeriesFilter"]["filter"])
 
-    named = {re.search(r'metric\.type="([^"]+)"', text)[1] for text in filters}  # type: ignore[index]
+    used = {re.search(r'metric\.type="([^"]+)"', text)[1] for text in filters}  # type: ignore[index]
 
     assert len(filters) == 8 + 15
-    assert named - ours <= PLATFORM_METRICS
-    assert ours <= named, "a metric that nobody looks at"
+    assert used - ours <= PLATFORM_METRICS
+    assert ours <= used, "a metric is neither in an alert nor in a chart"
     outcomes = {found for text in filters for found in re.findall(r'outcome="(\w+)"', text)}
     assert outcomes == {"published", "signature_mismatch", "unfinished"}
 
@@ -178,9 +178,9 @@ def test_alerts_and_charts_name_metrics_that_there_are(plan: Plan) -> None:
         ('b.d="x"', False),
     ],
 )
-def test_the_query_language_is_read(query: str, holds: bool) -> None:
+def test_the_query_language_is_evaluated(query: str, holds: bool) -> None:
     entry = {"a": "x", "b": {"c": "word"}, "n": 2.5, "severity": "WARNING"}
 
     assert matches(query, entry) is holds
-    with pytest.raises(ValueError, match="not understood"):
+    with pytest.raises(ValueError, match="unsupported query syntax"):
         matches(f"{query} OR c=1", entry)

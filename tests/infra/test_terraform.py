@@ -1,4 +1,4 @@
-"""`infra/`: what Terraform would make of it, without a cloud.
+"""Checks of `infra/` with Terraform, without a cloud.
 
 One of them: .venv/bin/pytest tests/infra/test_terraform.py -k roles
 """
@@ -14,10 +14,10 @@ from operate.google.deployment import INFRA, Deployment
 from support.programs import needs
 from terraform import checks
 from terraform.checks import CheckError, Plans
-from terraform.mutants import MUTANTS, Mutant, catch
+from terraform.mutants import MUTANTS, Mutant, detect
 from terraform.provider import SCHEMA, GoogleProvider
-from terraform.renew_schema import as_text, slim
-from terraform.rules import RULES, faults_of
+from terraform.renew_schema import as_text, reduce_schema
+from terraform.rules import RULES, find_problems
 
 pytestmark = [
     pytest.mark.xdist_group("infra"),
@@ -36,88 +36,89 @@ def plans(provider: GoogleProvider) -> Plans:
     return checks.check_behaviour(INFRA, provider)
 
 
-def test_it_is_in_terraforms_common_form() -> None:
-    checks.check_form(INFRA)
+def test_the_files_are_formatted() -> None:
+    checks.check_formatting(INFRA)
 
 
-def test_it_is_valid(provider: GoogleProvider) -> None:
+def test_the_configuration_is_valid(provider: GoogleProvider) -> None:
     checks.check_validity(INFRA, provider)
 
 
-def test_its_own_tests_pass(plans: Plans) -> None:
+def test_terraforms_own_tests_pass(plans: Plans) -> None:
     assert {"access", "delivery", "storage", "load_balancer", "bigquery"} <= plans.keys()
 
 
-def test_the_list_of_roles_is_complete(plans: Plans) -> None:
+def test_exactly_the_listed_roles_are_granted(plans: Plans) -> None:
     checks.check_roles(plans)
 
 
-def test_functions_get_just_the_settings_that_they_read(plans: Plans) -> None:
+def test_functions_get_exactly_the_settings_they_read(plans: Plans) -> None:
     checks.check_settings(plans)
 
 
-def test_the_load_balancer_admits_the_senders_that_the_function_knows(plans: Plans) -> None:
+def test_the_load_balancer_admits_the_same_addresses_of_svix_as_receive(plans: Plans) -> None:
     checks.check_sources(plans)
 
 
-def test_no_secret_has_a_value_in_a_plan(plans: Plans) -> None:
+def test_no_plan_contains_the_value_of_a_secret(plans: Plans) -> None:
     checks.check_secrets(INFRA, plans)
 
 
-def test_variables_are_described_in_order_and_refuse_bad_values(provider: GoogleProvider) -> None:
-    checks.check_bad_values(INFRA, provider)
+def test_variables_are_described_sorted_and_reject_invalid_values(provider: GoogleProvider) -> None:
+    checks.check_invalid_values(INFRA, provider)
 
 
-def test_the_stand_in_knows_the_schema_of_what_is_used() -> None:
+def test_the_replacement_provider_has_the_schemas_in_use() -> None:
     checks.check_schema(INFRA)
 
 
 @pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
-def test_each_environment_plans(provider: GoogleProvider, environment: str) -> None:
+def test_each_environment_can_be_planned(provider: GoogleProvider, environment: str) -> None:
     plan = checks.check_environment(INFRA, provider, INFRA / "envs" / f"{environment}.tfvars")
 
     bucket = plan["google_storage_bucket.data"]
     assert bucket["name"] == f"warehouse-1-dimmy-{environment}-data"
     assert bucket["deletion_policy"] == ("DELETE" if environment == "dev" else "PREVENT")
-    named = Deployment(environment, "warehouse-1").secrets
+    secret_ids = Deployment(environment, "warehouse-1").secrets
     assert {
-        name: plan[f'google_secret_manager_secret.this["{name}"]']["secret_id"] for name in named
-    } == named, "`make secrets` and Terraform disagree about the secrets' names"
+        name: plan[f'google_secret_manager_secret.this["{name}"]']["secret_id"]
+        for name in secret_ids
+    } == secret_ids, "`make secrets` and Terraform disagree about the secrets' names"
 
 
-def test_every_environment_has_a_file() -> None:
+def test_there_is_a_file_for_each_environment() -> None:
     assert {path.stem for path in (INFRA / "envs").glob("*.tfvars")} == {"dev", "staging", "prod"}
 
 
 @needs("checkov")
-def test_a_scan_finds_nothing_that_has_no_reason() -> None:
+def test_checkov_finds_only_documented_exceptions() -> None:
     found = checks.scan(INFRA)
 
     assert found["failed_checks"] == []
-    excused = [
+    skipped = [
         check["check_result"]["suppress_comment"].strip() for check in found["skipped_checks"]
     ]
-    written = re.findall(
+    documented = re.findall(
         r"checkov:skip=\w+: (.+)", "\n".join(path.read_text() for path in INFRA.glob("*.tf"))
     )
-    assert sorted(excused) == sorted(written), "an exception that is not needed"
+    assert sorted(skipped) == sorted(documented), "an exception is not needed"
 
 
-def test_every_way_to_break_it_is_up_to_date() -> None:
+def test_every_mutant_is_up_to_date() -> None:
     for mutant in MUTANTS:
         assert mutant.text in (INFRA / mutant.file).read_text(), mutant.name
 
 
 @pytest.mark.parametrize("mutant", MUTANTS[::12], ids=lambda mutant: mutant.name)
-def test_what_breaks_it_is_noticed(
+def test_the_checks_detect_a_mutant(
     provider: GoogleProvider, mutant: Mutant, tmp_path: Path
 ) -> None:
-    """A few; `make mutants` tries them all."""
-    assert catch(mutant, provider, tmp_path), "nobody noticed"
+    """A sample; `make mutants` runs them all."""
+    assert detect(mutant, provider, tmp_path), "not detected"
 
 
-def test_the_rules_are_about_attributes_that_there_are() -> None:
-    """A rule with a misspelt path would never find anything."""
+def test_rules_refer_to_existing_attributes() -> None:
+    """A rule with a misspelt path would never find a problem."""
     schemas = json.loads(SCHEMA.read_bytes())["resource_schemas"]
     for resource_type, rules in RULES.items():
         for path in rules:
@@ -128,10 +129,10 @@ def test_the_rules_are_about_attributes_that_there_are() -> None:
             assert attribute in block["attributes"], f"{resource_type}.{path}"
 
 
-def test_a_rule_names_the_attribute_and_what_it_may_be() -> None:
+def test_a_rule_reports_the_attribute_and_its_allowed_values() -> None:
     config = {"service_config": [{"ingress_settings": "ALLOW_INTERNAL", "timeout_seconds": None}]}
 
-    assert list(faults_of("google_cloudfunctions2_function", config)) == [
+    assert list(find_problems("google_cloudfunctions2_function", config)) == [
         (
             "service_config.ingress_settings",
             "'ALLOW_INTERNAL' is none of ALLOW_ALL, ALLOW_INTERNAL_ONLY, ALLOW_INTERNAL_AND_GCLB",
@@ -139,9 +140,9 @@ def test_a_rule_names_the_attribute_and_what_it_may_be() -> None:
     ]
 
 
-def test_a_renewed_schema_keeps_just_what_is_used_and_nothing_for_people() -> None:
-    attribute = {"type": "string", "description": "For people.", "required": True}
-    told = {
+def test_an_updated_schema_has_only_the_types_in_use_without_descriptions() -> None:
+    attribute = {"type": "string", "description": "A description.", "required": True}
+    schema = {
         "provider": {"version": 0, "block": {}},
         "resource_schemas": {
             "google_used": {"block": {"attributes": {"description": attribute}}},
@@ -150,18 +151,20 @@ def test_a_renewed_schema_keeps_just_what_is_used_and_nothing_for_people() -> No
         "data_source_schemas": {},
     }
 
-    kept = slim(told, {"resource_schemas": {"google_used"}, "data_source_schemas": set()})
+    reduced = reduce_schema(
+        schema, {"resource_schemas": {"google_used"}, "data_source_schemas": set()}
+    )
 
     plain = {"type": "string", "required": True}
-    assert kept["resource_schemas"] == {
+    assert reduced["resource_schemas"] == {
         "google_used": {"block": {"attributes": {"description": plain}}}
     }
-    assert '\n"google_used":{' in as_text(kept)
+    assert '\n"google_used":{' in as_text(reduced)
     with pytest.raises(KeyError, match="google_new"):
-        slim(told, {"resource_schemas": {"google_new"}, "data_source_schemas": set()})
+        reduce_schema(schema, {"resource_schemas": {"google_new"}, "data_source_schemas": set()})
 
 
-def test_a_check_says_what_is_wrong(provider: GoogleProvider, tmp_path: Path) -> None:
+def test_a_failed_check_names_the_problem(provider: GoogleProvider, tmp_path: Path) -> None:
     (tmp_path / "main.tf").write_text('resource "google_pubsub_topic" "t" { nmae = "x" }\n')
 
     with pytest.raises(CheckError, match="nmae"):

@@ -1,25 +1,21 @@
 """`make backfill` of an installation in Google Cloud.
 
-One of them: .venv/bin/pytest tests/operate/test_backfill.py -k honest
+One of them: .venv/bin/pytest tests/operate/test_backfill.py -k retries
 """
 
 from collections.abc import Callable
 
 import pytest
 
-from support.operator import (
-    DEPLOYED,
-    Endpoint,
-    Operator,
-)
+from support.operator import DEPLOYED, Endpoint, Operator
 
 
-def test_backfill_goes_day_by_day_and_asks_again_for_what_is_unfinished(
+def test_backfill_reconciles_day_by_day_and_retries_unfinished_windows(
     operator: Operator, endpoint: Callable[..., Endpoint]
 ) -> None:
     done = {"seen": 5, "stored": 2, "updated": 1, "unchanged": 2, "failed": 0}
-    reconcile = endpoint((503, done | {"message": "Ask again: 500."}), (200, done))
-    operator.answer(
+    reconcile = endpoint((503, done | {"message": "Repeat the request: 500."}), (200, done))
+    operator.set_answers(
         functions=DEPLOYED["functions"] | {"reconcile": {"name": "r", "url": reconcile.url}}
     )
 
@@ -39,11 +35,11 @@ def test_backfill_goes_day_by_day_and_asks_again_for_what_is_unfinished(
     assert "an-identity-token" not in operator.printed
 
 
-def test_backfill_is_honest_about_what_is_unfinished(
+def test_backfill_reports_unfinished_windows(
     operator: Operator, endpoint: Callable[..., Endpoint]
 ) -> None:
-    reconcile = endpoint((503, {"message": "Ask again: 500."}))
-    operator.answer(
+    reconcile = endpoint((503, {"message": "Repeat the request: 500."}))
+    operator.set_answers(
         functions=DEPLOYED["functions"] | {"reconcile": {"name": "r", "url": reconcile.url}}
     )
 
@@ -53,11 +49,11 @@ def test_backfill_is_honest_about_what_is_unfinished(
     assert "unfinished: 2026-11-01" in operator.printed
 
 
-def test_backfill_says_which_role_is_missing(
+def test_backfill_names_the_missing_role(
     operator: Operator, endpoint: Callable[..., Endpoint]
 ) -> None:
     reconcile = endpoint((403, {}))
-    operator.answer(
+    operator.set_answers(
         functions=DEPLOYED["functions"] | {"reconcile": {"name": "r", "url": reconcile.url}}
     )
 
@@ -68,15 +64,17 @@ def test_backfill_says_which_role_is_missing(
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({}, "SINCE is missing"),
-        ({"SINCE": "yesterday"}, "SINCE=yesterday is no date"),
-        ({"SINCE": "2026-11-02", "UNTIL": "2026-11-01"}, "Nothing lies between"),
+        ({"SINCE": "yesterday"}, "SINCE=yesterday is not a date"),
+        ({"SINCE": "2026-11-02", "UNTIL": "2026-11-01"}, "The window from SINCE=2026-11-02"),
     ],
 )
-def test_backfill_wants_a_window(operator: Operator, settings: dict[str, str], said: str) -> None:
+def test_backfill_refuses_an_invalid_window(
+    operator: Operator, settings: dict[str, str], message: str
+) -> None:
     assert operator.run("backfill", **settings) == 2
 
-    assert said in operator.printed
+    assert message in operator.printed
     assert operator.calls == []

@@ -1,4 +1,4 @@
-"""What all commands have in common: how they are called, and what they call.
+"""Common to all commands: their settings, their make targets, and their calls of gcloud.
 
 One of them: .venv/bin/pytest tests/operate/test_command_line.py -k make
 """
@@ -39,7 +39,7 @@ ALL_COMMANDS = (
 
 
 @pytest.mark.parametrize("command", ALL_COMMANDS)
-def test_every_command_says_which_installation_it_misses(operator: Operator, command: str) -> None:
+def test_every_command_reports_missing_env_and_project(operator: Operator, command: str) -> None:
     assert operator.run(command, ENV="", PROJECT="") == 2
 
     assert "ENV is missing: dev, prod, staging" in operator.printed
@@ -47,15 +47,15 @@ def test_every_command_says_which_installation_it_misses(operator: Operator, com
     assert operator.calls == []
 
 
-def test_an_environment_that_there_is_not_and_a_project_that_is_none(operator: Operator) -> None:
+def test_an_unknown_environment_and_an_invalid_project_are_refused(operator: Operator) -> None:
     assert operator.run("deploy", ENV="../prod", PROJECT="My Project") == 2
 
     assert "ENV=../prod is none of dev, prod, staging" in operator.printed
-    assert "PROJECT=My Project is no project's id" in operator.printed
+    assert "PROJECT=My Project is not a project's id" in operator.printed
 
 
 @pytest.mark.parametrize("program", ["gcloud", "terraform"])
-def test_a_program_that_is_not_installed_is_named(operator: Operator, program: str) -> None:
+def test_a_missing_program_is_named(operator: Operator, program: str) -> None:
     (operator.programs / program).unlink()
 
     assert operator.run("deploy", PATH=str(operator.programs)) == 2
@@ -80,35 +80,36 @@ def test_a_program_that_is_not_installed_is_named(operator: Operator, program: s
         "package",
     ],
 )
-def test_make_has_each_command_and_passes_on_what_it_is_told(command: str) -> None:
-    """The recipe runs the command, which gets the variables of the command line."""
-    made = ["make", "--dry-run", command, "ENV=dev"]
-    recipe = subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    told = {"ENV": "dev", "PROJECT": "warehouse-1", "SINCE": "2026-11-01", "EVENT": "msg_1"}
-    probe = ["make", "--eval=probe: ; @env", "probe", *(f"{k}={v}" for k, v in told.items())]
+def test_make_runs_each_command_and_exports_its_variables(command: str) -> None:
+    """The command gets the variables of make's command line as environment variables."""
+    dry_run = ["make", "--dry-run", command, "ENV=dev"]
+    recipe = subprocess.run(dry_run, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    variables = {"ENV": "dev", "PROJECT": "warehouse-1", "SINCE": "2026-11-01", "EVENT": "msg_1"}
+    probe = ["make", "--eval=probe: ; @env", "probe", *(f"{k}={v}" for k, v in variables.items())]
     exported = subprocess.run(probe, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     assert recipe.splitlines()[-1].endswith(f"-m operate {command}")
-    assert {f"{name}={value}" for name, value in told.items()} <= set(exported.splitlines())
+    assert {f"{name}={value}" for name, value in variables.items()} <= set(exported.splitlines())
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_make_takes_the_sandbox_where_no_environment_is_named(command: str) -> None:
+def test_make_uses_the_sandbox_without_env(command: str) -> None:
     def recipe(*settings: str) -> str:
-        made = ["make", "--dry-run", command, *settings]
-        return subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        dry_run = ["make", "--dry-run", command, *settings]
+        done = subprocess.run(dry_run, cwd=ROOT, capture_output=True, text=True, check=True)
+        return done.stdout
 
     assert f"-m sandbox {command}" in recipe()
     assert f"-m operate {command}" in recipe("ENV=dev")
 
 
 @needs("gcloud")
-def test_gcloud_itself_understands_every_call(
+def test_gcloud_accepts_every_call(
     operator: Operator, endpoint: Callable[..., Endpoint], tmp_path: Path
 ) -> None:
-    """The stand-in takes anything; gcloud can tell, offline, whether it would."""
+    """The recording program accepts anything, but gcloud's offline linter checks each call."""
     missing = ("buckets describe", "ERROR: 404: not found", 1)
-    operator.answer(missing, *dead_letters("msg_1"), *receipts(msg_1="done"))
+    operator.set_answers(missing, *dead_letters("msg_1"), *receipts(msg_1="done"))
     monitoring = endpoint((200, {}))
     for command in ("bootstrap", "deploy", "status", "logs", "redrive"):
         operator.run(
@@ -117,7 +118,7 @@ def test_gcloud_itself_understands_every_call(
             PAUSE_SECONDS="0.1",
             CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=monitoring.url,
         )
-    operator.run("secrets", given=f"DIMMY_API_KEY={API_KEY}\nSIGNING_SECRETS={new_secret()}\n")
+    operator.run("secrets", stdin=f"DIMMY_API_KEY={API_KEY}\nSIGNING_SECRETS={new_secret()}\n")
     operator.run("backfill", YES="1", SINCE="2026-11-01", UNTIL="2026-11-02")
     calls = sorted({as_command_string(c) for c in operator.calls if c[0] == "gcloud"})
     commands = [{"command_string": call} for call in calls]
@@ -132,7 +133,7 @@ def test_gcloud_itself_understands_every_call(
     )
 
     assert len(calls) >= 14
-    verdicts = json.loads(linted.stdout)
-    assert len(verdicts) == len(calls)
-    refused = {v["command_string"]: v["error_message"] for v in verdicts if not v["success"]}
+    results = json.loads(linted.stdout)
+    assert len(results) == len(calls)
+    refused = {v["command_string"]: v["error_message"] for v in results if not v["success"]}
     assert refused == {}

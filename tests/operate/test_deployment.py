@@ -1,6 +1,6 @@
 """Commands that deploy: the right calls in the right order, and none after a failure.
 
-gcloud and terraform are programs that record their calls.
+gcloud and terraform are replaced by programs that record their calls.
 
 One of them: .venv/bin/pytest tests/operate/test_deployment.py -k bootstrap
 """
@@ -11,11 +11,11 @@ from sandbox.stack import new_secret
 from support.operator import (
     API_KEY,
     Operator,
-    deleting,
+    replacement_plan,
 )
 
 
-def test_deploy_packages_plans_applies_and_says_what_is_left(operator: Operator) -> None:
+def test_deploy_packages_plans_applies_and_names_the_next_step(operator: Operator) -> None:
     assert operator.run("deploy", YES="1") == 0
 
     secrets = "gcloud secrets versions list dimmy-dev"
@@ -54,7 +54,7 @@ def test_plan_changes_nothing(operator: Operator) -> None:
 @pytest.mark.parametrize(
     ("typed", "status", "last"), [("yes", 0, "output"), ("no", 2, "show"), ("", 2, "show")]
 )
-def test_a_deployment_waits_for_a_yes(
+def test_deploy_applies_only_after_yes(
     operator: Operator, typed: str, status: int, last: str
 ) -> None:
     assert operator.type("deploy", typed) == status
@@ -63,7 +63,7 @@ def test_a_deployment_waits_for_a_yes(
     assert ("Nothing was changed" in operator.printed) == (status == 2)
 
 
-def test_without_a_terminal_nothing_changes_unless_yes_is_said_beforehand(
+def test_deploy_without_a_terminal_changes_nothing_unless_yes_is_set(
     operator: Operator,
 ) -> None:
     assert operator.run("deploy") == 2
@@ -76,7 +76,7 @@ def test_without_a_terminal_nothing_changes_unless_yes_is_said_beforehand(
     "failing", ["versions list", "terraform init", "terraform plan", "terraform apply"]
 )
 def test_nothing_is_called_after_a_failure(operator: Operator, failing: str) -> None:
-    operator.answer((failing, "permission denied by the recorded program", 1))
+    operator.set_answers((failing, "permission denied by the recorded program", 1))
 
     assert operator.run("deploy", YES="1") == 1
 
@@ -85,8 +85,8 @@ def test_nothing_is_called_after_a_failure(operator: Operator, failing: str) -> 
     assert "receive.a.run.app" not in operator.printed
 
 
-def test_a_secret_without_a_value_stops_a_deployment_before_it_begins(operator: Operator) -> None:
-    operator.answer(("versions list signing-secrets", "", 0))
+def test_deploy_does_not_start_while_a_secret_has_no_value(operator: Operator) -> None:
+    operator.set_answers(("versions list signing-secrets", "", 0))
 
     assert operator.run("deploy", YES="1") == 2
 
@@ -94,8 +94,8 @@ def test_a_secret_without_a_value_stops_a_deployment_before_it_begins(operator: 
     assert not any(call[0] == "terraform" for call in operator.calls)
 
 
-def test_bootstrap_makes_what_has_to_be_there_first(operator: Operator) -> None:
-    operator.answer(("buckets describe", "ERROR: (gcloud) 404: not found", 1))
+def test_bootstrap_creates_what_the_first_deployment_needs(operator: Operator) -> None:
+    operator.set_answers(("buckets describe", "ERROR: (gcloud) 404: not found", 1))
 
     assert operator.run("bootstrap", YES="1") == 0
 
@@ -124,26 +124,28 @@ def test_bootstrap_can_be_repeated(operator: Operator) -> None:
     assert not any("create" in call for call in operator.calls)
 
 
-def test_bootstrap_does_not_take_a_refusal_for_an_absence(operator: Operator) -> None:
-    operator.answer(("buckets describe", "ERROR: 403 no permission", 1))
+def test_bootstrap_does_not_mistake_a_permission_error_for_a_missing_bucket(
+    operator: Operator,
+) -> None:
+    operator.set_answers(("buckets describe", "ERROR: 403 no permission", 1))
 
     assert operator.run("bootstrap", YES="1") == 1
 
     assert operator.steps[-1].startswith("gcloud storage buckets describe")
 
 
-def test_bootstrap_changes_nothing_before_it_has_said_what(operator: Operator) -> None:
+def test_bootstrap_asks_before_it_changes_anything(operator: Operator) -> None:
     assert operator.type("bootstrap", "no") == 2
 
     assert "gs://warehouse-1-dimmy-terraform-state" in operator.printed.replace("\r\n", "")
     assert operator.calls == []
 
 
-def test_secrets_go_from_standard_input_to_standard_input(operator: Operator) -> None:
+def test_secrets_are_read_from_stdin_and_passed_to_gcloud_on_stdin(operator: Operator) -> None:
     secret = new_secret()
 
     given = f"# of the endpoint\nSIGNING_SECRETS={secret}\nDIMMY_API_KEY='{API_KEY}'\nPORT=8080\n"
-    assert operator.run("secrets", given=given) == 0
+    assert operator.run("secrets", stdin=given) == 0
 
     assert operator.call("dimmy-dev-signing-secrets")[-1] == secret
     assert operator.call("dimmy-dev-api-key")[-1] == API_KEY
@@ -153,7 +155,7 @@ def test_secrets_go_from_standard_input_to_standard_input(operator: Operator) ->
     assert "make deploy ENV=dev PROJECT=warehouse-1" in operator.printed
 
 
-def test_secrets_are_asked_for_without_an_echo_until_their_form_is_right(
+def test_secrets_are_prompted_for_without_echo_until_their_format_is_valid(
     operator: Operator,
 ) -> None:
     secret = new_secret()
@@ -167,18 +169,18 @@ def test_secrets_are_asked_for_without_an_echo_until_their_form_is_right(
         assert typed not in operator.printed
 
 
-def test_enter_leaves_a_secret_as_it_is(operator: Operator) -> None:
+def test_enter_leaves_a_secret_unchanged(operator: Operator) -> None:
     assert operator.type("secrets", "", API_KEY) == 0
 
     assert [call[4] for call in operator.calls if "add" in call] == ["dimmy-dev-api-key"]
 
 
-def test_before_there_is_an_endpoint_its_secret_is_one_that_nobody_knows(
+def test_before_the_endpoint_exists_a_random_signing_secret_is_stored(
     operator: Operator,
 ) -> None:
-    operator.answer(("versions list signing-secrets", "", 0))
+    operator.set_answers(("versions list signing-secrets", "", 0))
 
-    assert operator.run("secrets", given=f"DIMMY_API_KEY={API_KEY}\n") == 0
+    assert operator.run("secrets", stdin=f"DIMMY_API_KEY={API_KEY}\n") == 0
 
     placeholder = operator.call("add", "dimmy-dev-signing-secrets")[-1]
     assert placeholder.startswith("whsec_")
@@ -186,31 +188,33 @@ def test_before_there_is_an_endpoint_its_secret_is_one_that_nobody_knows(
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ("SIGNING_SECRETS=whsec_c2hvcnQ=\n", "SIGNING_SECRETS secret 1 of 1 is a key of 5 bytes"),
         ("DIMMY_API_KEY=<your key>\n", "DIMMY_API_KEY does not look like an API key"),
         ("", "No value was given"),
     ],
 )
-def test_a_secret_of_the_wrong_form_is_never_stored(
-    operator: Operator, given: str, said: str
+def test_a_secret_with_an_invalid_format_is_never_stored(
+    operator: Operator, given: str, message: str
 ) -> None:
-    assert operator.run("secrets", given=given) == 2
+    assert operator.run("secrets", stdin=given) == 2
 
-    assert said in operator.printed
+    assert message in operator.printed
     assert operator.calls == []
 
 
-def test_destroy_shows_asks_and_deletes(operator: Operator) -> None:
+def test_destroy_shows_the_plan_asks_and_deletes(operator: Operator) -> None:
     assert operator.type("destroy", "yes") == 0
 
     assert operator.verbs == ["init", "plan", "show", "apply"]
     assert "-destroy" in operator.call("plan")
 
 
-def test_destroy_leaves_a_protected_installation_alone(operator: Operator) -> None:
-    operator.answer(("terraform show", deleting("google_storage_bucket.data", "PREVENT"), 0))
+def test_destroy_refuses_a_protected_installation(operator: Operator) -> None:
+    operator.set_answers(
+        ("terraform show", replacement_plan("google_storage_bucket.data", "PREVENT"), 0)
+    )
 
     assert operator.run("destroy", ENV="prod", YES="1") == 2
 
@@ -218,8 +222,10 @@ def test_destroy_leaves_a_protected_installation_alone(operator: Operator) -> No
     assert operator.verbs == ["init", "plan", "show"]
 
 
-def test_deploy_refuses_a_plan_that_deletes_what_is_protected(operator: Operator) -> None:
-    operator.answer(("terraform show", deleting("google_storage_bucket.data", "PREVENT"), 0))
+def test_deploy_refuses_a_plan_that_deletes_a_protected_resource(operator: Operator) -> None:
+    operator.set_answers(
+        ("terraform show", replacement_plan("google_storage_bucket.data", "PREVENT"), 0)
+    )
 
     assert operator.run("deploy", YES="1") == 2
 
@@ -227,22 +233,26 @@ def test_deploy_refuses_a_plan_that_deletes_what_is_protected(operator: Operator
     assert operator.verbs[-1] == "show"
 
 
-def test_deploy_may_replace_what_is_not_protected(operator: Operator) -> None:
-    operator.answer(("terraform show", deleting("google_cloud_scheduler_job.x", "DELETE"), 0))
+def test_deploy_may_replace_an_unprotected_resource(operator: Operator) -> None:
+    operator.set_answers(
+        ("terraform show", replacement_plan("google_cloud_scheduler_job.x", "DELETE"), 0)
+    )
 
     assert operator.run("deploy", YES="1") == 0
 
 
 @pytest.mark.parametrize(
-    ("typed", "last"), [("yes", "show"), ("destroy-prod", "apply")], ids=["a yes", "the word"]
+    ("typed", "last"), [("yes", "show"), ("destroy-prod", "apply")], ids=["yes", "destroy-prod"]
 )
-def test_destroying_prod_takes_a_word_in_full(operator: Operator, typed: str, last: str) -> None:
+def test_destroying_prod_requires_the_full_confirmation(
+    operator: Operator, typed: str, last: str
+) -> None:
     operator.type("destroy", typed, ENV="prod")
 
     assert operator.verbs[-1] == last
 
 
-def test_destroying_prod_takes_a_person(operator: Operator) -> None:
+def test_destroying_prod_requires_a_terminal(operator: Operator) -> None:
     assert operator.run("destroy", ENV="prod", YES="1") == 2
 
     assert operator.verbs[-1] == "show"

@@ -1,6 +1,6 @@
 """`make doctor` of an installation in Google Cloud.
 
-One of them: .venv/bin/pytest tests/operate/test_doctor.py -k wrong
+One of them: .venv/bin/pytest tests/operate/test_doctor.py -k remedy
 """
 
 import json
@@ -16,12 +16,12 @@ from support.operator import (
 )
 
 
-def test_the_doctor_finds_nothing_where_nothing_is_wrong(
+def test_doctor_finds_no_fault_in_a_healthy_installation(
     operator: Operator, endpoint: Callable[..., Endpoint]
 ) -> None:
     api = endpoint((200, []))
     receive = endpoint((400, {}), (204, {}))
-    operator.answer(*HEALTHY, *receipts(EVENT_ID="done"), webhook_url=receive.url)
+    operator.set_answers(*HEALTHY, *receipts(EVENT_ID="done"), webhook_url=receive.url)
 
     assert operator.run("doctor", DIMMY_API_URL=api.url.rstrip("/")) == 0, operator.printed
 
@@ -30,16 +30,16 @@ def test_the_doctor_finds_nothing_where_nothing_is_wrong(
     assert SIGNING_SECRET not in operator.printed
     assert API_KEY not in operator.printed
     assert "SIGNING" not in json.dumps(operator.calls)
-    assert len(receive.requests) == 3  # unsigned, signed, and the one that goes all the way
+    assert len(receive.requests) == 3  # unsigned, signed, and the one looked up in storage
 
 
-def test_the_doctor_names_what_is_wrong_and_how_to_mend_it(
+def test_doctor_names_each_fault_and_its_remedy(
     operator: Operator, endpoint: Callable[..., Endpoint]
 ) -> None:
     api = endpoint((401, {"detail": "Invalid API key"}))
     receive = endpoint((400, {}), (401, {"message": "No signature matches"}))
     names = "ENV=dev PROJECT=warehouse-1"
-    operator.answer(
+    operator.set_answers(
         ("topics describe", "NOT_FOUND", 1),
         ("subscriptions describe", json.dumps({"pushConfig": {}}), 0),
         *HEALTHY,
@@ -48,18 +48,18 @@ def test_the_doctor_names_what_is_wrong_and_how_to_mend_it(
 
     assert operator.run("doctor", DIMMY_API_URL=api.url.rstrip("/")) == 1
 
-    said = " ".join(operator.printed.split())
-    assert f"rejects the key (401) make secrets {names}, then make deploy {names}" in said
-    assert f"does not exist make plan {names} shows what is missing" in said
-    assert "pushes to nothing" in said
-    assert "is refused with 401: No signature matches" in said
-    assert "4 to solve." in said
+    output = " ".join(operator.printed.split())
+    assert f"rejects the key (401) make secrets {names}, then make deploy {names}" in output
+    assert f"does not exist make plan {names} shows what is missing" in output
+    assert "pushes to nothing" in output
+    assert "is refused with 401: No signature matches" in output
+    assert "4 to solve." in output
     assert SIGNING_SECRET not in operator.printed
     assert API_KEY not in operator.printed
 
 
-def test_before_the_first_deployment_the_doctor_says_what_comes_next(operator: Operator) -> None:
-    operator.answer(("secrets versions list", "", 0), ("terraform output", "{}", 0))
+def test_doctor_names_the_next_step_before_the_first_deployment(operator: Operator) -> None:
+    operator.set_answers(("secrets versions list", "", 0), ("terraform output", "{}", 0))
 
     assert operator.run("doctor") == 1
 

@@ -7,36 +7,34 @@ import json
 
 import pytest
 
-from support.operator import (
-    Operator,
-)
+from support.operator import Operator
 
 
-def test_logs_are_asked_for_by_function_time_and_event(operator: Operator) -> None:
+def test_logs_are_filtered_by_function_time_event_and_severity(operator: Operator) -> None:
     entry = {
         "timestamp": "2026-11-01T08:00:00.123456Z",
         "severity": "WARNING",
         "resource": {"labels": {"service_name": "dimmy-dev-resolve"}},
         "jsonPayload": {"message": "event partial", "event_id": "msg_1"},
     }
-    operator.answer(("logging read", json.dumps([entry]), 0))
+    operator.set_answers(("logging read", json.dumps([entry]), 0))
 
     assert operator.run("logs", LAST="2d", EVENT="msg_1", SEVERITY="WARNING") == 0
 
-    asked = operator.call("logging", "read")
-    assert asked[3] == (
+    call = operator.call("logging", "read")
+    assert call[3] == (
         'resource.type="cloud_run_revision" AND resource.labels.service_name='
         '("dimmy-dev-receive" OR "dimmy-dev-resolve" OR "dimmy-dev-reconcile")'
         ' AND jsonPayload.event_id="msg_1" AND severity>=WARNING'
     )
-    assert "--freshness=2d" in asked
+    assert "--freshness=2d" in call
     assert (
         "2026-11-01 08:00:00.123 WARNING resolve   event partial event_id=msg_1" in operator.printed
     )
 
 
 @pytest.mark.parametrize("settings", [{"EVENT": 'x" OR "1"="1'}, {"LAST": "soon"}, {"LIMIT": "0"}])
-def test_logs_take_no_nonsense(operator: Operator, settings: dict[str, str]) -> None:
+def test_logs_refuse_invalid_settings(operator: Operator, settings: dict[str, str]) -> None:
     assert operator.run("logs", **settings) == 2
 
     assert operator.calls == []

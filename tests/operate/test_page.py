@@ -35,13 +35,13 @@ from pipeline.store.settings import StorageSettings
 from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.cloud_storage import CloudStorage
-from sandbox.environment import announced
+from sandbox.environment import announce
 from sandbox.installation import SandboxInstallation
 from sandbox.log_file import LogFile
 from sandbox.processes import Process, free_port
-from sandbox.secret_search import refuse_secrets
+from sandbox.secret_search import assert_no_secrets
 from sandbox.stack import SANDBOX_API_KEY, Stack, start_stack
-from support.browser import become_phone, console_of, open_browser
+from support.browser import console_messages, emulate_phone, open_browser
 from support.programs import needs
 from support.waiting import wait_for
 
@@ -55,13 +55,13 @@ HOSTILE = (
 
 
 class Served(SandboxInstallation):
-    """A `make run` of which the objects come from elsewhere, if they do."""
+    """A sandbox installation that reads the given storage."""
 
     storage_poll_seconds = 0.05
 
     def __init__(self, folder: Path, storage: StorageSettings) -> None:
         super().__init__({"DATA": str(folder)})
-        self.title = "the test's"
+        self.title = "the test's sandbox"
         self._storage = storage
 
     def open_storage(self) -> "LocalStore | GCSStore":
@@ -100,7 +100,7 @@ def put(folder: Path, item: dict[str, Any]) -> str:
 
 
 def hostile_item() -> dict[str, Any]:
-    """Whatever can be said in an item says the same bad thing."""
+    """An item with hostile text in every field."""
     step = {"flow_step_id": HOSTILE, "started_at": HOSTILE, "ended_at": HOSTILE, HOSTILE: HOSTILE}
     addresses = [
         "javascript:document.title='taken'",
@@ -123,7 +123,7 @@ def hostile_item() -> dict[str, Any]:
     }
 
 
-# What an item says
+# Reading items
 
 anything: st.SearchStrategy[Any] = st.recursive(
     st.none()
@@ -148,7 +148,7 @@ steps = st.lists(st.dictionaries(st.sampled_from(["code", "photos", "dimensions"
         }
     )
 )
-def test_no_item_is_too_strange_to_be_read(fields: dict[str, Any]) -> None:
+def test_every_item_can_be_read(fields: dict[str, Any]) -> None:
     body = json.dumps({"_id": "a"} | fields).encode()
 
     scan = read_scan("a", body, NOW)
@@ -171,7 +171,7 @@ def test_no_item_is_too_strange_to_be_read(fields: dict[str, Any]) -> None:
         None,
     ],
 )
-def test_a_box_that_is_none_is_not_drawn(dimensions: Any) -> None:
+def test_invalid_dimensions_are_ignored(dimensions: Any) -> None:
     body = json.dumps({"_id": "a", "dimensioning": [{"dimensions": dimensions}]}).encode()
 
     assert read_summary("a", body, NOW).sides is None
@@ -205,7 +205,7 @@ def test_indented_json_is_the_same_json(value: Any) -> None:
     assert json.loads(text) == value
 
 
-def test_indented_json_keeps_numbers_as_they_were_written() -> None:
+def test_indented_json_keeps_numbers_as_written() -> None:
     assert indented(b'{"a":1.0E5,"b":[],"c":[{},1]}') == (
         '{\n  "a": 1.0E5,\n  "b": [],\n  "c": [\n    {},\n    1\n  ]\n}'
     )
@@ -214,7 +214,9 @@ def test_indented_json_keeps_numbers_as_they_were_written() -> None:
 # The pages over HTTP
 
 
-def test_only_loopback_is_served_and_only_by_its_name(tmp_path: Path, serve: Serve) -> None:
+def test_other_hosts_and_methods_are_refused_and_security_headers_sent(
+    tmp_path: Path, serve: Serve
+) -> None:
     url = serve(f"file://{tmp_path}")
 
     rebound = requests.get(url, headers={"Host": "evil.example.com"}, timeout=5)
@@ -239,27 +241,25 @@ def test_only_loopback_is_served_and_only_by_its_name(tmp_path: Path, serve: Ser
         "/items/%3Cscript%3E",
     ],
 )
-def test_names_lead_to_what_was_listed_and_nowhere_else(
-    tmp_path: Path, serve: Serve, path: str
-) -> None:
-    (tmp_path / "secret").write_text("nobody's business")
-    (tmp_path / "secret.json").write_text('{"_id": "a", "secret": "nobody\'s business"}')
+def test_paths_lead_only_to_listed_objects(tmp_path: Path, serve: Serve, path: str) -> None:
+    (tmp_path / "secret").write_text("confidential")
+    (tmp_path / "secret.json").write_text('{"_id": "a", "secret": "confidential"}')
     url = serve(f"file://{tmp_path}")
 
     response = requests.get(f"{url}{path}", timeout=5)
 
     assert response.status_code == 404
-    assert "business" not in response.text
+    assert "confidential" not in response.text
     assert "<script>" not in response.text.replace('<script src="/view.js" defer>', "")
 
 
-def test_a_bucket_is_read_to_its_newest_items(background: Background, serve: Serve) -> None:
+def test_only_the_newest_items_of_a_bucket_are_read(background: Background, serve: Serve) -> None:
     storage = CloudStorage()
     background.run(storage.start())
     variety = random.Random(3)
     items = [catalogue.make_item(variety) for _ in range(1300)]
     for item in items:
-        storage.place(f"scans/items/{item['_id']}.json", json.dumps(item).encode())
+        storage.put(f"scans/items/{item['_id']}.json", json.dumps(item).encode())
     receipt = Receipt(
         event_id="msg_of_the_last",
         kind="items.scanned",
@@ -268,7 +268,7 @@ def test_a_bucket_is_read_to_its_newest_items(background: Background, serve: Ser
         items={items[-1]["_id"]: "stored"},
         payload=b"{}",
     )
-    storage.place("scans/events/msg_of_the_last.json", receipt.line())
+    storage.put("scans/events/msg_of_the_last.json", receipt.line())
 
     url = serve("gs://scans", storage.url, limit=1200)
 
@@ -281,14 +281,16 @@ def test_a_bucket_is_read_to_its_newest_items(background: Background, serve: Ser
     assert "msg_of_the_last" in requests.get(f"{url}/items/{items[-1]['_id']}", timeout=5).text
     assert "No item has all these words" in page(f"?q={items[0]['_id']}")
 
-    storage.refuse(403, times=1000)
-    wait_for(lambda: "cannot be read: " in page(), "the reason why nothing can be read")
+    storage.fail_next(403, times=1000)
+    wait_for(lambda: "cannot be read: " in page(), "the storage error")
     shown = requests.get(f"{url}/items/{items[-1]['_id']}", timeout=5)
     assert shown.status_code == 503
     background.run(storage.stop())
 
 
-def test_what_is_no_item_is_shown_as_such(tmp_path: Path, serve: Serve) -> None:
+def test_an_object_that_is_not_an_item_is_shown_with_the_reason(
+    tmp_path: Path, serve: Serve
+) -> None:
     (tmp_path / "items").mkdir()
     (tmp_path / "items" / "<b>.json").write_text("by hand")
     (tmp_path / "events").mkdir()
@@ -304,7 +306,7 @@ def test_what_is_no_item_is_shown_as_such(tmp_path: Path, serve: Serve) -> None:
     assert "by hand" in shown.text
 
 
-def test_a_long_flow_is_shown_in_part_and_served_whole(tmp_path: Path, serve: Serve) -> None:
+def test_a_long_flow_is_cut_on_its_page_and_complete_as_json(tmp_path: Path, serve: Serve) -> None:
     item = catalogue.padded(catalogue.make_item(random.Random(1)), 3_000_000)
     name = put(tmp_path, item)
     url = serve(f"file://{tmp_path}")
@@ -314,19 +316,19 @@ def test_a_long_flow_is_shown_in_part_and_served_whole(tmp_path: Path, serve: Se
 
     assert len(page.content) < 1_000_000
     assert "more are in the JSON" in page.text
-    whole = requests.get(f"{url}/items/{name}.json", timeout=5)
-    assert whole.headers["Content-Type"].startswith("application/json")
-    assert whole.json() == item
+    response = requests.get(f"{url}/items/{name}.json", timeout=5)
+    assert response.headers["Content-Type"].startswith("application/json")
+    assert response.json() == item
 
 
 # The pages in a browser
 
-in_browser = [needs("chromium"), pytest.mark.xdist_group("browser")]
+BROWSER_MARKS = [needs("chromium"), pytest.mark.xdist_group("browser")]
 
 
-def marked(test: Callable[..., None]) -> Callable[..., None]:
-    """A test in the browser, of which one runs at a time."""
-    for mark in in_browser:
+def browser_test(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that needs the browser; these run one at a time."""
+    for mark in BROWSER_MARKS:
         test = mark(test)
     return test
 
@@ -339,29 +341,29 @@ def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
 
 @pytest.fixture
 def browser(window: webdriver.Chrome) -> Iterator[webdriver.Chrome]:
-    """The browser; whatever is tested, its console stays empty."""
+    """The browser. The test fails if the page has a secret or the console a message."""
     window.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     yield window
-    refuse_secrets(window.current_url, [window.page_source], [SANDBOX_API_KEY])
-    said = console_of(window)
+    assert_no_secrets(window.current_url, [window.page_source], [SANDBOX_API_KEY])
+    messages = console_messages(window)
     window.get("about:blank")
-    assert said == []
+    assert messages == []
 
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Stack]:
-    """What `make run` has up."""
+    """The running stack of `make run`."""
     log_file = LogFile(tmp_path)
-    log_file.begin()
+    log_file.prepare()
     with (
         start_stack(tmp_path, on_log=log_file.add) as stack,
-        announced(stack.running, tmp_path),
+        announce(stack.running, tmp_path),
     ):
         yield stack
 
 
 def text_of(driver: webdriver.Chrome, selector: str) -> str:
-    """The text of an element, or nothing while it is not there."""
+    """The text of an element, or an empty string while the element does not exist."""
     try:
         return driver.find_element(By.CSS_SELECTOR, selector).text
     except (NoSuchElementException, StaleElementReferenceException):
@@ -378,8 +380,8 @@ def press(driver: webdriver.Chrome, *keys: str) -> None:
         driver.switch_to.active_element.send_keys(key)
 
 
-@marked
-def test_an_item_appears_by_itself_and_is_found_opened_and_followed(
+@browser_test
+def test_a_new_item_appears_can_be_searched_and_opened_and_its_page_updates(
     running: Stack, serve: Serve, browser: webdriver.Chrome
 ) -> None:
     assert running.api
@@ -387,7 +389,9 @@ def test_an_item_appears_by_itself_and_is_found_opened_and_followed(
     browser.get(url)
     wait_for(lambda: "Nothing is stored yet" in text_of(browser, "#items"))
     browser.execute_script("window.isTheSamePage = true")
-    item = catalogue.make_item(random.Random(4), photos=3, photos_at=running.api.photos_at)
+    item = catalogue.make_item(
+        random.Random(4), photos=3, photo_url_prefix=running.api.photo_url_prefix
+    )
     item |= catalogue.VENDOR_EXAMPLE | {
         "_id": item["_id"],
         "photographing": item["photographing"],
@@ -404,10 +408,10 @@ def test_an_item_appears_by_itself_and_is_found_opened_and_followed(
     message = running.send({"item_ids": [running.api.put(item), running.api.put(other)]})
 
     wait_for(lambda: "2 of 2 items" in text_of(browser, "#items"), "the items")
-    wait_for(lambda: "1 in the last hour" in text_of(browser, "#state"), "the event, counted")
+    wait_for(lambda: "1 in the last hour" in text_of(browser, "#state"), "the count of events")
     assert running.running.webhook_url in text_of(browser, "#state")
     press(browser, "a0155", "c35")
-    wait_for(lambda: "1 of 2 items" in text_of(browser, "#items"), "the search's result")
+    wait_for(lambda: "1 of 2 items" in text_of(browser, "#items"), "the search result")
     assert "A0155C35" in text_of(browser, "tbody")
     assert "30 x 20.5 x 40 cm" in text_of(browser, "tbody")
     assert browser.execute_script("return window.isTheSamePage")
@@ -432,8 +436,8 @@ def test_an_item_appears_by_itself_and_is_found_opened_and_followed(
     assert '"event_id":"' + message.message_id in browser.page_source
 
 
-@marked
-def test_what_a_hostile_item_says_is_text(
+@browser_test
+def test_a_hostile_item_is_shown_as_text(
     tmp_path: Path, serve: Serve, browser: webdriver.Chrome
 ) -> None:
     name = put(tmp_path, hostile_item())
@@ -443,22 +447,24 @@ def test_what_a_hostile_item_says_is_text(
     press(browser, "nothing like it")
     wait_for(lambda: "No item has all these words" in text_of(browser, "#items"))
     press(browser, Keys.ESCAPE)
-    wait_for(lambda: HOSTILE in text_of(browser, "tbody .barcode"), "the barcode, put there again")
-    assert browser.title == "Items · the test's"
+    wait_for(lambda: HOSTILE in text_of(browser, "tbody .barcode"), "the barcode after the search")
+    assert browser.title == "Items · the test's sandbox"
 
     browser.get(f"{url}/items/{name}")
 
     assert HOSTILE in text_of(browser, "h2")
     assert "javascript:document.title" in text_of(browser, ".photos")
-    assert browser.title == f"{HOSTILE} · the test's"
+    assert browser.title == f"{HOSTILE} · the test's sandbox"
     assert browser.find_elements(By.TAG_NAME, "img") == []
     assert len(browser.find_elements(By.TAG_NAME, "script")) == 1
     links = [link.get_attribute("href") or "" for link in browser.find_elements(By.TAG_NAME, "a")]
     assert all(link.startswith(url) for link in links)
 
 
-@marked
-def test_the_keyboard_suffices(tmp_path: Path, serve: Serve, browser: webdriver.Chrome) -> None:
+@browser_test
+def test_every_action_works_from_the_keyboard(
+    tmp_path: Path, serve: Serve, browser: webdriver.Chrome
+) -> None:
     variety = random.Random(6)
     for _ in range(3):
         put(tmp_path, catalogue.make_item(variety, photos=0))
@@ -481,13 +487,13 @@ def test_the_keyboard_suffices(tmp_path: Path, serve: Serve, browser: webdriver.
     press(browser, Keys.ESCAPE)
     wait_for(lambda: is_loaded(browser, f"{url}/"), "the list")
     press(browser, "/", "o", Keys.ENTER)
-    wait_for(lambda: "/items/" in browser.current_url, "the first that was found")
+    wait_for(lambda: "/items/" in browser.current_url, "the first search result")
     press(browser, Keys.ESCAPE)
-    wait_for(lambda: browser.current_url == f"{url}/?q=o", "what was found")
+    wait_for(lambda: browser.current_url == f"{url}/?q=o", "the search results")
 
 
-@marked
-def test_a_row_keeps_the_focus_when_another_comes(
+@browser_test
+def test_a_row_keeps_the_focus_when_an_item_arrives(
     tmp_path: Path, serve: Serve, browser: webdriver.Chrome
 ) -> None:
     first = put(tmp_path, catalogue.make_item(random.Random(7)))
@@ -502,30 +508,30 @@ def test_a_row_keeps_the_focus_when_another_comes(
     assert browser.switch_to.active_element.get_attribute("href") == f"{url}/items/{first}"
 
 
-@marked
-def test_a_tab_that_nobody_sees_rests_and_follows_again(
+@browser_test
+def test_a_hidden_tab_stops_updating_until_it_is_visible(
     tmp_path: Path, serve: Serve, browser: webdriver.Chrome
 ) -> None:
     url = serve(f"file://{tmp_path}")
     browser.get(url)
-    become = """
+    set_hidden = """
         Object.defineProperty(document, "hidden", { value: arguments[0], configurable: true });
         document.dispatchEvent(new Event("visibilitychange"));
         return changes.readyState;
     """
     closed, connecting = 2, 0
-    assert browser.execute_script(become, True) == closed
+    assert browser.execute_script(set_hidden, True) == closed
     put(tmp_path, catalogue.make_item(random.Random(13)))
     wait_for(lambda: "1 of 1" in requests.get(url, timeout=5).text)
     assert "Nothing is stored yet" in text_of(browser, "#items")
 
-    assert browser.execute_script(become, False) == connecting
+    assert browser.execute_script(set_hidden, False) == connecting
 
     wait_for(lambda: "1 of 1" in text_of(browser, "#items"))
 
 
-@marked
-def test_a_page_says_when_it_is_no_longer_kept_up_to_date(
+@browser_test
+def test_a_page_shows_when_it_is_no_longer_updated(
     tmp_path: Path, window: webdriver.Chrome
 ) -> None:
     port = free_port()
@@ -533,7 +539,7 @@ def test_a_page_says_when_it_is_no_longer_kept_up_to_date(
     try:
         wait_for(lambda: view.lines, "the first line")
         window.get(f"http://127.0.0.1:{port}/")
-        wait_for(lambda: "is not up" in text_of(window, "#state"))
+        wait_for(lambda: "is not running" in text_of(window, "#state"))
         assert text_of(window, "#offline") == ""
     finally:
         view.stop()
@@ -545,16 +551,18 @@ def test_a_page_says_when_it_is_no_longer_kept_up_to_date(
     finally:
         view.stop()
         window.get("about:blank")
-        console_of(window)  # it tells of the connection, of course
+        console_messages(window)  # discards the messages about the lost connection
 
 
-@marked
-def test_a_phone_can_read_it(tmp_path: Path, serve: Serve, browser: webdriver.Chrome) -> None:
+@browser_test
+def test_pages_fit_the_screen_of_a_phone(
+    tmp_path: Path, serve: Serve, browser: webdriver.Chrome
+) -> None:
     put(tmp_path, catalogue.make_item(random.Random(9)))
     long = catalogue.make_item(random.Random(10), photos=0) | {"flow_id": "W" * 280}
     put(tmp_path, long | {"barcode_scanning": [{"code": "0" * 200}]})
     url = serve(f"file://{tmp_path}")
-    become_phone(browser)
+    emulate_phone(browser)
 
     for path in ("/", f"/items/{long['_id']}"):
         wait_for(lambda path=path: requests.get(f"{url}{path}", timeout=5).ok)  # type: ignore[misc]
@@ -563,8 +571,8 @@ def test_a_phone_can_read_it(tmp_path: Path, serve: Serve, browser: webdriver.Ch
         assert width == 390
 
 
-@marked
-def test_ten_thousand_items_are_counted_searched_and_shown_in_part(
+@browser_test
+def test_ten_thousand_items_are_counted_searched_and_paged(
     tmp_path: Path, serve: Serve, browser: webdriver.Chrome
 ) -> None:
     variety = random.Random(11)
@@ -599,7 +607,7 @@ def start_view(program: str = "sandbox", **settings: str) -> Process:
     )
 
 
-def test_the_command_says_where_it_serves_and_ends_when_asked(tmp_path: Path) -> None:
+def test_the_command_prints_its_url_and_ends_on_ctrl_c(tmp_path: Path) -> None:
     name = put(tmp_path, catalogue.make_item(random.Random(12)))
     port = free_port()
     view = start_view(DATA=str(tmp_path), VIEW_PORT=str(port))
@@ -618,7 +626,7 @@ def test_the_command_says_where_it_serves_and_ends_when_asked(tmp_path: Path) ->
     ("program", "settings", "printed"),
     [
         ("sandbox", {"LIMIT": "all"}, "LIMIT=all is not a number"),
-        ("sandbox", {"VIEW_PORT": "none"}, "VIEW_PORT=none is no port"),
+        ("sandbox", {"VIEW_PORT": "none"}, "VIEW_PORT=none is not a port"),
         ("operate", {"ENV": "moon"}, "ENV=moon is none of"),
     ],
 )
@@ -632,7 +640,7 @@ def test_the_command_refuses_invalid_settings(
     assert view.lines[0].startswith(printed)
 
 
-def test_a_busy_port_is_one_clear_sentence(tmp_path: Path) -> None:
+def test_a_busy_port_is_reported(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         view = start_view(DATA=str(tmp_path), VIEW_PORT=str(port))

@@ -25,12 +25,12 @@ from support.operator import (
     Endpoint,
     Operator,
     log_entry,
-    series,
+    time_series,
 )
 from support.waiting import wait_for
 
 
-def test_status_is_good_when_all_is_well(
+def test_status_of_a_healthy_installation_exits_with_0(
     operator: Operator, endpoint: Callable[..., Endpoint]
 ) -> None:
     monitoring = endpoint((200, {}))
@@ -42,20 +42,20 @@ def test_status_is_good_when_all_is_well(
     assert {token for _, token in monitoring.requests} == {"Bearer an-access-token"}
 
 
-def test_status_names_what_needs_a_person_and_the_command_that_helps(
+def test_status_names_each_problem_and_the_command_that_solves_it(
     operator: Operator, endpoint: Callable[..., Endpoint]
 ) -> None:
-    monitoring = endpoint((200, series(7)), (200, series(1000)), (200, series(12)))
+    monitoring = endpoint((200, time_series(7)), (200, time_series(1000)), (200, time_series(12)))
     repaired = log_entry(
         "reconcile", 9, message="reconcile done", stored=3.0, updated=1.0, seen=340.0
     )
-    late = REFUSED | {"timestamp": "2026-11-01T08:00:07Z"}
-    operator.answer(
+    late_error = REFUSED | {"timestamp": "2026-11-01T08:00:07Z"}
+    operator.set_answers(
         ("functions describe dimmy-dev-resolve", '{"state": "FAILED"}', 0),
         ("jobs describe", '{"lastAttemptTime": "2026-11-01T08:17:00Z", "status": {"code": 14}}', 0),
         ("logging read webhook", json.dumps([PUBLISHED]), 0),
         ("logging read reconcile done", json.dumps([repaired]), 0),
-        ("logging read severity>=ERROR", json.dumps([late]), 0),
+        ("logging read severity>=ERROR", json.dumps([late_error]), 0),
     )
 
     assert operator.run("status", CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=monitoring.url) == 1
@@ -92,7 +92,7 @@ RECONCILED = log_entry("reconcile", 9, message="reconcile done", seen=1.0)
         (UNFINISHED_RECONCILE, [("reconcile done", RECONCILED)], ""),
     ],
 )
-def test_an_error_needs_a_person_only_as_long_as_nothing_has_succeeded_since(
+def test_an_error_needs_a_person_until_a_later_success(
     operator: Operator,
     endpoint: Callable[..., Endpoint],
     error: dict[str, Any],
@@ -100,7 +100,7 @@ def test_an_error_needs_a_person_only_as_long_as_nothing_has_succeeded_since(
     remedy: str,
 ) -> None:
     monitoring = endpoint((200, {}))
-    operator.answer(
+    operator.set_answers(
         ("logging read severity>=ERROR", json.dumps([error]), 0),
         *(
             (words, json.dumps(value if words == "storage cat" else [value]), 0)
@@ -118,26 +118,26 @@ def test_an_error_needs_a_person_only_as_long_as_nothing_has_succeeded_since(
     assert bool(shown[1]) == bool(remedy)
 
 
-def test_what_is_not_deployed_is_said_to_be_so(operator: Operator) -> None:
-    operator.answer(("terraform output", "{}", 0))
+def test_status_reports_that_nothing_is_deployed(operator: Operator) -> None:
+    operator.set_answers(("terraform output", "{}", 0))
 
     assert operator.run("status") == 2
 
     assert "Nothing is deployed as dev in warehouse-1 yet: make deploy" in operator.printed
 
 
-def test_view_shows_what_lies_in_the_bucket_and_how_it_stands(
+def test_view_shows_the_items_in_the_bucket_and_the_status(
     operator: Operator, endpoint: Callable[..., Endpoint], background: Background
 ) -> None:
     storage = CloudStorage()
     background.run(storage.start())
     line = json.dumps(catalogue.VENDOR_EXAMPLE).encode()
-    storage.place(f"{DEPLOYED['bucket']}/items/67c861de20bb29fb40d2cbbd.json", line)
+    storage.put(f"{DEPLOYED['bucket']}/items/67c861de20bb29fb40d2cbbd.json", line)
     url = f"http://127.0.0.1:{free_port()}/"
     settings = {
         "PYTHONUNBUFFERED": "1",
         "STORAGE_EMULATOR_HOST": storage.url,
-        "CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING": endpoint((200, series(7))).url,
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING": endpoint((200, time_series(7))).url,
         "VIEW_PORT": url.rstrip("/").rpartition(":")[2],
     }
     view = Process([sys.executable, "-m", "operate", "view"], operator.environment(settings))
@@ -148,7 +148,7 @@ def test_view_shows_what_lies_in_the_bucket_and_how_it_stands(
             return requests.get(url, timeout=5).text
 
         wait_for(lambda: "A0155C35" in page(), "the item")
-        wait_for(lambda: "<code>make redrive ENV=dev PROJECT=warehouse-1" in page(), "the state")
+        wait_for(lambda: "<code>make redrive ENV=dev PROJECT=warehouse-1" in page(), "the status")
         assert "<small>dev in warehouse-1</small>" in page()
     finally:
         view.stop()

@@ -16,37 +16,37 @@ from support.operator import (
     log_entry,
 )
 
-TOLD = """\
+EXPECTED = """\
 msg_1
-2026-11-01 08:00:01.123  receive   refused    503 unavailable: storage: away
+2026-11-01 08:00:01.123  receive   refused    503 unavailable: storage: unreachable
 2026-11-01 08:00:06.123  receive   received   204 published, 1,490 bytes, from 52.215.16.239
 2026-11-01 08:00:08.123  resolve   attempt 1  partial, 2 items, 1 of them not stored: 67c9: 404
 The receipt: items.scanned, partial, attempts 1, received 2026-11-01T08:00:06Z
-67c9  404: gone
+67c9  404: Item not found
 67c8  stored
 1 item not stored yet; Pub/Sub has given up and keeps it among the dead letters.
 To do: Dimmy's API does not know the item, at least not with this key: does the key belong to the \
 account that scanned it, and was the item deleted? Then make redrive ENV=dev PROJECT=warehouse-1."""
 
 
-def test_a_story_is_told_in_order_with_what_is_open_and_what_to_do(operator: Operator) -> None:
-    letter = {"ackId": "a", "message": {"messageId": "1", "attributes": {"svix-id": "msg_1"}}}
-    operator.answer(
+def test_trace_prints_the_history_the_missing_items_and_the_next_step(operator: Operator) -> None:
+    dead_letter = {"ackId": "a", "message": {"messageId": "1", "attributes": {"svix-id": "msg_1"}}}
+    operator.set_answers(
         ("logging read", json.dumps([PARTIAL, PUBLISHED, REFUSED]), 0),
         ("storage cat", json.dumps(RECEIPT), 0),
-        ("subscriptions pull", json.dumps([letter]), 0),
+        ("subscriptions pull", json.dumps([dead_letter]), 0),
     )
 
     assert operator.run("trace", EVENT="msg_1") == 1
 
-    told = [line.strip() for line in operator.printed.splitlines() if line.strip()]
-    assert "\n".join(told) == TOLD
+    printed = [line.strip() for line in operator.printed.splitlines() if line.strip()]
+    assert "\n".join(printed) == EXPECTED
     assert "--freshness=30d" in operator.call("logging", "read")
 
 
-def test_a_finished_story_looks_at_no_dead_letter(operator: Operator) -> None:
+def test_trace_of_a_finished_event_pulls_no_dead_letters(operator: Operator) -> None:
     done = RECEIPT | {"outcome": "done", "items": {"67c8": "stored"}}
-    operator.answer(
+    operator.set_answers(
         ("logging read", json.dumps([PUBLISHED]), 0), ("storage cat", json.dumps(done), 0)
     )
 
@@ -56,23 +56,23 @@ def test_a_finished_story_looks_at_no_dead_letter(operator: Operator) -> None:
     assert not any("pull" in call for call in operator.calls)
 
 
-def test_of_an_item_the_events_are_found_that_named_it(operator: Operator) -> None:
+def test_trace_of_an_item_finds_the_events_that_named_it(operator: Operator) -> None:
     attempt = log_entry("resolve", 9, outcome="done", item_ids=["67c8"], items=1.0)
     done = RECEIPT | {"outcome": "done", "items": {"67c8": "stored"}}
-    operator.answer(
+    operator.set_answers(
         ("logging read", json.dumps([attempt]), 0), ("storage cat", json.dumps(done), 0)
     )
 
     assert operator.run("trace", ITEM="67c8", LAST="2d") == 0
 
-    asked = next(call for call in operator.calls if "logging" in call)
-    assert '(jsonPayload.item_ids="67c8" OR jsonPayload.item_id="67c8")' in asked[3]
-    assert "--freshness=2d" in asked
+    call = next(call for call in operator.calls if "logging" in call)
+    assert '(jsonPayload.item_ids="67c8" OR jsonPayload.item_id="67c8")' in call[3]
+    assert "--freshness=2d" in call
     assert "msg_1" in operator.printed
 
 
-def test_of_an_event_that_nobody_knows_the_ways_to_get_it_are_told(operator: Operator) -> None:
-    operator.answer(("storage cat", "matched no objects", 1))
+def test_trace_of_an_unknown_event_names_the_commands_that_recover_it(operator: Operator) -> None:
+    operator.set_answers(("storage cat", "matched no objects", 1))
 
     assert operator.run("trace", EVENT="msg_lost") == 1
 
@@ -89,7 +89,7 @@ def test_of_an_event_that_nobody_knows_the_ways_to_get_it_are_told(operator: Ope
         {"EVENT": "m", "LAST": "?"},
     ],
 )
-def test_trace_takes_no_nonsense(operator: Operator, settings: dict[str, str]) -> None:
+def test_trace_refuses_invalid_settings(operator: Operator, settings: dict[str, str]) -> None:
     assert operator.run("trace", **settings) == 2
 
     assert operator.calls == []

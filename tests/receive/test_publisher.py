@@ -1,4 +1,4 @@
-"""The publisher: confirmed or failed, and many requests in few round trips.
+"""The publisher: every publish is confirmed or fails, and concurrent ones share round trips.
 
 One of them: .venv/bin/pytest tests/receive/test_publisher.py -k burst
 """
@@ -28,35 +28,35 @@ from sandbox.relay import Relay
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
-class CountingPubSub(PubSub):
-    """Ours, with a look at each publish request, and slow where a test wants it so."""
+class RecordingPubSub(PubSub):
+    """Our Pub/Sub, recording its publish requests; it can be slow, unavailable or omit an id."""
 
     def __init__(self) -> None:
         super().__init__()
         self.batches: list[list[bytes]] = []
-        self.largest = 0
-        self.go_on = asyncio.Event()
-        self.go_on.set()
+        self.largest_request_bytes = 0
+        self.may_respond = asyncio.Event()
+        self.may_respond.set()
         self.unavailable = 0
-        self.forgetful = False
+        self.omits_an_id = False
         self._arrived = asyncio.Condition()
 
-    async def requests(self, count: int) -> None:
-        """Until so many publish requests have come."""
+    async def wait_for_requests(self, count: int) -> None:
+        """Wait until this many publish requests have arrived."""
         async with self._arrived:
             await self._arrived.wait_for(lambda: len(self.batches) >= count)
 
     async def _publish(self, request: Any, context: Any) -> Any:
         self.batches.append([message.data for message in request.messages])
-        self.largest = max(self.largest, request.ByteSize())
+        self.largest_request_bytes = max(self.largest_request_bytes, request.ByteSize())
         async with self._arrived:
             self._arrived.notify_all()
-        await self.go_on.wait()
+        await self.may_respond.wait()
         if self.unavailable:
             self.unavailable -= 1
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "for a moment")
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "temporarily unavailable")
         response = await super()._publish(request, context)
-        if self.forgetful:
+        if self.omits_an_id:
             del response.message_ids[-1]
         return response
 
@@ -72,8 +72,8 @@ def verified(event_id: str, body: str = "{}") -> VerifiedEvent:
 
 
 @pytest.fixture
-def pubsub_server(background: Background) -> Iterator[tuple[CountingPubSub, str]]:
-    server = CountingPubSub()
+def pubsub_server(background: Background) -> Iterator[tuple[RecordingPubSub, str]]:
+    server = RecordingPubSub()
     host = f"127.0.0.1:{background.run(server.start())}"
     admin = PubSubAdmin(host)
     admin.create_topic("events")
@@ -82,93 +82,93 @@ def pubsub_server(background: Background) -> Iterator[tuple[CountingPubSub, str]
     background.run(server.stop())
 
 
-def test_a_burst_shares_round_trips_and_each_is_confirmed(
-    pubsub_server: tuple[CountingPubSub, str], background: Background
+def test_a_burst_shares_round_trips_and_each_event_is_confirmed(
+    pubsub_server: tuple[RecordingPubSub, str], background: Background
 ) -> None:
     server, host = pubsub_server
 
-    async def burst() -> None:
+    async def publish_burst() -> None:
         publisher = await open_publisher(topic_path("events"), host)
-        server.go_on.clear()
+        server.may_respond.clear()
         events = [verified(f"e{n}", f'"{n}"') for n in range(500)]
         waiting = [asyncio.create_task(publisher.publish(event)) for event in events]
-        await server.requests(1)
-        assert not any(task.done() for task in waiting), "confirmed before Pub/Sub has confirmed"
-        server.go_on.set()
+        await server.wait_for_requests(1)
+        assert not any(task.done() for task in waiting), "returned before Pub/Sub confirmed"
+        server.may_respond.set()
         await asyncio.gather(*waiting)
 
-    background.run(burst())
+    background.run(publish_burst())
 
     arrived = [data for batch in server.batches for data in batch]
     assert sorted(arrived) == sorted(f'"{n}"'.encode() for n in range(500))
     assert len(server.batches) <= 6
 
 
-def test_a_lone_event_waits_for_nobody_even_while_another_publish_hangs(
-    pubsub_server: tuple[CountingPubSub, str], background: Background
+def test_an_event_is_sent_at_once_while_another_publish_hangs(
+    pubsub_server: tuple[RecordingPubSub, str], background: Background
 ) -> None:
     server, host = pubsub_server
 
-    async def two() -> None:
+    async def publish_two() -> None:
         publisher = await open_publisher(topic_path("events"), host)
-        server.go_on.clear()
+        server.may_respond.clear()
         first = asyncio.create_task(publisher.publish(verified("first")))
-        await server.requests(1)
+        await server.wait_for_requests(1)
         second = asyncio.create_task(publisher.publish(verified("second")))
-        await server.requests(2)  # it is on its way although the first one hangs
-        server.go_on.set()
+        await server.wait_for_requests(2)  # sent although the first one hangs
+        server.may_respond.set()
         await asyncio.gather(first, second)
 
-    background.run(asyncio.wait_for(two(), 20))
+    background.run(asyncio.wait_for(publish_two(), 20))
 
 
-def test_while_a_few_publishes_are_under_way_the_others_gather_for_the_next(
-    pubsub_server: tuple[CountingPubSub, str], background: Background
+def test_events_beyond_the_in_flight_limit_share_the_next_request(
+    pubsub_server: tuple[RecordingPubSub, str], background: Background
 ) -> None:
     server, host = pubsub_server
 
-    async def gather() -> None:
+    async def fill_and_queue() -> None:
         publisher = await open_publisher(topic_path("events"), host)
-        server.go_on.clear()
+        server.may_respond.clear()
         tasks = []
         for number in range(MAX_IN_FLIGHT):
-            tasks.append(asyncio.create_task(publisher.publish(verified(f"way{number}"))))
-            await server.requests(number + 1)
+            tasks.append(asyncio.create_task(publisher.publish(verified(f"sent{number}"))))
+            await server.wait_for_requests(number + 1)
         for number in range(10):
-            tasks.append(asyncio.create_task(publisher.publish(verified(f"next{number}"))))
+            tasks.append(asyncio.create_task(publisher.publish(verified(f"queued{number}"))))
             await asyncio.sleep(0)
         assert len(server.batches) == MAX_IN_FLIGHT
-        server.go_on.set()
+        server.may_respond.set()
         await asyncio.gather(*tasks)
 
-    background.run(asyncio.wait_for(gather(), 20))
+    background.run(asyncio.wait_for(fill_and_queue(), 20))
 
     assert [len(batch) for batch in server.batches] == [1] * MAX_IN_FLIGHT + [10]
 
 
-def test_no_request_outgrows_pubsubs_limit(
-    pubsub_server: tuple[CountingPubSub, str], background: Background
+def test_no_request_exceeds_pubsubs_size_limit(
+    pubsub_server: tuple[RecordingPubSub, str], background: Background
 ) -> None:
     server, host = pubsub_server
 
-    async def large() -> None:
+    async def publish_large() -> None:
         publisher = await open_publisher(topic_path("events"), host)
         await asyncio.gather(
             *(publisher.publish(verified(f"large{n}", "x" * 4_000_000)) for n in range(7))
         )
 
-    background.run(large())
+    background.run(publish_large())
 
     assert sum(len(batch) for batch in server.batches) == 7
-    assert 4_000_000 < server.largest <= MAX_BATCH_BYTES + 100
+    assert 4_000_000 < server.largest_request_bytes <= MAX_BATCH_BYTES + 100
 
 
-def test_one_refusal_does_not_stop_those_that_come_later(
-    pubsub_server: tuple[CountingPubSub, str], background: Background
+def test_a_refused_publish_does_not_stop_later_ones(
+    pubsub_server: tuple[RecordingPubSub, str], background: Background
 ) -> None:
     _, host = pubsub_server
 
-    async def refused_then_fine() -> None:
+    async def publish_without_and_with_topic() -> None:
         publisher = await open_publisher(topic_path("later"), host)
         with pytest.raises(PublishError, match="NOT_FOUND"):
             await publisher.publish(verified("early"))
@@ -177,76 +177,76 @@ def test_one_refusal_does_not_stop_those_that_come_later(
         await publisher.publish(verified("late"))
         admin.close()
 
-    background.run(asyncio.wait_for(refused_then_fine(), 20))
+    background.run(asyncio.wait_for(publish_without_and_with_topic(), 20))
 
 
-def test_a_passing_refusal_is_bridged_within_the_request(
-    pubsub_server: tuple[CountingPubSub, str], background: Background
+def test_a_transient_error_is_retried_within_the_request(
+    pubsub_server: tuple[RecordingPubSub, str], background: Background
 ) -> None:
     server, host = pubsub_server
     server.unavailable = 2
 
     async def publish() -> None:
         await (await open_publisher(topic_path("events"), host)).publish(
-            verified("patient", '"patient"')
+            verified("retried", '"retried"')
         )
 
     background.run(asyncio.wait_for(publish(), 30))
 
-    assert server.batches == [[b'"patient"']] * 3
+    assert server.batches == [[b'"retried"']] * 3
 
 
-def test_a_confirmation_of_fewer_messages_is_no_confirmation(
-    pubsub_server: tuple[CountingPubSub, str], background: Background
+def test_a_response_with_too_few_message_ids_is_an_error(
+    pubsub_server: tuple[RecordingPubSub, str], background: Background
 ) -> None:
     server, host = pubsub_server
-    server.forgetful = True
+    server.omits_an_id = True
 
     async def publish() -> None:
-        await (await open_publisher(topic_path("events"), host)).publish(verified("forgotten"))
+        await (await open_publisher(topic_path("events"), host)).publish(verified("unconfirmed"))
 
     with pytest.raises(PublishError, match="another number"):
         background.run(asyncio.wait_for(publish(), 30))
 
 
-def test_a_connection_that_goes_silent_is_left_for_a_new_one(
-    pubsub_server: tuple[CountingPubSub, str],
+def test_an_unresponsive_connection_is_replaced(
+    pubsub_server: tuple[RecordingPubSub, str],
     background: Background,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server, host = pubsub_server
     monkeypatch.setattr(publisher_module, "TRY_SECONDS", 0.5)
 
-    async def silence() -> None:
+    async def publish_over_unresponsive_connection() -> None:
         relay = Relay(int(host.rpartition(":")[2]))
         publisher = await open_publisher(topic_path("events"), f"127.0.0.1:{await relay.start()}")
         await publisher.publish(verified("before"))
-        relay.swallow()  # what there is of connections; new ones are fine
+        relay.drop_data()  # only the open connections; new ones work
         await publisher.publish(verified("after", '"after"'))
         await publisher.close()
         await relay.cut()
 
-    background.run(asyncio.wait_for(silence(), 8))
+    background.run(asyncio.wait_for(publish_over_unresponsive_connection(), 8))
 
     assert server.batches == [[b"{}"], [b'"after"']]
 
 
-def test_without_credentials_the_publish_fails_and_nothing_else(
+def test_missing_credentials_are_a_publish_error(
     background: Background, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing.json"))
 
-    async def open_it() -> None:
+    async def open_without_credentials() -> None:
         await open_publisher(topic_path("events"), None)
 
     with pytest.raises(PublishError, match="no credentials"):
-        background.run(open_it())
+        background.run(open_without_credentials())
 
 
-def test_without_an_emulator_it_goes_to_google_with_the_default_credentials(
+def test_without_an_emulator_it_uses_google_and_the_default_credentials(
     background: Background, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As far as can be seen without a network: credentials are found and a channel is made."""
+    """What needs no network: the credentials are found and a channel is opened."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     account = {
         "type": "service_account",
@@ -265,24 +265,24 @@ def test_without_an_emulator_it_goes_to_google_with_the_default_credentials(
     background.run(open_and_close())
 
 
-def test_a_request_that_gave_up_waiting_is_not_published_later(
-    pubsub_server: tuple[CountingPubSub, str], background: Background
+def test_an_event_whose_request_timed_out_is_not_published_later(
+    pubsub_server: tuple[RecordingPubSub, str], background: Background
 ) -> None:
     server, host = pubsub_server
 
     async def give_up() -> None:
         publisher = await open_publisher(topic_path("events"), host)
-        server.go_on.clear()
+        server.may_respond.clear()
         hanging = []
         for number in range(MAX_IN_FLIGHT):
             hanging.append(asyncio.create_task(publisher.publish(verified(f"hanging{number}"))))
-            await server.requests(number + 1)
+            await server.wait_for_requests(number + 1)
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(publisher.publish(verified("gone", '"gone"')), 0.2)
-        server.go_on.set()
+            await asyncio.wait_for(publisher.publish(verified("abandoned", '"abandoned"')), 0.2)
+        server.may_respond.set()
         await asyncio.gather(*hanging)
         await publisher.publish(verified("last"))
 
     background.run(asyncio.wait_for(give_up(), 20))
 
-    assert b'"gone"' not in [data for batch in server.batches for data in batch]
+    assert b'"abandoned"' not in [data for batch in server.batches for data in batch]

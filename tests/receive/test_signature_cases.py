@@ -1,7 +1,7 @@
-"""The public signature cases (signature_cases.json) over HTTP against the running function.
+"""The public signature cases (signature_cases.json), sent over HTTP to a running `receive`.
 
-Each is moved to the present: its clock becomes ours, and those of its signatures that were valid
-are made anew for the moved timestamp. What reaches Pub/Sub is compared byte for byte.
+Each case is shifted to the present: all its times move by the same span, and its valid signatures
+are recomputed for the new timestamp. The published message is compared byte for byte.
 
 One of them: .venv/bin/pytest tests/receive/test_signature_cases.py -k F01
 """
@@ -19,12 +19,12 @@ from svix.webhooks import Webhook
 from operate.google.deployment import ROOT
 from sandbox.background import Background
 from sandbox.functions import SOURCE, Function
-from sandbox.pubsub_admin import Pulled
+from sandbox.pubsub_admin import PulledMessage
 from sandbox.stack import new_secret
 from sandbox.svix_sender import SvixSender, new_message
 from support.cases import SIGNATURE_CASES
-from support.pubsub import Outlet
-from support.waiting import early_second
+from support.pubsub import Topic
+from support.waiting import wait_for_early_second
 
 SUPPORT = ROOT / "tests" / "support"
 
@@ -33,9 +33,9 @@ pytestmark = pytest.mark.xdist_group("cases")
 
 @pytest.fixture(scope="module")
 def receive_with(
-    outlet: Outlet, tmp_path_factory: pytest.TempPathFactory
+    topic: Topic, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[tuple[str, ...]], tuple[Function, str]]]:
-    """A running `receive` for a list of secrets, and one more secret for our own sentinels."""
+    """Start a `receive` with these secrets; return it and the secret of the sentinel events."""
     sentinel_secret = new_secret()
     running: dict[tuple[str, ...], Function] = {}
 
@@ -46,9 +46,9 @@ def receive_with(
                 {
                     "CASE_SECRETS": json.dumps([*secrets, sentinel_secret]),
                     "PYTHONPATH": str(SOURCE.parent),
-                    "EVENTS_TOPIC": outlet.topic,
+                    "EVENTS_TOPIC": topic.path,
                     "STORAGE_URL": f"file://{tmp_path_factory.mktemp('cases')}",
-                    "PUBSUB_EMULATOR_HOST": outlet.host,
+                    "PUBSUB_EMULATOR_HOST": topic.host,
                 },
                 source=SUPPORT / "unchecked_secrets" / "main.py",
             )
@@ -61,15 +61,15 @@ def receive_with(
 
 
 @pytest.mark.parametrize("case", SIGNATURE_CASES["verify_cases"], ids=lambda case: case["id"])
-def test_a_public_case_is_decided_as_expected(
+def test_a_public_case_is_accepted_or_refused_as_expected(
     case: dict[str, Any],
     receive_with: Callable[[tuple[str, ...]], tuple[Function, str]],
-    outlet: Outlet,
+    topic: Topic,
     background: Background,
 ) -> None:
     function, sentinel_secret = receive_with(tuple(case["secrets"]))
     body = _body(case)
-    headers = _moved_to_the_present(case, body)
+    headers = _shifted_to_the_present(case, body)
 
     response = requests.post(function.url, data=body, headers=dict(headers), timeout=15)
 
@@ -79,7 +79,7 @@ def test_a_public_case_is_decided_as_expected(
     if not accepted:
         assert response.status_code in {400, 401}
         assert set(response.json()) == {"error", "message"}
-    published = _published(function, sentinel_secret, outlet, background)
+    published = _published(function, sentinel_secret, topic, background)
     assert [message.data for message in published] == ([body] if accepted else [])
     if accepted:
         sent = {name.lower().replace("webhook-", "svix-"): value for name, value in headers}
@@ -96,7 +96,7 @@ def test_a_public_case_is_decided_as_expected(
     [vector for vector in SIGNATURE_CASES["sign_vectors"] if "secret" in vector],
     ids=lambda vector: vector["id"],
 )
-def test_the_sandbox_signs_as_the_public_vectors_do(vector: dict[str, Any]) -> None:
+def test_signatures_match_the_public_vectors(vector: dict[str, Any]) -> None:
     text, count = vector.get("payload_repeat", [vector.get("payload"), 1])
 
     signature = Webhook(vector["secret"]).sign(
@@ -112,14 +112,14 @@ def _body(case: dict[str, Any]) -> bytes:
     return str(case["body_utf8"]).encode()
 
 
-def _moved_to_the_present(case: dict[str, Any], body: bytes) -> list[tuple[str, str]]:
-    """The case's headers with every time moved by the same span, and valid signatures renewed."""
-    span = early_second() - case["now"]
+def _shifted_to_the_present(case: dict[str, Any], body: bytes) -> list[tuple[str, str]]:
+    """The case's headers, with all times shifted by one span and valid signatures recomputed."""
+    span = wait_for_early_second() - case["now"]
     values = {name.lower().rpartition("-")[2]: value for name, value in case["headers"]}
     signed_times = {case["now"]}
     if values.get("timestamp", "").isdecimal():
         signed_times.add(int(values["timestamp"]))
-    renewed = {}
+    recomputed = {}
     for secret in case["secrets"]:
         webhook = Webhook(secret)
         for moment in signed_times if "id" in values else ():
@@ -127,22 +127,24 @@ def _moved_to_the_present(case: dict[str, Any], body: bytes) -> list[tuple[str, 
                 webhook.sign(values["id"], datetime.fromtimestamp(time_, UTC), body.decode())
                 for time_ in (moment, moment + span)
             )
-            renewed[old] = new
-    moved = []
+            recomputed[old] = new
+    shifted = []
     for name, value in case["headers"]:
         if name.lower().endswith("-timestamp") and value.isdecimal():
-            moved.append((name, str(int(value) + span)))
+            shifted.append((name, str(int(value) + span)))
         elif name.lower().endswith("-signature"):
-            moved.append((name, " ".join(renewed.get(item, item) for item in value.split(" "))))
+            shifted.append(
+                (name, " ".join(recomputed.get(item, item) for item in value.split(" ")))
+            )
         else:
-            moved.append((name, value))
-    return moved
+            shifted.append((name, value))
+    return shifted
 
 
 def _published(
-    function: Function, sentinel_secret: str, outlet: Outlet, background: Background
-) -> list[Pulled]:
-    """What was published since the last look: everything up to a sentinel that we send now."""
+    function: Function, sentinel_secret: str, topic: Topic, background: Background
+) -> list[PulledMessage]:
+    """Everything published since the last call; a sentinel event, sent now, marks the end."""
     sentinel = new_message(b"sentinel")
 
     async def send() -> None:
@@ -150,4 +152,4 @@ def _published(
             assert (await sender.attempt(sentinel)).delivered
 
     background.run(send())
-    return outlet.published_until(sentinel.message_id)
+    return topic.published_until(sentinel.message_id)

@@ -1,4 +1,4 @@
-"""Verification by itself: what is accepted, and that nothing else is.
+"""Verification: signed requests are accepted, all others are refused.
 
 One of them: .venv/bin/pytest tests/receive/test_verification.py -k flipped
 """
@@ -22,7 +22,7 @@ from pipeline.receive.verification import (
     Verifier,
     read_headers,
 )
-from support.waiting import early_second
+from support.waiting import wait_for_early_second
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -33,7 +33,7 @@ texts = st.text(max_size=200)
 
 
 def signed(event_id: str, body: str, secret: str = SECRET, skew: int = 0) -> dict[str, str]:
-    now = early_second() if skew else int(time.time())
+    now = wait_for_early_second() if skew else int(time.time())
     moment = datetime.fromtimestamp(now + skew, UTC)
     return {
         "svix-id": event_id,
@@ -47,7 +47,7 @@ def verify(headers: dict[str, str], body: bytes, *secrets: str) -> VerifiedEvent
 
 
 @given(event_id=event_ids, body=texts, key=st.binary(min_size=24, max_size=75))
-def test_what_is_signed_is_accepted_byte_for_byte(event_id: str, body: str, key: bytes) -> None:
+def test_a_signed_body_is_accepted_byte_for_byte(event_id: str, body: str, key: bytes) -> None:
     secret = "whsec_" + base64.b64encode(key).decode()
     headers = signed(event_id, body, secret)
 
@@ -74,7 +74,7 @@ def test_any_flipped_bit_is_refused(
 
 
 @pytest.mark.parametrize("part", ["svix-id", "svix-timestamp", "svix-signature"])
-def test_every_single_bit_of_a_header_counts(part: str) -> None:
+def test_a_header_with_any_single_bit_changed_is_refused(part: str) -> None:
     headers = signed("msg_2KWPBgLlAfxdpx2AI54pPJ85f4W", "{}")
     for bit in range(len(headers[part]) * 8):
         raw = bytearray(headers[part].encode())
@@ -83,16 +83,16 @@ def test_every_single_bit_of_a_header_counts(part: str) -> None:
             verify(headers | {part: raw.decode("latin-1")}, b"{}")
 
 
-def test_a_signature_has_one_spelling_only() -> None:
-    """The last character carries two bits that decoding drops: they must be zero."""
+def test_a_signature_has_only_one_valid_encoding() -> None:
+    """The last character has two bits that decoders ignore; they must be zero."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     headers = signed("msg_1", "{}")
     stem, last = headers["svix-signature"][:-2], headers["svix-signature"][-2]
 
     for spare in (1, 2, 3):
-        respelt = stem + alphabet[alphabet.index(last) + spare] + "="
+        altered = stem + alphabet[alphabet.index(last) + spare] + "="
         with pytest.raises(MalformedRequestError):
-            verify(headers | {"svix-signature": respelt}, b"{}")
+            verify(headers | {"svix-signature": altered}, b"{}")
 
 
 @given(
@@ -102,34 +102,36 @@ def test_a_signature_has_one_spelling_only() -> None:
     ),
     body=st.binary(),
 )
-def test_hostile_input_meets_our_own_errors_only(headers: dict[str, str], body: bytes) -> None:
+def test_hostile_input_raises_only_verification_errors(
+    headers: dict[str, str], body: bytes
+) -> None:
     with pytest.raises(VerificationError):
         verify(headers, body)
 
 
 @pytest.mark.parametrize("skew", [-299, 299])
-def test_a_clock_within_the_tolerance_is_accepted(skew: int) -> None:
+def test_a_timestamp_within_the_tolerance_is_accepted(skew: int) -> None:
     assert verify(signed("msg_1", "{}", skew=skew), b"{}")
 
 
-@pytest.mark.parametrize(("skew", "word"), [(-301, "past"), (301, "future")])
-def test_a_timestamp_beyond_the_tolerance_is_refused_and_says_by_how_much(
-    skew: int, word: str
+@pytest.mark.parametrize(("skew", "direction"), [(-301, "past"), (301, "future")])
+def test_a_timestamp_beyond_the_tolerance_is_refused_with_the_difference(
+    skew: int, direction: str
 ) -> None:
-    with pytest.raises(UnauthenticRequestError, match=f"30[0-9] s in the {word}") as refused:
+    with pytest.raises(UnauthenticRequestError, match=f"30[0-9] s in the {direction}") as refused:
         verify(signed("msg_1", "{}", skew=skew), b"{}")
 
     assert refused.value.code == "timestamp_out_of_tolerance"
 
 
-def test_a_header_falls_back_on_its_own() -> None:
+def test_each_svix_header_may_be_replaced_by_its_webhook_header() -> None:
     headers = signed("msg_1", "{}")
     headers["webhook-signature"] = headers.pop("svix-signature")
 
     assert verify(headers, b"{}")
 
 
-def test_the_branded_header_wins_over_the_other() -> None:
+def test_a_svix_header_takes_precedence_over_a_webhook_header() -> None:
     headers = signed("msg_1", "{}") | {"webhook-id": "msg_2"}
 
     assert verify(headers, b"{}").event_id == "msg_1"
@@ -169,7 +171,7 @@ def test_a_body_that_is_not_utf8_cannot_be_verified() -> None:
         verify(signed("msg_1", "{}"), b"\xff\xfe")
 
 
-def test_nothing_else_can_make_a_verified_event() -> None:
+def test_only_the_verifier_creates_verified_events() -> None:
     event = verify(signed("msg_1", "{}"), b"{}")
 
     with pytest.raises(TypeError, match=r"Verifier\.verify"):
@@ -180,7 +182,7 @@ def test_nothing_else_can_make_a_verified_event() -> None:
         event.body = b"forged"  # type: ignore[misc]
 
 
-def test_neither_secrets_nor_signatures_show_in_a_repr() -> None:
+def test_no_repr_contains_a_secret_or_a_signature() -> None:
     headers = read_headers(signed("msg_1", "{}").get)
 
     assert isinstance(headers, SignedHeaders)

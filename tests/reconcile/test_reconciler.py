@@ -1,8 +1,8 @@
-"""`reconcile`: it finds what no webhook told, changes nothing else, and is honest about it.
+"""`reconcile`: it stores items whose webhook never arrived, and nothing else; it reports failures.
 
-One of them: .venv/bin/pytest tests/reconcile/test_reconciler.py -k withheld
+One of them: .venv/bin/pytest tests/reconcile/test_reconciler.py -k missing
 
-With ITEMS=50000 before it, the same in a larger window.
+ITEMS=50000 before the command makes that window larger.
 """
 
 import itertools
@@ -30,30 +30,30 @@ from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi, Fault
 from sandbox.functions import Function
 
-VARIETY = random.Random()
+RNG = random.Random()
 ITEMS = int(os.environ.get("ITEMS", "1000"))
 
 pytestmark = pytest.mark.xdist_group("reconcile")
 
 
-class Reconciling:
-    """A running `reconcile`, the API it asks, and the folder it writes to."""
+class RunningReconcile:
+    """A running `reconcile`, the API that it calls, and the folder that it writes to."""
 
     def __init__(self, function: Function, api: DimmyApi, folder: Path) -> None:
         self.function = function
         self.api = api
         self.folder = folder
 
-    def ask(self, **window: str) -> tuple[int, dict[str, Any]]:
+    def request(self, **window: str) -> tuple[int, dict[str, Any]]:
         response = requests.post(self.function.url, params=window, timeout=60)
         return response.status_code, response.json()
 
     def put(self, day: int, hour: int = 8, count: int = 1) -> list[str]:
-        """Items that the API has from some hours of a day of January 2026."""
+        """Add items to the API, created 0.1 s apart in January 2026; return their ids."""
         first = datetime(2026, 1, day, hour)  # noqa: DTZ001
         return [
             self.api.put(
-                catalogue.make_item(VARIETY)
+                catalogue.make_item(RNG)
                 | {"created_at": (first + timedelta(milliseconds=100 * n)).isoformat()}
             )
             for n in range(count)
@@ -69,8 +69,8 @@ class Reconciling:
 
 
 @pytest.fixture
-def reconcile(background: Background, tmp_path: Path) -> Iterator[Reconciling]:
-    api = DimmyApi("the-key-of-the-tests")
+def reconcile(background: Background, tmp_path: Path) -> Iterator[RunningReconcile]:
+    api = DimmyApi("a-test-api-key")
     background.run(api.start())
     function = Function(
         "reconcile",
@@ -82,78 +82,81 @@ def reconcile(background: Background, tmp_path: Path) -> Iterator[Reconciling]:
         },
     )
     function.wait_until_up()
-    yield Reconciling(function, api, tmp_path)
+    yield RunningReconcile(function, api, tmp_path)
     function.stop()
     background.run(api.stop())
 
 
-def test_it_finds_exactly_what_was_withheld_page_by_page(reconcile: Reconciling) -> None:
+def test_it_stores_exactly_the_missing_items_page_by_page(reconcile: RunningReconcile) -> None:
     item_ids = reconcile.put(5, count=ITEMS)
-    withheld = set(VARIETY.sample(item_ids, ITEMS // 50))
-    reconcile.store([item_id for item_id in item_ids if item_id not in withheld])
+    missing = set(RNG.sample(item_ids, ITEMS // 50))
+    reconcile.store([item_id for item_id in item_ids if item_id not in missing])
     before = {p: p.stat().st_mtime_ns for p in (reconcile.folder / "items").iterdir()}
     reconcile.put(7)  # outside the window
 
-    status, summary = reconcile.ask(start_date="2026-01-05", end_date="2026-01-06")
+    status, summary = reconcile.request(start_date="2026-01-05", end_date="2026-01-06")
 
     assert status == 200
     assert summary == {
         "seen": ITEMS,
-        "stored": len(withheld),
+        "stored": len(missing),
         "updated": 0,
-        "unchanged": ITEMS - len(withheld),
+        "unchanged": ITEMS - len(missing),
         "failed": 0,
     }
     assert reconcile.stored() == {i: reconcile.api.body_of(i) for i in item_ids}
-    assert {p: p.stat().st_mtime_ns for p in before} == before, "something else was written"
-    assert len(reconcile.api.seen) == ITEMS / PAGE_ITEMS + 1
+    assert {p: p.stat().st_mtime_ns for p in before} == before, "another item was written"
+    assert len(reconcile.api.requests) == ITEMS / PAGE_ITEMS + 1
     megabytes = [worker.memory_info().rss / 1e6 for worker in reconcile.function.workers]
     assert max(megabytes) < 110, "memory must not grow with the window"
 
 
-def test_newer_items_replace_older_ones_and_never_the_other_way(reconcile: Reconciling) -> None:
-    ahead, behind = reconcile.put(5, count=2)
-    reconcile.store([ahead, behind])
-    stored = json.loads(reconcile.api.body_of(ahead))
+def test_newer_items_replace_older_ones_and_never_the_reverse(reconcile: RunningReconcile) -> None:
+    newer_in_storage, newer_in_api = reconcile.put(5, count=2)
+    reconcile.store([newer_in_storage, newer_in_api])
+    stored = json.loads(reconcile.api.body_of(newer_in_storage))
     newer = json.dumps(catalogue.updated(stored), separators=(",", ":")).encode()
-    (reconcile.folder / "items" / f"{ahead}.json").write_bytes(newer)
-    reconcile.api.put(catalogue.updated(json.loads(reconcile.api.body_of(behind))))
+    (reconcile.folder / "items" / f"{newer_in_storage}.json").write_bytes(newer)
+    reconcile.api.put(catalogue.updated(json.loads(reconcile.api.body_of(newer_in_api))))
 
-    _, summary = reconcile.ask(start_date="2026-01-05", end_date="2026-01-06")
+    _, summary = reconcile.request(start_date="2026-01-05", end_date="2026-01-06")
 
     assert summary == {"seen": 2, "stored": 0, "updated": 1, "unchanged": 1, "failed": 0}
-    assert reconcile.stored() == {ahead: newer, behind: reconcile.api.body_of(behind)}
+    assert reconcile.stored() == {
+        newer_in_storage: newer,
+        newer_in_api: reconcile.api.body_of(newer_in_api),
+    }
 
 
-def test_an_empty_window_is_a_finished_one(reconcile: Reconciling) -> None:
-    status, summary = reconcile.ask(start_date="2026-01-05", end_date="2026-01-06")
+def test_an_empty_window_succeeds(reconcile: RunningReconcile) -> None:
+    status, summary = reconcile.request(start_date="2026-01-05", end_date="2026-01-06")
 
     assert (status, summary["seen"]) == (200, 0)
 
 
-def test_without_a_window_it_takes_the_last_two_days(reconcile: Reconciling) -> None:
+def test_the_default_window_is_the_last_two_days(reconcile: RunningReconcile) -> None:
     now = datetime.now(UTC).replace(tzinfo=None)
     fresh, old = (
         reconcile.api.put(
-            catalogue.make_item(VARIETY) | {"created_at": (now - timedelta(hours=h)).isoformat()}
+            catalogue.make_item(RNG) | {"created_at": (now - timedelta(hours=h)).isoformat()}
         )
         for h in (47, 49)
     )
 
-    status, summary = reconcile.ask()
+    status, summary = reconcile.request()
 
     assert (status, summary["stored"]) == (200, 1)
     assert set(reconcile.stored()) == {fresh}
     assert old not in reconcile.stored()
 
 
-def test_an_error_half_way_keeps_what_is_stored_and_asks_for_another_run(
-    reconcile: Reconciling,
+def test_after_an_error_the_stored_items_stay_and_another_run_stores_the_rest(
+    reconcile: RunningReconcile,
 ) -> None:
     item_ids = reconcile.put(5, count=2 * PAGE_ITEMS)
     reconcile.api.fail(Fault(status=500, after=1))
 
-    status, summary = reconcile.ask(start_date="2026-01-05", end_date="2026-01-06")
+    status, summary = reconcile.request(start_date="2026-01-05", end_date="2026-01-06")
 
     assert status == 503
     assert (summary["error"], summary["seen"], summary["stored"]) == (
@@ -164,73 +167,77 @@ def test_an_error_half_way_keeps_what_is_stored_and_asks_for_another_run(
     assert "500" in summary["message"]
     assert len(reconcile.stored()) == PAGE_ITEMS
 
-    reconcile.api.mend()
-    status, summary = reconcile.ask(start_date="2026-01-05", end_date="2026-01-06")
+    reconcile.api.clear_faults()
+    status, summary = reconcile.request(start_date="2026-01-05", end_date="2026-01-06")
 
     assert (status, summary["stored"]) == (200, PAGE_ITEMS)
     assert set(reconcile.stored()) == set(item_ids)
 
 
-def test_items_that_appear_while_it_pages_lose_nobody(reconcile: Reconciling) -> None:
+def test_no_item_is_missed_when_others_are_created_while_it_pages(
+    reconcile: RunningReconcile,
+) -> None:
     item_ids = reconcile.put(5, hour=12, count=3 * PAGE_ITEMS)
     earlier_hours = iter(range(3))
 
-    def shift() -> float:
-        # The first requests find more items in front of those that were listed before.
+    def insert_earlier_items() -> float:
+        # The first three requests each find new items in front of those listed before.
         for hour in itertools.islice(earlier_hours, 1):
             reconcile.put(5, hour, count=3)
         return 0.0
 
-    reconcile.api.latency = shift
+    reconcile.api.latency = insert_earlier_items
 
-    status, summary = reconcile.ask(start_date="2026-01-05", end_date="2026-01-06")
+    status, summary = reconcile.request(start_date="2026-01-05", end_date="2026-01-06")
 
     assert status == 200
     assert summary["seen"] >= len(item_ids)
     assert set(item_ids) <= set(reconcile.stored())
 
 
-def test_overlapping_runs_do_not_disturb_each_other(reconcile: Reconciling) -> None:
+def test_overlapping_runs_store_each_item_once(reconcile: RunningReconcile) -> None:
     item_ids = reconcile.put(5, count=300)
     windows = [("2026-01-05", "2026-01-06")] * 2 + [("2026-01-04", "2026-01-07")]
 
-    with ThreadPoolExecutor(3) as askers:
-        answers = list(askers.map(lambda w: reconcile.ask(start_date=w[0], end_date=w[1]), windows))
+    with ThreadPoolExecutor(3) as callers:
+        responses = list(
+            callers.map(lambda w: reconcile.request(start_date=w[0], end_date=w[1]), windows)
+        )
 
-    assert [status for status, _ in answers] == [200] * 3
-    assert sum(summary["stored"] for _, summary in answers) == 300
+    assert [status for status, _ in responses] == [200] * 3
+    assert sum(summary["stored"] for _, summary in responses) == 300
     assert reconcile.stored() == {i: reconcile.api.body_of(i) for i in item_ids}
 
 
-def test_an_item_that_cannot_be_stored_is_counted_and_named(reconcile: Reconciling) -> None:
+def test_an_item_that_cannot_be_stored_is_counted_as_failed(reconcile: RunningReconcile) -> None:
     (good,) = reconcile.put(5)
     reconcile.api.put({"_id": "../evil", "created_at": "2026-01-05T09:00:00"})
 
-    status, summary = reconcile.ask(start_date="2026-01-05", end_date="2026-01-06")
+    status, summary = reconcile.request(start_date="2026-01-05", end_date="2026-01-06")
 
     assert (status, summary["seen"], summary["failed"]) == (503, 2, 1)
     assert set(reconcile.stored()) == {good}
 
 
-def test_an_api_that_ignores_skip_is_noticed(reconcile: Reconciling) -> None:
+def test_an_api_that_ignores_skip_is_detected(reconcile: RunningReconcile) -> None:
     reconcile.put(5, count=3)
     reconcile.api.ignores_skip = True
 
-    status, summary = reconcile.ask(start_date="2026-01-05", end_date="2026-01-06")
+    status, summary = reconcile.request(start_date="2026-01-05", end_date="2026-01-06")
 
     assert status == 503
     assert "same page" in summary["message"]
 
 
-def test_a_window_that_makes_no_sense_is_refused(reconcile: Reconciling) -> None:
-    status, refusal = reconcile.ask(start_date="yesterday")
+def test_a_malformed_window_is_refused(reconcile: RunningReconcile) -> None:
+    status, refusal = reconcile.request(start_date="yesterday")
 
     assert (status, refusal["error"]) == (400, "malformed_window")
     response = requests.post(reconcile.function.url, json=["2026-01-05"], timeout=9)
     assert response.status_code == 400
 
 
-def test_a_window_comes_in_a_body_as_well(reconcile: Reconciling) -> None:
+def test_a_window_can_be_given_in_the_body(reconcile: RunningReconcile) -> None:
     reconcile.put(5)
     window = {"start_date": "2026-01-05T00:00:00+00:00", "end_date": "2026-01-06"}
 
@@ -249,7 +256,7 @@ def test_a_window_comes_in_a_body_as_well(reconcile: Reconciling) -> None:
         ({"end_date": "2026-01-06", "hours": 24}, (5, 0), (6, 0)),
     ],
 )
-def test_a_window_is_read(
+def test_a_window_is_parsed(
     parameters: dict[str, str], start: tuple[int, int], end: tuple[int, int]
 ) -> None:
     expected = Window(
@@ -275,28 +282,28 @@ def test_a_window_is_read(
         {"start_date": "0001-01-01T00:00:00+14:00"},
     ],
 )
-def test_a_window_that_is_none_is_said_so(parameters: dict[str, Any]) -> None:
+def test_an_invalid_window_is_an_error(parameters: dict[str, Any]) -> None:
     with pytest.raises(WindowError):
         read_window(parameters)
 
 
-def test_a_page_too_large_is_asked_for_in_smaller_ones(
+def test_a_page_that_is_too_large_is_requested_in_smaller_pages(
     background: Background, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """In this process, where the limit can be made small."""
+    """In this process, so that the limit can be small."""
     monkeypatch.setattr(client, "MAX_RESPONSE_BYTES", 20_000)
-    api = DimmyApi("the-key-of-the-tests")
+    api = DimmyApi("a-test-api-key")
     background.run(api.start())
     settings = {
         "STORAGE_URL": f"file://{tmp_path}",
         "DIMMY_API_URL": api.url,
         "DIMMY_API_KEY": api.key,
     }
-    reconciling = Reconciler(read_reconcile_settings(settings))
+    reconciler = Reconciler(read_reconcile_settings(settings))
     for _ in range(30):
-        api.put(catalogue.make_item(VARIETY))
+        api.put(catalogue.make_item(RNG))
 
-    summary, status = reconciling.handle(flask.Request(EnvironBuilder().get_environ()))
+    summary, status = reconciler.handle(flask.Request(EnvironBuilder().get_environ()))
 
     background.run(api.stop())
     assert timedelta(hours=48) == DEFAULT_LENGTH

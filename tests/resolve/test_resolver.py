@@ -1,4 +1,4 @@
-"""`resolve` as Pub/Sub sees it: what is acknowledged, what is not, and what it does to the API.
+"""`resolve` as Pub/Sub sees it: which events it acknowledges, and which API requests it makes.
 
 One of them: .venv/bin/pytest tests/resolve/test_resolver.py -k hostile
 """
@@ -20,38 +20,40 @@ from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi, Fault
 from sandbox.svix_sender import new_message_id
-from support.resolving import Resolving, envelope, start_resolve
+from support.resolving import RunningResolve, envelope, start_resolve
 from support.waiting import wait_for
 
-VARIETY = random.Random()
+RNG = random.Random()
 
 pytestmark = pytest.mark.xdist_group("resolve")
 
 
 @pytest.fixture(scope="module")
 def api(background: Background) -> Iterator[DimmyApi]:
-    server = DimmyApi("the-key-of-the-tests")
+    server = DimmyApi("a-test-api-key")
     background.run(server.start())
     yield server
     background.run(server.stop())
 
 
 @pytest.fixture(scope="module")
-def running(api: DimmyApi, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resolving]:
+def shared_resolve(
+    api: DimmyApi, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningResolve]:
     folder = tmp_path_factory.mktemp("resolve")
     function = start_resolve(api, folder)
-    yield Resolving(function, api, folder)
+    yield RunningResolve(function, api, folder)
     function.stop()
 
 
 @pytest.fixture
-def resolve(running: Resolving) -> Iterator[Resolving]:
-    yield running
-    running.api.mend()
+def resolve(shared_resolve: RunningResolve) -> Iterator[RunningResolve]:
+    yield shared_resolve
+    shared_resolve.api.clear_faults()
 
 
-def test_an_event_is_acknowledged_once_all_of_it_is_stored(resolve: Resolving) -> None:
-    item_ids = [resolve.item() for _ in range(3)]
+def test_an_event_is_acknowledged_once_all_its_items_are_stored(resolve: RunningResolve) -> None:
+    item_ids = [resolve.put_item() for _ in range(3)]
 
     status, receipt = resolve.deliver({"item_ids": [*item_ids, item_ids[0]]})
 
@@ -61,17 +63,17 @@ def test_an_event_is_acknowledged_once_all_of_it_is_stored(resolve: Resolving) -
     assert [resolve.api.requests_for(item_id) for item_id in item_ids] == [1, 1, 1]
 
 
-def test_an_event_without_items_is_done(resolve: Resolving) -> None:
+def test_an_event_without_items_is_done(resolve: RunningResolve) -> None:
     status, receipt = resolve.deliver({"item_ids": []})
 
     assert (status, receipt["outcome"], receipt["items"]) == (204, "done", {})
 
 
-@pytest.mark.parametrize("attempt", [2, None], ids=["numbered", "not numbered"])
-def test_another_attempt_fetches_only_what_is_missing(
-    resolve: Resolving, attempt: int | None
+@pytest.mark.parametrize("attempt", [2, None], ids=["attempt 2", "no attempt number"])
+def test_a_later_attempt_fetches_only_missing_items(
+    resolve: RunningResolve, attempt: int | None
 ) -> None:
-    stored, late = resolve.item(), catalogue.make_item(VARIETY)
+    stored, late = resolve.put_item(), catalogue.make_item(RNG)
     event = {"item_ids": [stored, late["_id"]]}
     status, receipt = resolve.deliver(event, event_id := new_message_id())
     assert (status, receipt["outcome"]) == (503, "partial")
@@ -85,8 +87,8 @@ def test_another_attempt_fetches_only_what_is_missing(
     assert resolve.api.requests_for(stored) == 1
 
 
-def test_a_lost_acknowledgement_costs_nothing(resolve: Resolving) -> None:
-    item_id = resolve.item()
+def test_a_lost_acknowledgement_causes_no_further_api_request(resolve: RunningResolve) -> None:
+    item_id = resolve.put_item()
     resolve.deliver({"item_ids": [item_id]}, event_id := new_message_id())
 
     status, receipt = resolve.deliver({"item_ids": [item_id]}, event_id, attempt=2)
@@ -95,9 +97,13 @@ def test_a_lost_acknowledgement_costs_nothing(resolve: Resolving) -> None:
     assert resolve.api.requests_for(item_id) == 1
 
 
-@pytest.mark.parametrize("attempt", [1, 2, None], ids=["first", "second", "not numbered"])
-def test_a_resend_of_a_finished_event_asks_again(resolve: Resolving, attempt: int | None) -> None:
-    item_id = resolve.item()
+@pytest.mark.parametrize(
+    "attempt", [1, 2, None], ids=["attempt 1", "attempt 2", "no attempt number"]
+)
+def test_a_resend_of_a_finished_event_fetches_its_items_again(
+    resolve: RunningResolve, attempt: int | None
+) -> None:
+    item_id = resolve.put_item()
     resolve.deliver({"item_ids": [item_id]}, event_id := new_message_id())
 
     status, receipt = resolve.deliver({"item_ids": [item_id]}, event_id, attempt, delivery=2)
@@ -120,29 +126,29 @@ HOSTILE = [
 ]
 
 
-def test_an_event_of_ten_thousand_ids_asks_once_for_each_in_bounded_memory(
+def test_ten_thousand_items_are_requested_once_each_in_bounded_memory(
     api: DimmyApi, tmp_path: Path
 ) -> None:
     function = start_resolve(api, tmp_path, LOG_LEVEL="INFO")
     try:
-        long = Resolving(function, api, tmp_path)
-        item_ids = [long.item() for _ in range(10_000)]
-        before = len(api.seen)
-        status, receipt = long.deliver({"item_ids": [*item_ids, *item_ids[:500]]})
+        running_resolve = RunningResolve(function, api, tmp_path)
+        item_ids = [running_resolve.put_item() for _ in range(10_000)]
+        before = len(api.requests)
+        status, receipt = running_resolve.deliver({"item_ids": [*item_ids, *item_ids[:500]]})
         megabytes = [worker.memory_info().rss / 1e6 for worker in function.workers]
     finally:
         function.stop()
 
     assert (status, receipt["outcome"], receipt["attempts"]) == (204, "done", 1)
     assert receipt["items"] == dict.fromkeys(item_ids, "stored")
-    asked = [seen.path.removeprefix("/items/") for seen in api.seen[before:]]
-    assert sorted(asked) == sorted(item_ids)
-    assert max(megabytes) < 150, "the items are not to be held, only their states"
+    requested = [request.path.removeprefix("/items/") for request in api.requests[before:]]
+    assert sorted(requested) == sorted(item_ids)
+    assert max(megabytes) < 150, "only the states of items may stay in memory, not the items"
 
 
-def test_hostile_ids_are_named_and_never_asked_for(resolve: Resolving) -> None:
-    good = resolve.item()
-    before = len(resolve.api.seen)
+def test_hostile_ids_are_reported_and_never_requested(resolve: RunningResolve) -> None:
+    good = resolve.put_item()
+    before = len(resolve.api.requests)
 
     status, receipt = resolve.deliver({"item_ids": [*HOSTILE, good, good]})
 
@@ -152,13 +158,15 @@ def test_hostile_ids_are_named_and_never_asked_for(resolve: Resolving) -> None:
     texts = ["../x", "a/b", "http://169.254.169.254/", "%2e%2e", "", "\ud800"]
     others = ["7 (not a string)", "null (not a string)", '{"a": 1} (not a string)']
     assert set(receipt["items"]) == {*texts, *others, "x" * 80 + "... (10240 characters)"}
-    assert [seen.path for seen in resolve.api.seen[before:]] == [f"/items/{good}"]
-    assert {path.name for path in (resolve.folder).iterdir()} <= {"items", "events", ".lock"}
+    assert [request.path for request in resolve.api.requests[before:]] == [f"/items/{good}"]
+    assert {path.name for path in resolve.folder.iterdir()} <= {"items", "events", ".lock"}
 
 
-def test_a_number_does_not_hide_an_id_of_the_same_digits(resolve: Resolving) -> None:
+def test_a_number_and_an_id_of_the_same_digits_are_reported_separately(
+    resolve: RunningResolve,
+) -> None:
     digits = "123456789012345678901234"
-    resolve.api.put(catalogue.make_item(VARIETY) | {"_id": digits})
+    resolve.api.put(catalogue.make_item(RNG) | {"_id": digits})
 
     status, receipt = resolve.deliver({"item_ids": [int(digits), digits]})
 
@@ -170,8 +178,8 @@ def test_a_number_does_not_hide_an_id_of_the_same_digits(resolve: Resolving) -> 
 
 
 @pytest.mark.parametrize("item_id", ["../../x", "\ud800", 7, None])
-def test_a_full_payload_with_a_hostile_id_is_kept_but_no_item(
-    resolve: Resolving, item_id: object
+def test_a_full_payload_with_a_hostile_id_is_recorded_but_not_stored_as_an_item(
+    resolve: RunningResolve, item_id: object
 ) -> None:
     status, receipt = resolve.deliver({"_id": item_id, "flow_id": "F"})
 
@@ -196,15 +204,17 @@ def test_a_full_payload_with_a_hostile_id_is_kept_but_no_item(
         json.dumps(envelope(b"", "msg_1", payload="../secret")).encode(),
     ],
 )
-def test_what_is_no_delivery_is_refused(resolve: Resolving, body: bytes) -> None:
+def test_a_malformed_push_request_is_refused(resolve: RunningResolve, body: bytes) -> None:
     response = resolve.push(body)
 
     assert response.status_code == 400
     assert response.json()["error"] == "malformed_envelope"
 
 
-def test_a_message_published_by_hand_is_an_event_of_its_own(resolve: Resolving) -> None:
-    item_id = resolve.item()
+def test_a_manually_published_message_is_resolved_under_its_message_id(
+    resolve: RunningResolve,
+) -> None:
+    item_id = resolve.put_item()
     data = base64.b64encode(json.dumps({"item_ids": [item_id]}).encode()).decode()
 
     response = resolve.push({"message": {"messageId": "10042", "data": data}})
@@ -213,67 +223,71 @@ def test_a_message_published_by_hand_is_an_event_of_its_own(resolve: Resolving) 
     assert resolve.receipt("10042")["items"] == {item_id: "stored"}
 
 
-def test_a_payload_that_is_gone_leaves_the_message_to_pubsub(resolve: Resolving) -> None:
-    pushed = envelope(b"", "msg_gone", payload="payloads/msg_gone")
+def test_a_message_whose_payload_is_missing_is_not_acknowledged(resolve: RunningResolve) -> None:
+    pushed = envelope(b"", "msg_missing", payload="payloads/msg_missing")
 
     response = resolve.push(pushed)
 
     assert response.status_code == 503
-    assert "payloads/msg_gone" in response.json()["message"]
+    assert "payloads/msg_missing" in response.json()["message"]
 
 
-def test_a_rejected_key_stops_the_attempt_and_is_never_shown(api: DimmyApi, tmp_path: Path) -> None:
+def test_a_rejected_key_stops_the_attempt_and_is_never_logged(
+    api: DimmyApi, tmp_path: Path
+) -> None:
     function = start_resolve(
-        api, tmp_path, DIMMY_API_KEY="a-revoked-key-of-old", DIMMY_CONCURRENCY="2"
+        api, tmp_path, DIMMY_API_KEY="a-revoked-api-key", DIMMY_CONCURRENCY="2"
     )
     try:
-        refused = Resolving(function, api, tmp_path)
-        item_ids = [refused.item() for _ in range(20)]
-        before = len(api.seen)
-        status, receipt = refused.deliver({"item_ids": item_ids})
+        running_resolve = RunningResolve(function, api, tmp_path)
+        item_ids = [running_resolve.put_item() for _ in range(20)]
+        before = len(api.requests)
+        status, receipt = running_resolve.deliver({"item_ids": item_ids})
     finally:
         function.stop()
 
     assert status == 503
-    assert len(api.seen) - before <= 4
+    assert len(api.requests) - before <= 4
     assert set(receipt["items"]) == set(item_ids)
     assert set(receipt["items"].values()) == {
         "401: Invalid API key",
         "not tried: 401: Invalid API key",
     }
-    assert not any("a-revoked-key-of-old" in line for line in function.process.lines)
+    assert not any("a-revoked-api-key" in line for line in function.process.lines)
 
 
-def test_a_storage_that_refuses_is_no_acknowledgement(api: DimmyApi, tmp_path: Path) -> None:
+def test_an_event_is_not_acknowledged_when_storage_fails(api: DimmyApi, tmp_path: Path) -> None:
     (tmp_path / "items").write_text("a file where the folder should be")
     function = start_resolve(api, tmp_path)
     try:
-        refused = Resolving(function, api, tmp_path)
-        item_id = refused.item()
-        status, receipt = refused.deliver({"item_ids": [item_id]})
+        running_resolve = RunningResolve(function, api, tmp_path)
+        item_id = running_resolve.put_item()
+        status, receipt = running_resolve.deliver({"item_ids": [item_id]})
         (tmp_path / "items").unlink()
         (tmp_path / "events").rename(tmp_path / "moved")
         (tmp_path / "events").write_text("a file where the folder should be")
-        unreceipted = refused.push(envelope({"item_ids": [item_id]}, "msg_2"))
+        without_receipt = running_resolve.push(envelope({"item_ids": [item_id]}, "msg_2"))
     finally:
         function.stop()
 
     assert status == 503
     assert receipt["items"][item_id].startswith("storage: ")
-    assert (unreceipted.status_code, unreceipted.json()["error"]) == (503, "unavailable")
+    assert (without_receipt.status_code, without_receipt.json()["error"]) == (503, "unavailable")
 
 
-def test_an_attempt_ends_in_time_and_says_so(api: DimmyApi, tmp_path: Path) -> None:
+def test_an_attempt_stops_at_its_deadline_and_records_it(api: DimmyApi, tmp_path: Path) -> None:
     function = start_resolve(
         api, tmp_path, ATTEMPT_SECONDS="1", DIMMY_CONCURRENCY="1", LOG_FORMAT="text"
     )
-    slow = Resolving(function, api, tmp_path)
-    item_ids = [slow.item() for _ in range(30)]
+    running_resolve = RunningResolve(function, api, tmp_path)
+    item_ids = [running_resolve.put_item() for _ in range(30)]
     api.latency = lambda: 0.2
     try:
-        status, receipt = slow.deliver({"item_ids": item_ids})
+        status, receipt = running_resolve.deliver({"item_ids": item_ids})
         api.latency = lambda: 0.0
-        again, finished = slow.deliver({"item_ids": item_ids}, receipt["event_id"], attempt=2)
+        second_status, finished = running_resolve.deliver(
+            {"item_ids": item_ids}, receipt["event_id"], attempt=2
+        )
     finally:
         api.latency = lambda: 0.0
         function.stop()
@@ -281,44 +295,42 @@ def test_an_attempt_ends_in_time_and_says_so(api: DimmyApi, tmp_path: Path) -> N
     assert status == 503
     assert "stored" in receipt["items"].values()
     assert "not tried: this attempt's time was over" in receipt["items"].values()
-    assert (again, finished["outcome"]) == (204, "done")
+    assert (second_status, finished["outcome"]) == (204, "done")
     assert any("WARNING" in line and "event partial" in line for line in function.process.lines)
 
 
-def test_a_long_attempt_writes_its_receipt_now_and_then(
+def test_a_long_attempt_stores_its_receipt_at_intervals(
     api: DimmyApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In this process, so that "now and then" can be often."""
+    """In this process, so that the interval can be short."""
     monkeypatch.setattr("pipeline.resolve.progress.FIRST_WRITE_SECONDS", 0.05)
     settings = {"STORAGE_URL": f"file://{tmp_path}", "DIMMY_API_URL": api.url}
     resolver = Resolver(
         read_resolve_settings(settings | {"DIMMY_API_KEY": api.key, "DIMMY_CONCURRENCY": "1"})
     )
-    item_ids = [api.put(catalogue.make_item(VARIETY)) for _ in range(40)]
+    item_ids = [api.put(catalogue.make_item(RNG)) for _ in range(40)]
     api.latency = lambda: 0.02
     body = json.dumps(envelope({"item_ids": item_ids}, "msg_long")).encode()
-    written = tmp_path / "events" / "msg_long.json"
+    receipt_path = tmp_path / "events" / "msg_long.json"
     with ThreadPoolExecutor(1) as threads:
         request = Request(EnvironBuilder(method="POST", data=body).get_environ())
-        answer = threads.submit(resolver.handle, request)
-        wait_for(written.exists, "the first receipt")
-        early = json.loads(written.read_bytes())
-        answered = answer.result()
+        handled = threads.submit(resolver.handle, request)
+        wait_for(receipt_path.exists, "the first receipt")
+        early = json.loads(receipt_path.read_bytes())
+        response = handled.result()
     api.latency = lambda: 0.0
 
     assert early["outcome"] == "partial"
     assert "pending" in early["items"].values()
     assert set(early["items"]) == set(item_ids)
-    assert answered == ("", 204)
-    receipt = json.loads(written.read_bytes())
+    assert response == ("", 204)
+    receipt = json.loads(receipt_path.read_bytes())
     assert (receipt["outcome"], receipt["attempts"]) == ("done", 1)
 
 
-def test_an_event_from_the_dead_letters_keeps_its_identity_and_its_receipt_remembers(
-    resolve: Resolving,
-) -> None:
-    late = catalogue.make_item(VARIETY)
-    event, event_id = {"item_ids": [resolve.item(), late["_id"]]}, new_message_id()
+def test_a_redriven_event_keeps_its_id_and_its_receipt(resolve: RunningResolve) -> None:
+    late = catalogue.make_item(RNG)
+    event, event_id = {"item_ids": [resolve.put_item(), late["_id"]]}, new_message_id()
     status, receipt = resolve.deliver(event, event_id)
     assert (status, receipt["redriven"]) == (503, False)
     resolve.api.put(late)
@@ -332,25 +344,27 @@ def test_an_event_from_the_dead_letters_keeps_its_identity_and_its_receipt_remem
     assert resolve.api.requests_for(event["item_ids"][0]) == 1
 
 
-def test_one_process_never_asks_more_at_once_than_it_may(api: DimmyApi, tmp_path: Path) -> None:
+def test_a_process_never_exceeds_its_request_concurrency(api: DimmyApi, tmp_path: Path) -> None:
     function = start_resolve(api, tmp_path, DIMMY_CONCURRENCY="3", THREADS="4")
-    busy = Resolving(function, api, tmp_path)
+    running_resolve = RunningResolve(function, api, tmp_path)
     api.latency = lambda: 0.02
-    api.most_simultaneous = 0
+    api.max_concurrent_requests = 0
     try:
-        events = [[busy.item() for _ in range(15)] for _ in range(4)]
+        events = [[running_resolve.put_item() for _ in range(15)] for _ in range(4)]
         with ThreadPoolExecutor(4) as senders:
-            outcomes = list(senders.map(lambda ids: busy.deliver({"item_ids": ids}), events))
+            outcomes = list(
+                senders.map(lambda ids: running_resolve.deliver({"item_ids": ids}), events)
+            )
     finally:
         api.latency = lambda: 0.0
         function.stop()
 
     assert [status for status, _ in outcomes] == [204] * 4
-    assert api.most_simultaneous == 3
+    assert api.max_concurrent_requests == 3
 
 
-def test_a_passing_fault_is_overcome_within_the_attempt(resolve: Resolving) -> None:
-    item_id = resolve.item()
+def test_a_transient_fault_is_retried_within_the_attempt(resolve: RunningResolve) -> None:
+    item_id = resolve.put_item()
     for fault in (
         Fault(status=502, item_id=item_id, times=1),
         Fault("cut", item_id=item_id, times=1),

@@ -1,4 +1,5 @@
-"""What stands in for the cloud on a laptop: Pub/Sub, Dimmy's API, Svix's sender, Cloud Storage.
+"""Local replacements for Pub/Sub, Dimmy's API, the Svix sender and Cloud Storage.
 
-For people (`make demo`, `make run`) and for the tests alike. The deployed code knows nothing of it.
+`make demo`, `make run`, `make chaos` and the tests use them. The deployed code does not import
+them.
 """

@@ -1,4 +1,4 @@
-"""`python -m sandbox COMMAND`: the commands for installations, for a `make run` on this machine."""
+"""`python -m sandbox COMMAND`: runs an operator command on a local `make run`."""
 
 import sys
 

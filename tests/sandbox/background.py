@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own, so that plain code can run the sandbox's async servers."""
+"""An event loop on its own thread, so that synchronous code can run the sandbox's async servers."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Background:
-    """Use it as a context; `run` what it should do there and get the result."""
+    """Use it as a context manager; `run` executes a coroutine in its event loop."""
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -31,11 +31,11 @@ class Background:
         self._loop.close()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop and wait for its result."""
+        """Run a coroutine in the loop and return its result."""
         return self.start(work).result()
 
     def start(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
-        """Begin a coroutine in the loop, and go on."""
+        """Start a coroutine in the loop without waiting for it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     async def _cancel_all(self) -> None:

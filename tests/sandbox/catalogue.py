@@ -1,8 +1,8 @@
-"""Items of realistic variety: what a warehouse's flows leave behind.
+"""Generates random, realistic items as the flows of a warehouse produce them.
 
-The fields of `photographing` and `barcode_scanning` are those of the vendor's own example; the
-others follow its documentation as far as it goes (the inside of `weighing` and `questions` is
-inferred). Timestamps carry no zone: they are UTC.
+The fields of `photographing` and `barcode_scanning` are those of the vendor's example. The others
+follow the vendor's documentation; it does not describe the fields of `weighing` and `questions`,
+which are inferred. Timestamps are UTC and have no time zone.
 """
 
 import random
@@ -49,54 +49,56 @@ _QUESTIONS = {
 }
 
 
-_PHOTOS = "https://dimmy.s3.amazonaws.com/66826269369bbc3d56b479ce/"
+_PHOTO_URL_PREFIX = "https://dimmy.s3.amazonaws.com/66826269369bbc3d56b479ce/"
 
 
-def make_item(variety: random.Random, photos: int | None = None, photos_at: str = _PHOTOS) -> Item:
-    """One finished flow; some carry every kind of step, some hardly any.
+def make_item(
+    rng: random.Random, photos: int | None = None, photo_url_prefix: str = _PHOTO_URL_PREFIX
+) -> Item:
+    """One finished flow with random steps: some items have every kind of step, some have few.
 
-    `photos` is how many there are, `photos_at` what their addresses begin with.
+    `photos` is the number of photos, `photo_url_prefix` the beginning of their URLs.
     """
     ended = datetime.now(UTC).replace(tzinfo=None) - timedelta(
-        seconds=variety.randint(1, 120), milliseconds=variety.randint(0, 999)
+        seconds=rng.randint(1, 120), milliseconds=rng.randint(0, 999)
     )
-    clock = _Clock(ended - timedelta(seconds=variety.randint(12, 90)))
+    clock = _Clock(ended - timedelta(seconds=rng.randint(12, 90)))
     item: Item = {
         "created_at": ended.isoformat(),
         "updated_at": ended.isoformat(),
         "owner_id": "66826269369bbc3d56b479ce",
-        "_id": new_id(variety),
+        "_id": new_id(rng),
         "scanner_account_id": "66826269369bbc3d56b479d1",
         "started_at": clock.now(),
-        "flow_id": variety.choice(FLOWS),
+        "flow_id": rng.choice(FLOWS),
     }
     steps = {
-        "barcode_scanning": [_barcode(variety, clock)],
-        "dimensioning": [_dimensions(variety, clock)],
-        "weighing": [_weight(variety, clock)],
-        "photographing": [_photos(variety, clock, photos_at + item["_id"], photos)],
-        "questions": [_question(variety, clock, step) for step in _QUESTIONS],
+        "barcode_scanning": [_barcode(rng, clock)],
+        "dimensioning": [_dimensions(rng, clock)],
+        "weighing": [_weight(rng, clock)],
+        "photographing": [_photos(rng, clock, photo_url_prefix + item["_id"], photos)],
+        "questions": [_question(rng, clock, step) for step in _QUESTIONS],
     }
     for kind, results in steps.items():
-        if variety.random() < 0.85 or (kind == "photographing" and photos):
+        if rng.random() < 0.85 or (kind == "photographing" and photos):
             item[kind] = results
     item["ended_at"] = clock.now()
     return item
 
 
-def new_id(variety: random.Random) -> str:
-    """An id in the form of MongoDB's: 24 hexadecimal digits."""
-    return f"{variety.getrandbits(96):024x}"
+def new_id(rng: random.Random) -> str:
+    """An id in MongoDB's format: 24 hexadecimal digits."""
+    return f"{rng.getrandbits(96):024x}"
 
 
 def updated(item: Item, **changes: Any) -> Item:
-    """The item as it stands a moment later, with a newer `updated_at`."""
+    """The item with these changes and an `updated_at` that is 1.5 s later."""
     later = datetime.fromisoformat(item["updated_at"]) + timedelta(milliseconds=1500)
     return item | {"updated_at": later.isoformat()} | changes
 
 
 def padded(item: Item, size: int) -> Item:
-    """A long flow: the item with so many photos that its JSON has about `size` bytes."""
+    """The item with so many photos that its JSON has about `size` bytes."""
     photo = {"date": "2026-11-01T08:00:00", "url": "https://dimmy.s3.amazonaws.com/" + "0" * 960}
     step = {"flow_step_id": "walkaround", "photos": [photo] * (size // 1024)}
     return item | {"photographing": [step]}
@@ -109,45 +111,45 @@ class _Clock:
     def now(self) -> str:
         return self._now.isoformat(timespec="seconds")
 
-    def step(self, variety: random.Random, name: str) -> Item:
+    def step(self, rng: random.Random, name: str) -> Item:
         started = self.now()
-        self._now += timedelta(seconds=variety.randint(1, 9))
+        self._now += timedelta(seconds=rng.randint(1, 9))
         return {"flow_step_id": name, "started_at": started, "ended_at": self.now()}
 
 
-def _barcode(variety: random.Random, clock: _Clock) -> Item:
-    code = variety.choice(
+def _barcode(rng: random.Random, clock: _Clock) -> Item:
+    code = rng.choice(
         (
-            f"{variety.randrange(10**13):013d}",
-            f"A{variety.randrange(10**7):07X}",
-            f"(01){variety.randrange(10**14):014d}(21){variety.randrange(10**6)}",
+            f"{rng.randrange(10**13):013d}",
+            f"A{rng.randrange(10**7):07X}",
+            f"(01){rng.randrange(10**14):014d}(21){rng.randrange(10**6)}",
         )
     )
-    return clock.step(variety, "barcode") | {"code": code}
+    return clock.step(rng, "barcode") | {"code": code}
 
 
-def _dimensions(variety: random.Random, clock: _Clock) -> Item:
-    step = clock.step(variety, "measure")
-    sides = {side: round(variety.uniform(4, 180), 1) for side in ("width", "height", "depth")}
+def _dimensions(rng: random.Random, clock: _Clock) -> Item:
+    step = clock.step(rng, "measure")
+    sides = {side: round(rng.uniform(4, 180), 1) for side in ("width", "height", "depth")}
     times = {"predicted_at": step["started_at"], "confirmed_at": step["ended_at"]}
-    mode = variety.choice(("box", "pallet", "irregular"))
+    mode = rng.choice(("box", "pallet", "irregular"))
     return step | {"mode": mode, "dimensions": sides | {"unit": "cm"} | times}
 
 
-def _weight(variety: random.Random, clock: _Clock) -> Item:
-    return clock.step(variety, "scale") | {
-        "weight": round(variety.uniform(0.1, 900), 2),
+def _weight(rng: random.Random, clock: _Clock) -> Item:
+    return clock.step(rng, "scale") | {
+        "weight": round(rng.uniform(0.1, 900), 2),
         "unit": "kg",
     }
 
 
-def _photos(variety: random.Random, clock: _Clock, base: str, count: int | None) -> Item:
-    step = clock.step(variety, "photos")
-    count = variety.randint(1, 6) if count is None else count
-    photos = [{"date": step["ended_at"], "url": f"{base}-{n}"} for n in range(1, count + 1)]
+def _photos(rng: random.Random, clock: _Clock, url_prefix: str, count: int | None) -> Item:
+    step = clock.step(rng, "photos")
+    count = rng.randint(1, 6) if count is None else count
+    photos = [{"date": step["ended_at"], "url": f"{url_prefix}-{n}"} for n in range(1, count + 1)]
     return step | {"photos": photos}
 
 
-def _question(variety: random.Random, clock: _Clock, name: str) -> Item:
+def _question(rng: random.Random, clock: _Clock, name: str) -> Item:
     question, answers = _QUESTIONS[name]
-    return clock.step(variety, name) | {"question": question, "answer": variety.choice(answers)}
+    return clock.step(rng, name) | {"question": question, "answer": rng.choice(answers)}

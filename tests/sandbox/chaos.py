@@ -1,9 +1,12 @@
-"""`make chaos`: thousands of events while everything breaks, and then a look at what was lost.
+"""`make chaos`: sends thousands of events while components fail, then checks for lost items.
 
-The API answers with errors, pauses, cut connections and nonsense; storage refuses writes; both
-functions are killed every few seconds; Pub/Sub goes out of reach. The sender climbs Svix's ladder
-on a fast clock. At the end everything that was sent is compared with what lies in storage, item by
-item and byte by byte. Exit status 0 when nothing is lost, wrong or unaccounted for; 1 otherwise.
+The API returns errors and invalid bodies, responds late and drops connections. Storage refuses
+writes, both functions are killed every few seconds, and Pub/Sub is unreachable for a while. The
+sender follows Svix's retry schedule on an accelerated clock. At the end, all expected items are
+compared with storage byte by byte.
+
+Exit status 0 when every event was accepted and every item is stored correctly; 1 otherwise; 2 when
+the run could not start.
 """
 
 import argparse
@@ -33,13 +36,13 @@ from sandbox.processes import StartError
 from sandbox.stack import PubSubKind, Stack, pubsub_kind, start_stack
 from sandbox.svix_sender import Message, new_message
 
-SPEED = 100.0  # of the ladder's clock
+SPEED = 100.0  # of the retry schedule's clock
 KILL_EVERY_SECONDS = 5.0
 OUTAGE_SECONDS = 5.0
-STORAGE_REFUSALS = 0.01
+STORAGE_ERROR_SHARE = 0.01
 SENDERS = 24
-PACE_SECONDS = 0.6  # between two messages of a sender, on average
-PATIENCE_SECONDS = 120.0  # without progress
+SEND_INTERVAL_SECONDS = 0.6  # between two messages of a sender, on average
+STALL_SECONDS = 120.0  # the run gives up after this time without progress
 BUCKET = "scans"
 
 FAULTS = (
@@ -53,7 +56,7 @@ FAULTS = (
 
 @dataclass
 class Plan:
-    """What is sent, in this order, and what has to lie in storage in the end."""
+    """The messages in sending order, and the items that must be stored at the end."""
 
     messages: list[Message]
     expected: dict[str, bytes]
@@ -61,7 +64,7 @@ class Plan:
 
 @dataclass
 class Report:
-    """What came of it."""
+    """The result of a run."""
 
     pubsub: str
     seed: int
@@ -71,7 +74,7 @@ class Report:
     items: int
     lost: list[str]
     wrong: list[str]
-    unaccounted: list[str]
+    unfinished: list[str]
     never_accepted: list[str]
     repeated_writes: int
     api_calls_per_item: float
@@ -83,7 +86,7 @@ class Report:
 
     @property
     def is_clean(self) -> bool:
-        return not (self.lost or self.wrong or self.unaccounted or self.never_accepted)
+        return not (self.lost or self.wrong or self.unfinished or self.never_accepted)
 
 
 @dataclass
@@ -92,7 +95,7 @@ class _Run:
     api: DimmyApi
     storage: CloudStorage
     plan: Plan
-    chance: random.Random
+    rng: random.Random
     sends: int = 0
     kills: int = 0
 
@@ -110,16 +113,16 @@ def main() -> int:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         return 2
     console.print(as_table(report))
-    for name in ("lost", "wrong", "unaccounted", "never_accepted"):
-        for what in getattr(report, name)[:10]:
-            console.print(f"{name}: {what}", style="red", markup=False)
+    for name in ("lost", "wrong", "unfinished", "never_accepted"):
+        for object_id in getattr(report, name)[:10]:
+            console.print(f"{name}: {object_id}", style="red", markup=False)
     return 0 if report.is_clean else 1
 
 
 def run_chaos(kind: PubSubKind, seed: int, events: int, console: Console) -> Report:
-    """One run, the same plan for the same seed (what breaks when depends on the machine, too)."""
+    """One run. The seed determines the messages, but not the exact timing of the faults."""
     started = time.monotonic()
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     storage = CloudStorage()
     with contextlib.ExitStack() as cleanup:
         folder = cleanup.enter_context(tempfile.TemporaryDirectory())
@@ -135,27 +138,27 @@ def run_chaos(kind: PubSubKind, seed: int, events: int, console: Console) -> Rep
             )
         )
         assert stack.api
-        plan = make_plan(stack.api, chance, events)
-        run = _Run(stack, stack.api, storage, plan, chance)
+        plan = make_plan(stack.api, rng, events)
+        run = _Run(stack, stack.api, storage, plan, rng)
         for fault in FAULTS:
             stack.api.fail(fault)
         stack.api.latency = lambda: random.uniform(0.0, 0.03)
-        storage.refuse_share(STORAGE_REFUSALS, seed)
-        stack.background.run(_live_through(run, console))
-        stack.api.mend()
-        storage.refuse_share(0.0, seed)
-        parked = _redrive_what_is_parked(run)
-        stack.background.run(_wait_for_the_rest(run, console))
-        return _compare(run, kind, seed, parked, time.monotonic() - started)
+        storage.fail_writes(STORAGE_ERROR_SHARE, seed)
+        stack.background.run(_send_during_faults(run, console))
+        stack.api.clear_faults()
+        storage.fail_writes(0.0, seed)
+        dead_letters = _redrive_dead_letters(run)
+        stack.background.run(_wait_for_remaining_events(run, console))
+        return _compare(run, kind, seed, dead_letters, time.monotonic() - started)
 
 
-def make_plan(api: DimmyApi, chance: random.Random, events: int) -> Plan:
-    """Events of about ten items each, both types, a tenth of them twice, in no order."""
+def make_plan(api: DimmyApi, rng: random.Random, events: int) -> Plan:
+    """Events of both types with about ten items each, a tenth of them twice, in random order."""
     expected: dict[str, bytes] = {}
     messages: list[Message] = []
 
     def new_item() -> catalogue.Item:
-        item = catalogue.make_item(chance)
+        item = catalogue.make_item(rng)
         expect(item)
         return item
 
@@ -164,32 +167,32 @@ def make_plan(api: DimmyApi, chance: random.Random, events: int) -> Plan:
         expected[item_id] = api.body_of(item_id)
 
     for _ in range(events):
-        if chance.random() < 0.15:
+        if rng.random() < 0.15:
             item = new_item()
             messages.append(new_message(api.body_of(item["_id"])))
             continue
-        items = [new_item() for _ in range(chance.randint(1, 23))]
+        items = [new_item() for _ in range(rng.randint(1, 23))]
         messages.append(new_message({"item_ids": [item["_id"] for item in items]}))
-        if chance.random() < 0.05:  # an event that tells of an older state of one of them
+        if rng.random() < 0.05:  # plus an event with an older version of an item
             expect(catalogue.updated(items[0], flow_id="Corrected"))
             messages.append(new_message(items[0]))
-    messages += chance.sample(messages, len(messages) // 10)
-    chance.shuffle(messages)
+    messages += rng.sample(messages, len(messages) // 10)
+    rng.shuffle(messages)
     return Plan(messages, expected)
 
 
-async def _live_through(run: _Run, console: Console) -> None:
-    """Send everything while everything breaks."""
-    breaking = [
+async def _send_during_faults(run: _Run, console: Console) -> None:
+    """Send all messages while functions are killed and Pub/Sub is unreachable."""
+    faults = [
         asyncio.create_task(_keep_killing(run, run.stack.resolve, KILL_EVERY_SECONDS)),
         asyncio.create_task(_keep_killing(run, run.stack.receive, 2.2 * KILL_EVERY_SECONDS)),
-        asyncio.create_task(_cut_off_pubsub(run)),
+        asyncio.create_task(_interrupt_pubsub(run)),
     ]
-    pace = asyncio.Semaphore(SENDERS)
+    senders = asyncio.Semaphore(SENDERS)
 
     async def send(message: Message) -> None:
-        async with pace:
-            await asyncio.sleep(run.chance.uniform(0, 2 * PACE_SECONDS))
+        async with senders:
+            await asyncio.sleep(run.rng.uniform(0, 2 * SEND_INTERVAL_SECONDS))
         run.sends += 1
         copy = Message(message.message_id, message.body)
         await run.stack.sender.deliver(copy)
@@ -203,10 +206,10 @@ async def _live_through(run: _Run, console: Console) -> None:
             done = sum(delivery.done() for delivery in deliveries)
             progress.update(bar, completed=done, note=f"{run.kills} kills")
         await asyncio.gather(*deliveries)
-        await _watch_storage(run, progress, until_share=0.97, patience=20.0)
-    for task in breaking:
+        await _watch_storage(run, progress, until_share=0.97, stall_seconds=20.0)
+    for task in faults:
         task.cancel()
-    await asyncio.gather(*breaking, return_exceptions=True)
+    await asyncio.gather(*faults, return_exceptions=True)
     await run.stack.relay.start()
     for function in (run.stack.resolve, run.stack.receive):
         if not function.process.is_running:
@@ -215,17 +218,17 @@ async def _live_through(run: _Run, console: Console) -> None:
 
 
 async def _keep_killing(run: _Run, function: Function, every: float) -> None:
-    pause = 0.3 * every  # the first time soon, so that a short run has its share
+    pause = 0.3 * every  # shorter the first time, so that a short run includes kills, too
     while True:
         await asyncio.sleep(pause)
-        pause = run.chance.uniform(0.6, 1.4) * every
+        pause = run.rng.uniform(0.6, 1.4) * every
         await asyncio.to_thread(function.kill)
         run.kills += 1
-        await asyncio.sleep(run.chance.uniform(0.0, 0.5))
+        await asyncio.sleep(run.rng.uniform(0.0, 0.5))
         function.start()
 
 
-async def _cut_off_pubsub(run: _Run) -> None:
+async def _interrupt_pubsub(run: _Run) -> None:
     await asyncio.sleep(2 * KILL_EVERY_SECONDS)
     await run.stack.relay.cut()
     try:
@@ -234,45 +237,45 @@ async def _cut_off_pubsub(run: _Run) -> None:
         await run.stack.relay.start()
 
 
-def _redrive_what_is_parked(run: _Run) -> int:
-    """Do as `make redrive` does, now that all is mended; return how many dead letters there were.
+def _redrive_dead_letters(run: _Run) -> int:
+    """Re-drive the dead letters after the faults have ended; return their number.
 
-    Google's emulator brings a message back at once, so that a hundred attempts are soon over.
+    Google's emulator redelivers without a backoff, so a message soon uses up its 100 attempts.
     """
-    letters = SandboxDeadLetters(run.stack.admin.host, run.stack.resolve.url)
-    parked = len(letters.event_ids())
-    letters.push()
-    return parked
+    dead_letters = SandboxDeadLetters(run.stack.admin.host, run.stack.resolve.url)
+    count = len(dead_letters.event_ids())
+    dead_letters.push()
+    return count
 
 
-async def _wait_for_the_rest(run: _Run, console: Console) -> None:
+async def _wait_for_remaining_events(run: _Run, console: Console) -> None:
     with _progress(console) as progress:
-        await _watch_storage(run, progress, until_share=1.0, patience=PATIENCE_SECONDS)
+        await _watch_storage(run, progress, until_share=1.0, stall_seconds=STALL_SECONDS)
 
 
 async def _watch_storage(
-    run: _Run, progress: Progress, until_share: float, patience: float
+    run: _Run, progress: Progress, until_share: float, stall_seconds: float
 ) -> None:
-    """Until so many events have a finished receipt, or nothing has moved for a while."""
+    """Return when this share of the events is finished, or after a time without progress."""
     event_ids = {message.message_id for message in run.plan.messages if message.delivered}
     bar = progress.add_task("resolving", total=len(event_ids), note="")
-    best, give_up = -1, time.monotonic() + patience
-    while time.monotonic() < give_up:
+    most_done, deadline = -1, time.monotonic() + stall_seconds
+    while time.monotonic() < deadline:
         done = sum(_outcome(run.storage, event_id) == "done" for event_id in event_ids)
         items = run.storage.count(f"{BUCKET}/items/")
         progress.update(bar, completed=done, note=f"{items} items, {run.kills} kills")
         if done >= until_share * len(event_ids):
             return
-        if done > best:
-            best, give_up = done, time.monotonic() + patience
+        if done > most_done:
+            most_done, deadline = done, time.monotonic() + stall_seconds
         await asyncio.sleep(0.5)
 
 
-def _compare(run: _Run, kind: str, seed: int, parked: int, seconds: float) -> Report:
+def _compare(run: _Run, kind: str, seed: int, dead_letters: int, seconds: float) -> Report:
     accepted = {m.message_id for m in run.plan.messages if m.delivered}
     all_ids = {m.message_id for m in run.plan.messages}
     stored = {item_id: _item(run.storage, item_id) for item_id in run.plan.expected}
-    fetches = [s for s in run.api.seen if s.path.startswith("/items/")]
+    fetches = [s for s in run.api.requests if s.path.startswith("/items/")]
     receipts = [_receipt(run.storage, event_id) for event_id in accepted]
     return Report(
         pubsub=kind,
@@ -283,13 +286,11 @@ def _compare(run: _Run, kind: str, seed: int, parked: int, seconds: float) -> Re
         items=len(run.plan.expected),
         lost=[item_id for item_id, body in stored.items() if body is None],
         wrong=[i for i, body in stored.items() if body not in {None, run.plan.expected[i]}],
-        unaccounted=[
-            event_id for event_id in accepted if _outcome(run.storage, event_id) != "done"
-        ],
+        unfinished=[event_id for event_id in accepted if _outcome(run.storage, event_id) != "done"],
         never_accepted=sorted(all_ids - accepted),
         repeated_writes=run.storage.repeated_writes,
         api_calls_per_item=len(fetches) / len(run.plan.expected),
-        dead_letters=parked,
+        dead_letters=dead_letters,
         kills=run.kills,
         refused_writes=run.storage.refused,
         seconds=seconds,
@@ -298,24 +299,24 @@ def _compare(run: _Run, kind: str, seed: int, parked: int, seconds: float) -> Re
 
 
 def as_table(report: Report) -> Table:
-    """The report for people."""
+    """The report as a table for the terminal."""
     table = Table(show_header=False, box=None, pad_edge=False)
     rows = {
         "Pub/Sub, seed": f"{report.pubsub}, {report.seed}",
         "events, items": f"{report.events}, {report.items} ({report.sends} sends)",
-        "accepted events": str(report.accepted),
-        "never accepted": str(len(report.never_accepted)),
+        "events accepted": str(report.accepted),
+        "events never accepted": str(len(report.never_accepted)),
         "items lost": str(len(report.lost)),
         "items wrong": str(len(report.wrong)),
-        "accepted but unaccounted events": str(len(report.unaccounted)),
-        "writes of what was there already": str(report.repeated_writes),
+        "events accepted but not finished": str(len(report.unfinished)),
+        "repeated writes of an item": str(report.repeated_writes),
         "API calls per item": f"{report.api_calls_per_item:.2f}",
         "dead letters, re-driven at the end": str(report.dead_letters),
         "processes killed": str(report.kills),
         "writes refused by storage": str(report.refused_writes),
-        "most attempts at one event": str(report.most_attempts),
+        "most attempts of one event": str(report.most_attempts),
         "seconds": f"{report.seconds:.0f}",
-        "verdict": "nothing was lost" if report.is_clean else "SOMETHING WAS LOST",
+        "result": "nothing was lost" if report.is_clean else "SOMETHING WAS LOST",
     }
     for name, value in rows.items():
         table.add_row(name, value)
@@ -337,7 +338,8 @@ def _outcome(storage: CloudStorage, event_id: str) -> str:
     stored = storage.objects.get(f"{BUCKET}/events/{event_id}.json")
     if stored is None:
         return "no receipt"
-    # The receipt's head is enough, and reading thousands of them twice a second has to be cheap.
+    # The outcome is in the first 400 bytes. Searching only those makes it cheap to check thousands
+    # of receipts twice a second.
     return "done" if b'"outcome":"done"' in stored.content[:400] else "partial"
 
 

@@ -1,6 +1,6 @@
-"""Cloud Storage as far as it is used: its XML API's PUT, GET, HEAD and listing, with generations.
+"""A local Cloud Storage: PUT, GET, HEAD and listing of its XML API, with generations.
 
-STORAGE_EMULATOR_HOST brings the functions here.
+STORAGE_EMULATOR_HOST makes the functions use it.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from xml.sax.saxutils import escape
 
 from aiohttp import web
 
-_PAGE = 1000  # objects in one answer to a listing
+_PAGE_OBJECTS = 1000  # in one response to a listing
 
 
 @dataclass(frozen=True)
-class Stored:
-    """One generation of one object."""
+class StoredObject:
+    """One generation of an object."""
 
     content: bytes
     generation: int
@@ -27,25 +27,25 @@ class Stored:
 
 
 class CloudStorage:
-    """The server, for any bucket. `refuse` lets its next requests fail with a status."""
+    """The server. It accepts any bucket. `fail_next` makes its next requests fail."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, Stored] = {}
+        self.objects: dict[str, StoredObject] = {}
         self.writes = 0
-        self.halted = False  # a write is waiting
-        self._halting: str | None = None
-        self.always_conflicting = False  # as if another writer were always faster
+        self.holds_write = False
+        self._held_name: str | None = None
+        self.always_conflicting = False  # every write fails with 412
         self.refused = 0
-        self.repeated_writes = 0  # of items that lay there already
-        self._refusals: list[int] = []
-        self._refused_share = 0.0
-        self._chance = random.Random()
+        self.repeated_writes = 0  # writes of an item that did not change it
+        self._next_failures: list[int] = []
+        self._failing_share = 0.0
+        self._rng = random.Random()
         self._generations = itertools.count(1_700_000_000_000_000)
         self._runner: web.AppRunner | None = None
 
     @property
     def url(self) -> str:
-        """What STORAGE_EMULATOR_HOST has to be."""
+        """The value for STORAGE_EMULATOR_HOST."""
         assert self._runner
         return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
@@ -61,39 +61,39 @@ class CloudStorage:
         if self._runner:
             await self._runner.cleanup()
 
-    def refuse(self, status: int, times: int = 1) -> None:
-        """Answer the next requests with an error."""
-        self._refusals += [status] * times
+    def fail_next(self, status: int, times: int = 1) -> None:
+        """Answer the next requests with an error status."""
+        self._next_failures += [status] * times
 
-    def refuse_share(self, share: float, seed: int) -> None:
-        """Let a share of all writes fail from now on, in a way that invites no second try."""
-        self._refused_share = share
-        self._chance = random.Random(seed)
+    def fail_writes(self, share: float, seed: int) -> None:
+        """Answer a share of all writes with 403, which clients do not retry."""
+        self._failing_share = share
+        self._rng = random.Random(seed)
 
-    def halt_at(self, name: str | None) -> None:
-        """Keep writes of objects with such names waiting, until told otherwise."""
-        self._halting = name
-        self.halted = False
+    def hold_writes(self, name: str | None) -> None:
+        """Hold writes of objects whose name contains this text; None releases them."""
+        self._held_name = name
+        self.holds_write = False
 
     def count(self, prefix: str) -> int:
-        """How many objects have names that begin so."""
+        """The number of objects whose name has this prefix."""
         return sum(name.startswith(prefix) for name in self.objects)
 
-    def place(self, name: str, content: bytes) -> None:
-        """Write an object (its name begins with the bucket's) whatever lies there."""
-        self.objects[name] = Stored(content, next(self._generations), datetime.now(UTC))
+    def put(self, name: str, content: bytes) -> None:
+        """Create or replace an object. Its name begins with that of the bucket."""
+        self.objects[name] = StoredObject(content, next(self._generations), datetime.now(UTC))
 
     async def _put(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         content = await request.read()
-        while self._halting and self._halting in name:
-            self.halted = True
+        while self._held_name and self._held_name in name:
+            self.holds_write = True
             await asyncio.sleep(0.02)
             if request.transport is None or request.transport.is_closing():
-                return web.Response()  # the writer is gone, and so is its write
-        if self._refusals:
-            return web.Response(status=self._refusals.pop(0))
-        if self._chance.random() < self._refused_share:
+                return web.Response()  # the client has disconnected: discard its write
+        if self._next_failures:
+            return web.Response(status=self._next_failures.pop(0))
+        if self._rng.random() < self._failing_share:
             self.refused += 1
             return web.Response(status=403)
         if self.always_conflicting:
@@ -104,12 +104,12 @@ class CloudStorage:
             return web.Response(status=412, text="<Error><Code>PreconditionFailed</Code></Error>")
         self.writes += 1
         self.repeated_writes += bool(present and present.content == content and "/items/" in name)
-        self.place(name, content)
+        self.put(name, content)
         return web.Response(headers=_headers(self.objects[name]))
 
     async def _get(self, request: web.Request) -> web.Response:
-        if self._refusals:
-            return web.Response(status=self._refusals.pop(0))
+        if self._next_failures:
+            return web.Response(status=self._next_failures.pop(0))
         if "list-type" in request.query:
             return self._list(request)
         found = self.objects.get(request.match_info["name"])
@@ -122,12 +122,12 @@ class CloudStorage:
         prefix, after = query.get("prefix", ""), query.get("continuation-token", "")
         names = sorted(
             name
-            for name in (whole.removeprefix(f"{bucket}/") for whole in self.objects)
+            for name in (path.removeprefix(f"{bucket}/") for path in self.objects)
             if name.startswith(prefix) and name > after
         )
-        page = names[:_PAGE]
+        page = names[:_PAGE_OBJECTS]
         contents = "".join(_listed(name, self.objects[f"{bucket}/{name}"]) for name in page)
-        if names[_PAGE:]:
+        if names[_PAGE_OBJECTS:]:
             contents += f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>"
         return web.Response(
             text=f"<ListBucketResult>{contents}</ListBucketResult>",
@@ -135,7 +135,7 @@ class CloudStorage:
         )
 
 
-def _listed(name: str, stored: Stored) -> str:
+def _listed(name: str, stored: StoredObject) -> str:
     return (
         f"<Contents><Key>{escape(name)}</Key><Size>{len(stored.content)}</Size>"
         f"<LastModified>{stored.written.isoformat()}</LastModified>"
@@ -143,7 +143,7 @@ def _listed(name: str, stored: Stored) -> str:
     )
 
 
-def _headers(stored: Stored) -> dict[str, str]:
+def _headers(stored: StoredObject) -> dict[str, str]:
     return {
         "ETag": f'"{hashlib.md5(stored.content, usedforsecurity=False).hexdigest()}"',
         "x-goog-generation": str(stored.generation),

@@ -1,7 +1,7 @@
-"""`make demo`: signed events travel the whole pipeline on this machine, and are all accounted for.
+"""`make demo`: sends signed events through the pipeline on this machine and checks the result.
 
-Exit status 0 when every item lies in storage exactly as the API has it; 1, with the reason, when
-not; 2 when the demonstration could not begin.
+Exit status 0 when storage has every item exactly as the API serves it; 1, with the reason, when it
+does not; 2 when the demo could not start; 130 after Ctrl-C.
 """
 
 import functools
@@ -27,11 +27,11 @@ from sandbox.svix_sender import Message, SvixSender, new_message
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".data"
-PATIENCE_SECONDS = 45.0
+TIMEOUT_SECONDS = 45.0
 
 
 def main() -> int:
-    # A demonstration that is stopped takes what it has started with it.
+    # Handle these signals as Ctrl-C, so that the started processes are stopped, too.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     FOLDER.mkdir(exist_ok=True)
@@ -41,35 +41,35 @@ def main() -> int:
         kind = pubsub_kind(os.environ)
         with start_stack(folder, pubsub=kind, on_log=journal.log) as stack:
             assert stack.api
-            whose = "Google's emulator" if kind == "google" else "our own"
-            journal.say(
-                f"Up: receive, resolve, Pub/Sub ({whose}), Dimmy's API, and a folder as storage.\n"
+            pubsub = "Google's emulator" if kind == "google" else "the sandbox's"
+            journal.print_text(
+                f"Up: receive, resolve, Pub/Sub ({pubsub}), Dimmy's API, and a folder as storage.\n"
             )
-            problems = _demonstrate(stack, stack.api, journal)
+            problems = _run_demo(stack, stack.api, journal)
     except (ValueError, MissingEmulatorError, StartError) as error:
-        journal.say(str(error), "red")
+        journal.print_text(str(error), "red")
         return 2
     except KeyboardInterrupt:
-        journal.say("Stopped.")
+        journal.print_text("Stopped.")
         return 130
     for problem in problems:
-        journal.say(problem, "red")
+        journal.print_text(problem, "red")
     if not problems:
-        journal.say(f"Nothing was lost. Items and receipts: {folder.relative_to(ROOT)}/")
+        journal.print_text(f"Nothing was lost. Items and receipts: {folder.relative_to(ROOT)}/")
     return 1 if problems else 0
 
 
-def _demonstrate(stack: Stack, api: DimmyApi, journal: Journal) -> list[str]:
-    variety = random.Random(20261101)
-    items = [catalogue.make_item(variety) for _ in range(8)]
+def _run_demo(stack: Stack, api: DimmyApi, journal: Journal) -> list[str]:
+    rng = random.Random(20261101)
+    items = [catalogue.make_item(rng) for _ in range(8)]
     scanned = [api.put(item) for item in items]
-    # In the API only to be compared with at the end: nobody will ask for these two.
+    # These two are sent as full payloads. The API has them only for the comparison at the end.
     by_payload = [
         api.put(catalogue.VENDOR_EXAMPLE),
-        api.put(catalogue.make_item(variety, photos=4)),
+        api.put(catalogue.make_item(rng, photos=4)),
     ]
 
-    journal.say("One scan, five scans at once, two full payloads:")
+    journal.print_text("One scan, five scans at once, two full payloads:")
     messages = [
         _send(stack, journal, {"item_ids": scanned[:1]}),
         _send(stack, journal, {"item_ids": scanned[1:6]}),
@@ -77,13 +77,15 @@ def _demonstrate(stack: Stack, api: DimmyApi, journal: Journal) -> list[str]:
     ]
     problems = _wait_until_done(stack, messages)
 
-    journal.say("\nThe API stumbles (503, then 429), and knows one item only a moment later (404):")
+    journal.print_text(
+        "\nTwo API errors (503, then 429), and an item that does not exist at first (404):"
+    )
     api.fail(Fault(status=503, item_id=scanned[6], times=1))
     api.fail(Fault(status=429, retry_after="1", item_id=scanned[6], times=1))
     api.fail(Fault(status=404, item_id=scanned[7], times=1))
     problems += _wait_until_done(stack, [_send(stack, journal, {"item_ids": scanned[6:]})])
 
-    journal.say("\nThe same event twice more, a test message, and a forgery:")
+    journal.print_text("\nThe first event twice again, a test message, and a forged event:")
     for _ in range(2):
         _attempt(stack, journal, messages[0], "the first event again")
     messages.append(_send(stack, journal, {"success": True}))
@@ -105,13 +107,13 @@ def _send(stack: Stack, journal: Journal, content: Any) -> Message:
     return message
 
 
-def _attempt(stack: Stack, journal: Journal, message: Message, what: str) -> None:
-    journal.sent(message, what)
+def _attempt(stack: Stack, journal: Journal, message: Message, description: str) -> None:
+    journal.sent(message, description)
     journal.answered(message, stack.attempt(message))
 
 
 def _forge(stack: Stack, journal: Journal) -> list[str]:
-    """An event signed with another secret: it must be refused."""
+    """Send an event signed with another secret, which must be refused."""
     forged = new_message({"item_ids": ["000000000000000000000000"]})
 
     async def attempt() -> None:
@@ -122,31 +124,31 @@ def _forge(stack: Stack, journal: Journal) -> list[str]:
     stack.background.run(attempt())
     journal.answered(forged, forged.attempts[-1])
     if forged.attempts[-1].status != 401:
-        return [f"The forged event was answered {forged.attempts[-1].status} and not 401."]
+        return [f"The forged event got {forged.attempts[-1].status} instead of 401."]
     return []
 
 
 def _wait_until_done(stack: Stack, messages: list[Message]) -> list[str]:
-    """What is wrong with the messages' receipts after a while of patience."""
+    """Wait until the messages are finished; return a problem for each that is not in time."""
     problems = []
     for message in messages:
         if not message.delivered:
             problems.append(f"{message.message_id} was not accepted: {message.attempts[-1]}")
-        elif not _in_time(functools.partial(_is_done, stack, message)):
+        elif not _wait_for(functools.partial(_is_done, stack, message)):
             problems.append(f"{message.message_id} is not finished: {_receipt(stack, message)}")
     return problems
 
 
 def _wait_for_attempts(stack: Stack, message: Message, count: int) -> list[str]:
-    if _in_time(lambda: _receipt(stack, message).get("attempts") == count):
+    if _wait_for(lambda: _receipt(stack, message).get("attempts") == count):
         return []
-    return [f"{message.message_id} did not have {count} attempts: {_receipt(stack, message)}"]
+    return [f"{message.message_id} did not reach {count} attempts: {_receipt(stack, message)}"]
 
 
-def _in_time(condition: Callable[[], bool]) -> bool:
-    give_up = time.monotonic() + PATIENCE_SECONDS
+def _wait_for(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not condition():
-        if time.monotonic() > give_up:
+        if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
     return True
@@ -162,9 +164,9 @@ def _receipt(stack: Stack, message: Message) -> dict[str, Any]:
 
 def _compare(api: DimmyApi, item_ids: list[str], stored: dict[str, bytes]) -> list[str]:
     problems = [f"Item {item_id} is lost." for item_id in item_ids if item_id not in stored]
-    problems += [f"Item {item_id} came from nowhere." for item_id in stored.keys() - set(item_ids)]
+    problems += [f"Item {item_id} was never sent." for item_id in stored.keys() - set(item_ids)]
     problems += [
-        f"Item {item_id} is not what the API has."
+        f"Item {item_id} differs from the API's."
         for item_id in item_ids
         if item_id in stored and stored[item_id] != api.body_of(item_id)
     ]

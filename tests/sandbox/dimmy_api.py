@@ -1,6 +1,7 @@
-"""Dimmy's REST API: `GET /items/{id}` and `GET /items`, with the faults of real APIs on demand.
+"""A local copy of Dimmy's REST API, `GET /items/{id}` and `GET /items`, with fault injection.
 
-Keys are checked and errors look like FastAPI's. Items are served byte for byte as they were put in.
+It checks the API key, and its errors have FastAPI's format. It serves each item byte for byte as it
+was put in.
 """
 
 import asyncio
@@ -21,9 +22,9 @@ from sandbox.catalogue import Item
 
 _ID = re.compile(r"[0-9a-f]{24}")
 
-TOLD_TO_FAIL = "the sandbox was told to fail"
+INJECTED_FAULT = "an injected fault"
 
-Trouble = Literal[
+FaultKind = Literal[
     "status",
     "bare status",
     "cut",
@@ -37,13 +38,14 @@ Trouble = Literal[
 
 @dataclass
 class Fault:
-    """What goes wrong with a request: for whom, how often, and how.
+    """A fault, and the requests that it affects.
 
-    `share` is the chance that a matching request is hit, `times` how many are hit at most, `after`
-    how many are spared first.
+    `item_id` limits it to the requests for one item. `share` is the probability that a matching
+    request fails, `times` the maximum number of failures, `after` the number of matching requests
+    that succeed first.
     """
 
-    trouble: Trouble = "status"
+    kind: FaultKind = "status"
     status: int = 500
     retry_after: str | None = None
     location: str | None = None
@@ -54,8 +56,8 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One request as the API saw it."""
+class ReceivedRequest:
+    """One request that the API received."""
 
     path: str
     query: str
@@ -66,22 +68,22 @@ class Seen:
 
 
 class DimmyApi:
-    """The server. Start it and stop it in one event loop; put items in from any thread."""
+    """The server. Start and stop it in the same event loop; `put` may be called from any thread."""
 
     def __init__(self, key: str, seed: int = 0) -> None:
         self.key = key
-        self.seen: list[Seen] = []
-        self.simultaneous = 0
-        self.most_simultaneous = 0
+        self.requests: list[ReceivedRequest] = []
+        self.concurrent_requests = 0
+        self.max_concurrent_requests = 0
         self.compress = False
-        self._halting: str | None = None
+        self._held_id: str | None = None
         self.ignores_skip = False
         self.latency: Callable[[], float] = lambda: 0.0
         self._items: dict[str, bytes] = {}
         self._created: dict[str, datetime] = {}
-        self._by_age: list[tuple[datetime, str]] | None = None  # None: to be sorted anew
+        self._by_age: list[tuple[datetime, str]] | None = None  # None: not sorted
         self._faults: list[Fault] = []
-        self._chance = random.Random(seed)
+        self._rng = random.Random(seed)
         self._runner: web.AppRunner | None = None
         self._port = 0
 
@@ -90,12 +92,12 @@ class DimmyApi:
         return f"http://127.0.0.1:{self._port}"
 
     @property
-    def photos_at(self) -> str:
-        """What the addresses of photos begin with that can be had here, by whoever knows them."""
+    def photo_url_prefix(self) -> str:
+        """The beginning of the URLs under which it serves photos, without a key."""
         return f"{self.url}/photos/"
 
     async def start(self) -> None:
-        """Serve on loopback, on the same port as before where there was one."""
+        """Serve on loopback; after a restart on the same port."""
         app = web.Application(client_max_size=1024)
         app.router.add_get("/items/{id}", self._get_item)
         app.router.add_get("/items", self._list_items)
@@ -112,7 +114,7 @@ class DimmyApi:
             self._runner = None
 
     def put(self, item: Item, body: bytes | None = None) -> str:
-        """Add or replace an item (served as `body`, or as compact JSON); return its id."""
+        """Add or replace an item and return its id. It is served as `body`, or as compact JSON."""
         compact = json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode()
         self._items[item["_id"]] = compact if body is None else body
         self._created[item["_id"]] = datetime.fromisoformat(item["created_at"])
@@ -120,22 +122,22 @@ class DimmyApi:
         return str(item["_id"])
 
     def body_of(self, item_id: str) -> bytes:
-        """The item as it is served."""
+        """The JSON of an item, as it is served."""
         return self._items[item_id]
 
     def fail(self, fault: Fault) -> None:
-        """Let requests fail from now on, until `mend`."""
+        """Inject a fault into the next requests, until `clear_faults`."""
         self._faults.append(fault)
 
-    def halt_at(self, item_id: str | None) -> None:
-        """Leave requests for an item without an answer for as long as they wait."""
-        self._halting = item_id
+    def hold_requests(self, item_id: str | None) -> None:
+        """Hold the responses to requests for this item; None releases them."""
+        self._held_id = item_id
 
-    def mend(self) -> None:
+    def clear_faults(self) -> None:
         self._faults.clear()
 
     def requests_for(self, item_id: str) -> int:
-        return sum(seen.path == f"/items/{item_id}" for seen in self.seen)
+        return sum(request.path == f"/items/{item_id}" for request in self.requests)
 
     async def _get_item(self, request: web.Request) -> web.StreamResponse:
         item_id = request.match_info["id"]
@@ -148,22 +150,22 @@ class DimmyApi:
         self, request: web.Request, item_id: str | None, work: Callable[[], web.Response]
     ) -> web.StreamResponse:
         arrived = time.monotonic()
-        self.simultaneous += 1
-        self.most_simultaneous = max(self.most_simultaneous, self.simultaneous)
+        self.concurrent_requests += 1
+        self.max_concurrent_requests = max(self.max_concurrent_requests, self.concurrent_requests)
         try:
-            while item_id is not None and item_id == self._halting:  # noqa: ASYNC110 (other threads)
+            while item_id is not None and item_id == self._held_id:  # noqa: ASYNC110 (threads)
                 await asyncio.sleep(0.02)
             await asyncio.sleep(self.latency())
             fault = self._fault_for(item_id)
-            response = await self._hit(request, fault) if fault else None
+            response = await self._inject(request, fault) if fault else None
             if response is None and not fault:
                 response = self._refusal(request) or work()
             if self.compress and response:
                 response.enable_compression()
-            self._note(request, response, arrived)
+            self._record(request, response, arrived)
             return response or web.Response()
         finally:
-            self.simultaneous -= 1
+            self.concurrent_requests -= 1
 
     def _refusal(self, request: web.Request) -> web.Response | None:
         if request.headers.get("X-API-KEY") != self.key:
@@ -190,7 +192,9 @@ class DimmyApi:
     def _page(self, request: web.Request) -> web.Response:
         try:
             start, end = (_time(request.query.get(name)) for name in ("start_date", "end_date"))
-            skip, limit = (int(request.query.get(name, low)) for name, low in _PAGE.items())
+            skip, limit = (
+                int(request.query.get(name, default)) for name, default in _PAGE_DEFAULTS.items()
+            )
         except ValueError as error:
             return _error(422, [{"type": "value_error", "loc": ["query"], "msg": str(error)}])
         if skip < 0 or limit < 0:
@@ -212,19 +216,19 @@ class DimmyApi:
                 continue
             if fault.after:
                 fault.after -= 1
-            elif self._chance.random() < fault.share:
+            elif self._rng.random() < fault.share:
                 if fault.times:
                     fault.times -= 1
                 return fault
         return None
 
-    async def _hit(self, request: web.Request, fault: Fault) -> web.StreamResponse | None:
-        """The faulty response, or None where the connection is cut instead."""
-        if fault.trouble == "trickle":
+    async def _inject(self, request: web.Request, fault: Fault) -> web.StreamResponse | None:
+        """Send the faulty response; None if the connection was cut instead."""
+        if fault.kind == "trickle":
             return await _trickle(request, fault.status)
-        if not fault.trouble.startswith("cut"):
+        if not fault.kind.startswith("cut"):
             return _faulty_response(fault)
-        if fault.trouble == "cut in the body":
+        if fault.kind == "cut in the body":
             partial = web.StreamResponse(headers={"Content-Length": "1000"})
             await partial.prepare(request)
             await partial.write(b'{"_id": ')
@@ -232,11 +236,11 @@ class DimmyApi:
             request.transport.abort()
         return None
 
-    def _note(
+    def _record(
         self, request: web.Request, response: web.StreamResponse | None, arrived: float
     ) -> None:
-        self.seen.append(
-            Seen(
+        self.requests.append(
+            ReceivedRequest(
                 path=request.path,
                 query=request.query_string,
                 key=request.headers.get("X-API-KEY"),
@@ -248,10 +252,10 @@ class DimmyApi:
 
 
 async def _photo(request: web.Request) -> web.Response:
-    """A picture of its own for each name: a box on a floor."""
-    variety = random.Random(request.match_info["name"])
-    hue, x, y = variety.randrange(360), variety.randint(90, 150), variety.randint(70, 110)
-    w, h = variety.randint(60, 150), variety.randint(50, 120)
+    """A drawing of a box on a floor, different for each name."""
+    rng = random.Random(request.match_info["name"])
+    hue, x, y = rng.randrange(360), rng.randint(90, 150), rng.randint(70, 110)
+    w, h = rng.randint(60, 150), rng.randint(50, 120)
     picture = (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 320 240">'
         f'<path fill="hsl({hue} 12% 72%)" d="M0 0h320v240H0z"/>'
@@ -264,9 +268,9 @@ async def _photo(request: web.Request) -> web.Response:
 
 
 def _faulty_response(fault: Fault) -> web.Response:
-    match fault.trouble:
+    match fault.kind:
         case "bare status":
-            return web.Response(status=fault.status, text="no JSON here")
+            return web.Response(status=fault.status, text="not JSON")
         case "truncated":
             return _json(b'{"_id": "67c861de20bb29fb40d2cbbd", "created_at": "2025-')
         case "not json":
@@ -274,13 +278,13 @@ def _faulty_response(fault: Fault) -> web.Response:
         case "another item":
             return _json(b'{"_id":"000000000000000000000000"}')
     headers = {"Retry-After": fault.retry_after, "Location": fault.location}
-    response = _error(fault.status, TOLD_TO_FAIL)
+    response = _error(fault.status, INJECTED_FAULT)
     response.headers.update({name: value for name, value in headers.items() if value})
     return response
 
 
 async def _trickle(request: web.Request, status: int) -> web.StreamResponse:
-    """A body that comes a byte at a time, each well before the reader's patience ends."""
+    """Send the body one byte at a time, fast enough that no single read times out."""
     headers = {"Content-Length": "1000", "Location": "/elsewhere"}
     response = web.StreamResponse(status=status, headers=headers)
     await response.prepare(request)
@@ -291,7 +295,7 @@ async def _trickle(request: web.Request, status: int) -> web.StreamResponse:
     return response
 
 
-_PAGE = {"skip": "0", "limit": "100"}
+_PAGE_DEFAULTS = {"skip": "0", "limit": "100"}
 
 
 def _time(text: str | None) -> datetime | None:

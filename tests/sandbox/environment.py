@@ -1,4 +1,4 @@
-"""The settings of the sandbox, from .env and the environment, and the note of a running stack."""
+"""The settings of the sandbox, from .env and the environment, and the file of a running stack."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ class RunningStack:
     pubsub_host: str
     resolve_url: str
     webhook_url: str
-    sandbox_api: str | None  # None: it uses the real one
+    sandbox_api: str | None  # None: it uses the real API
     max_delivery_attempts: int
     signing_secrets: Sequence[str] = field(repr=False)
 
@@ -41,41 +41,41 @@ def read_settings() -> dict[str, str]:
     try:
         from_file = {k: v for k, v in dotenv_values(ROOT / ".env").items() if v}
     except UnicodeDecodeError:
-        sys.exit(".env is not UTF-8 text: write it again, as .env.example shows.")
+        sys.exit(".env is not UTF-8 text: create it again from .env.example.")
     return from_file | os.environ
 
 
 def data_folder(settings: Mapping[str, str]) -> Path:
-    """The folder in which `make run` stores, and which the other commands work on."""
+    """The folder in which `make run` stores its data."""
     return Path(settings.get("DATA") or ROOT / ".data" / "run").absolute()
 
 
 def real_api(settings: Mapping[str, str]) -> ApiAccess | None:
-    """The real API, if there is a key for it."""
+    """The real API, if DIMMY_API_KEY is set."""
     key = settings.get("DIMMY_API_KEY")
     return ApiAccess(settings.get("DIMMY_API_URL") or DEFAULT_API_URL, key) if key else None
 
 
 @contextlib.contextmanager
-def announced(stack: RunningStack, folder: Path) -> Iterator[None]:
-    """Let other commands find the stack while it is up."""
-    note = _note(folder)
+def announce(stack: RunningStack, folder: Path) -> Iterator[None]:
+    """Write the file by which other commands find the stack, and delete it at the end."""
+    file = _stack_file(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    note.touch(mode=0o600)  # it holds signing secrets
-    note.write_text(json.dumps(asdict(stack)))
+    file.touch(mode=0o600)  # it contains signing secrets
+    file.write_text(json.dumps(asdict(stack)))
     try:
         yield
     finally:
-        note.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
 
 
 def running_stack(folder: Path) -> RunningStack | None:
-    """The stack of a `make run` in another terminal, if there is one."""
+    """The stack of a running `make run`, or None."""
     try:
-        return RunningStack(**json.loads(_note(folder).read_text()))
+        return RunningStack(**json.loads(_stack_file(folder).read_text()))
     except FileNotFoundError:
         return None
 
 
-def _note(folder: Path) -> Path:
+def _stack_file(folder: Path) -> Path:
     return folder / ".running.json"

@@ -1,4 +1,4 @@
-"""The functions themselves, each in a process of its own under functions-framework, as deployed."""
+"""Runs the functions, each in its own process under functions-framework, as deployed."""
 
 import json
 import os
@@ -13,16 +13,24 @@ from typing import Any
 import psutil
 
 from sandbox.processes import Process, free_port
-from sandbox.secret_search import refuse_secrets
+from sandbox.secret_search import assert_no_secrets
 
 SOURCE = Path(__file__).resolve().parents[2] / "function" / "main.py"
 
-# Nothing of the caller's own settings may reach a function of the sandbox.
-_PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "COVERAGE", "REQUESTS_CA_BUNDLE")
+# The other variables of the caller, which include its own settings, must not reach the function.
+_INHERITED_VARIABLES = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+    "COVERAGE",
+    "REQUESTS_CA_BUNDLE",
+)
 
 
 class Function:
-    """One running function. `on_log` gets its log lines, decoded, unless a file gets them."""
+    """A running function. `on_log` gets its decoded log lines, unless `log_file` is set."""
 
     def __init__(
         self,
@@ -45,20 +53,20 @@ class Function:
         self.start()
 
     def start(self) -> None:
-        """Start it (again, where it was killed), on the same port."""
-        passed_on = {k: v for k, v in os.environ.items() if k.startswith(_PASSED_ON)}
+        """Start it, or restart it on the same port after `kill`."""
+        inherited = {k: v for k, v in os.environ.items() if k.startswith(_INHERITED_VARIABLES)}
         command = ["functions_framework", "--host=127.0.0.1", f"--port={self.port}"]
         self.process = Process(
             [self._python, "-m", *command, f"--target={self.target}", f"--source={self._source}"],
-            passed_on | {"PYTHONUNBUFFERED": "1"} | self.settings,
+            inherited | {"PYTHONUNBUFFERED": "1"} | self.settings,
             self._read,
             log_file=self._log_file,
         )
 
     def kill(self) -> None:
-        """SIGKILL for the server and its worker, in the middle of whatever they do."""
+        """Send SIGKILL to the server and its worker."""
         self.process.kill()
-        self._look_for_secrets()
+        self._check_output_for_secrets()
 
     @property
     def url(self) -> str:
@@ -66,47 +74,48 @@ class Function:
 
     @property
     def secrets(self) -> list[str]:
-        """What it knows and must not tell."""
+        """The secrets in its settings, which it must not print."""
         signing = re.split(r"[\s,]+", self.settings.get("SIGNING_SECRETS", ""))
         return [*signing, self.settings.get("DIMMY_API_KEY", "")]
 
     @property
     def lines(self) -> list[str]:
-        """Everything it has printed so far."""
+        """The lines printed so far."""
         return self.process.lines
 
     def wait_until_up(self) -> None:
-        """Return once it answers.
+        """Return once it answers requests.
 
         Raises:
-            StartError: it ended instead; the text holds what it said, such as its settings' faults.
+            StartError: it ended or took too long; the text has its last output, such as the
+                problems of its settings.
         """
         self.process.wait_until(self._answers)
 
     @property
     def workers(self) -> list[psutil.Process]:
-        """The processes that answer; the server itself only starts and watches them."""
+        """The worker processes, which answer requests. The server only starts and monitors them."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Send SIGTERM without waiting for the end."""
         self.process.terminate()
 
     def stop(self) -> None:
         self.process.stop()
-        self._look_for_secrets()
+        self._check_output_for_secrets()
 
-    def _look_for_secrets(self) -> None:
-        """Whatever a function is used for here, at any level of its log, it never prints a secret.
+    def _check_output_for_secrets(self) -> None:
+        """Check that the function has never printed a secret, at any log level.
 
         Raises:
-            SecretShownError: it has.
+            SecretLeakError: it has printed one.
         """
-        refuse_secrets(self.target, self.lines, self.secrets)
+        assert_no_secrets(self.target, self.lines, self.secrets)
 
     def _answers(self) -> bool:
         try:
-            # The framework answers this one by itself, so the function's log stays clean.
+            # The framework answers this path itself, so the function logs no request.
             urllib.request.urlopen(f"{self.url}robots.txt", timeout=5)
         except urllib.error.HTTPError as error:
             return error.code == 404

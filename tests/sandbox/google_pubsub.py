@@ -1,4 +1,4 @@
-"""Google's Pub/Sub emulator, where the gcloud SDK has it: a Java program, all of it in memory."""
+"""Google's Pub/Sub emulator from the gcloud SDK, a Java program that stores messages in memory."""
 
 import os
 import shutil
@@ -8,8 +8,8 @@ import grpc
 
 from sandbox.processes import Process, free_port
 
-MISSING = (
-    "PUBSUB=google needs Google's Pub/Sub emulator, which this machine lacks: install it with"
+NOT_INSTALLED = (
+    "PUBSUB=google needs Google's Pub/Sub emulator, which is not installed: install it with"
     " `gcloud components install pubsub-emulator` (and Java), or leave PUBSUB out to use our own."
 )
 
@@ -18,11 +18,11 @@ class MissingEmulatorError(Exception):
     """The gcloud SDK, its emulator or Java is not installed."""
 
     def __init__(self) -> None:
-        super().__init__(MISSING)
+        super().__init__(NOT_INSTALLED)
 
 
 def find_emulator() -> Path | None:
-    """The emulator's start script, or None where there is none (or no Java)."""
+    """The emulator's start script; None if the emulator or Java is not installed."""
     gcloud = shutil.which("gcloud")
     if not (gcloud and shutil.which("java")):
         return None
@@ -34,11 +34,11 @@ def find_emulator() -> Path | None:
 
 
 def start_emulator() -> tuple[Process, str]:
-    """The running emulator and its HOST:PORT.
+    """Start the emulator; return its process and its HOST:PORT.
 
     Raises:
         MissingEmulatorError: it is not installed.
-        StartError: it did not come up.
+        StartError: it did not start.
     """
     script = find_emulator()
     if script is None:

@@ -1,4 +1,4 @@
-"""A `make run` as the commands of `operate` see it: its folder and, while it is up, its Pub/Sub."""
+"""The installation of a local `make run`: its folder and, while it is running, its Pub/Sub."""
 
 import contextlib
 import os
@@ -47,7 +47,7 @@ from sandbox.environment import (
 from sandbox.functions import Function
 from sandbox.log_file import LogFile, LogTail
 from sandbox.processes import StartError
-from sandbox.pubsub_admin import PubSubAdmin, Pulled
+from sandbox.pubsub_admin import PubSubAdmin, PulledMessage
 from sandbox.stack import DEAD_LETTERS, SANDBOX_API_KEY
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class SandboxInstallation:
     """Implements `operate.installation.Installation`."""
 
     asks_before_changes = False
-    storage_poll_seconds = 0.1  # listing a folder costs next to nothing
+    storage_poll_seconds = 0.1  # listing a folder is cheap
     status_poll_seconds = 0.5
     instructions = Instructions(secrets_file=".env")
 
@@ -75,10 +75,10 @@ class SandboxInstallation:
             self._folder.relative_to(ROOT) if self._folder.is_relative_to(ROOT) else self._folder
         )
 
-    # What has happened
+    # History
 
     def log_lines(self, query: LogQuery) -> list[LogLine]:
-        # The page asks for these twice a second, and they are few.
+        # `make view` polls these few lines twice a second.
         is_for_status = query.message or query.severity == "ERROR"
         lines = self._status_lines if is_for_status else LogFile(self._folder)
         since = datetime.now(UTC) - as_timedelta(query.last)
@@ -99,8 +99,8 @@ class SandboxInstallation:
         paths = (self._folder / RECEIPTS).glob("*.json")
         by_age = sorted(paths, key=lambda path: path.stat().st_mtime)
         receipts = self.receipts(path.stem for path in by_age)
-        named = [event_id for event_id, receipt in receipts.items() if item_id in receipt.items]
-        return list(dict.fromkeys([*named, *logged]))
+        recorded = [event_id for event_id, receipt in receipts.items() if item_id in receipt.items]
+        return list(dict.fromkeys([*recorded, *logged]))
 
     def receipts(self, event_ids: Iterable[str]) -> dict[str, Receipt]:
         found = {}
@@ -116,17 +116,17 @@ class SandboxInstallation:
     def dead_letters(self) -> DeadLetters:
         stack = running_stack(self._folder)
         if stack is None:
-            raise UsageError("Nothing is up: start `make run` in another terminal first.")
+            raise UsageError("`make run` is not running: start it in another terminal first.")
         return SandboxDeadLetters(stack.pubsub_host, stack.resolve_url)
 
-    # How it is doing
+    # Status
 
     def components(self) -> Iterator[Finding]:
         stack = running_stack(self._folder)
         if stack:
             yield Finding("make run", stack.webhook_url)
         else:
-            yield Finding("make run", "is not up", "make run")
+            yield Finding("make run", "is not running", "make run")
 
     def backlog(self) -> Backlog:
         lines = list(self._status_lines.lines())
@@ -172,7 +172,7 @@ class SandboxInstallation:
     def schedules(self) -> Iterator[Finding]:
         yield from ()
 
-    # What is wrong
+    # Diagnosis
 
     def check_access(self) -> Iterator[Check]:
         for part in ("items", "events", "payloads"):
@@ -193,7 +193,7 @@ class SandboxInstallation:
     def secrets(self) -> list[Secret]:
         value = self._settings.get("SIGNING_SECRETS", "")
         if not (value or real_api(self._settings)):
-            return []  # the sandbox makes its own
+            return []  # `make run` generates its own
         remedy = (
             "Copy the signing secret of your endpoint (whsec_...) from the webhook dashboard into"
             " .env."
@@ -209,14 +209,14 @@ class SandboxInstallation:
 
     def check_resources(self) -> Iterator[Check]:
         if real_api(self._settings) is None:
-            yield Check("Dimmy's API", "the sandbox's own, as DIMMY_API_KEY is not set")
+            yield Check("Dimmy's API", "the sandbox's own, because DIMMY_API_KEY is not set")
         if running_stack(self._folder):
             return
         port = self._settings.get("PORT") or DEFAULT_PORT
         if port.isdecimal() and not is_free(int(port)):
-            yield Check("make run", f"is not up, and port {port} is busy", "make run PORT=...")
+            yield Check("make run", f"is not running, and port {port} is busy", "make run PORT=...")
         else:
-            yield Check("make run", "is not up; it could be started")
+            yield Check("make run", "is not running; it could be started")
 
     def endpoint(self) -> Endpoint | None:
         stack = running_stack(self._folder)
@@ -224,7 +224,7 @@ class SandboxInstallation:
             return None
         return Endpoint(stack.webhook_url, tuple(stack.signing_secrets), _DELIVERY_SECONDS)
 
-    # What can be done with it
+    # Operations
 
     def reconcile(self) -> AbstractContextManager[Reconcile]:
         return _running_reconcile(self._folder, self._api_access())
@@ -233,14 +233,14 @@ class SandboxInstallation:
         return open_storage(StorageSettings(f"file://{self._folder}"))
 
     def _api_access(self) -> ApiAccess:
-        """The real API, or that of a running sandbox."""
+        """The real API, or that of a running `make run`."""
         if access := real_api(self._settings):
             return access
         stack = running_stack(self._folder)
         if stack and stack.sandbox_api:
             return ApiAccess(stack.sandbox_api, SANDBOX_API_KEY)
         raise UsageError(
-            "There is no Dimmy to ask: set DIMMY_API_KEY in .env for the real one, or start"
+            "No Dimmy API is configured: set DIMMY_API_KEY in .env for the real one, or start"
             " `make run` in another terminal for the sandbox's."
         )
 
@@ -256,12 +256,12 @@ class SandboxDeadLetters:
         self._resolve_url = resolve_url
 
     def event_ids(self) -> set[str]:
-        messages: list[Pulled] = []
+        messages: list[PulledMessage] = []
         with self._admin() as admin:
             while batch := admin.pull(DEAD_LETTERS, count=1000, timeout=3):
                 messages += batch
             if messages:
-                admin.give_back(DEAD_LETTERS, messages)
+                admin.nack(DEAD_LETTERS, messages)
         return {event_id_of(each.attributes, each.message_id) for each in messages}
 
     def push(self) -> None:
@@ -273,7 +273,7 @@ class SandboxDeadLetters:
             admin.modify_push_config(DEAD_LETTERS, "")
 
     def count(self) -> int | None:
-        return None  # Pub/Sub itself does not know
+        return None  # Pub/Sub's API has no count
 
     @contextmanager
     def _admin(self) -> Iterator[PubSubAdmin]:
@@ -282,12 +282,12 @@ class SandboxDeadLetters:
                 yield admin
             except ServiceUnavailable:
                 raise UsageError(
-                    "The `make run` of this folder has been killed: start it again first."
+                    "The `make run` of this folder was killed: start it again first."
                 ) from None
 
 
 class SandboxReconcile:
-    """Implements `operate.installation.Reconcile` with a `reconcile` of its own."""
+    """Implements `operate.installation.Reconcile` with a `reconcile` on this machine."""
 
     description = "a reconcile on this machine"
     longest: timedelta | None = None
@@ -312,7 +312,7 @@ class SandboxReconcile:
         return ReconcileAnswer(counts, reason)
 
     def show_progress(self, fields: Mapping[str, Any]) -> None:
-        """Report a log line of the function."""
+        """Report the progress in a log line of the function."""
         if fields.get("reached"):
             self._progress(datetime.fromisoformat(fields["reached"]), fields["seen"])
 

@@ -1,4 +1,4 @@
-"""What happens, told to people: a readable line for each event and item, and tables."""
+"""Prints the activity of the pipeline: a readable line for each event and item, and tables."""
 
 import json
 import threading
@@ -19,54 +19,54 @@ _SHOWN_ID = 12
 
 
 class Journal:
-    """Prints lines as they come in, from any thread. Every value is treated as plain text."""
+    """Prints lines. Safe to call from any thread. Every value is printed as plain text."""
 
     def __init__(self, console: Console, storage: Path) -> None:
         self.console = console
         self._storage = storage
         self._lock = threading.Lock()
 
-    def sent(self, message: Message, what: str) -> None:
-        """The sender is about to make an attempt."""
-        self._line("sent", _SENT, message.message_id, what)
+    def sent(self, message: Message, description: str) -> None:
+        """Print that the sender starts an attempt."""
+        self._line("sent", _SENT, message.message_id, description)
 
     def answered(self, message: Message, attempt: Attempt) -> None:
-        """The sender's attempt was not accepted. (Where it was, `receive` has said so.)"""
+        """Print the response to a failed attempt. `receive` logs the accepted ones itself."""
         if not attempt.delivered:
             answer = f"{attempt.status or attempt.error} {_message_of(attempt.response)}"
             self._line("refused", _REFUSED, message.message_id, answer)
 
     def log(self, target: str, line: dict[str, Any]) -> None:
-        """A log line of `receive` or `resolve`."""
+        """Print a log line of `receive` or `resolve`."""
         event_id = str(line.get("event_id", ""))
         reason = f": {line['reason']}" if "reason" in line else ""
         took = f" ({line['milliseconds']} ms)" if "milliseconds" in line else ""
         if line["message"] == "item":
-            said = f"{line['item_id']} {line['state']}{self._summary_of(line)}"
-            self._line("item", _ITEM, event_id, said)
+            text = f"{line['item_id']} {line['state']}{self._summary_of(line)}"
+            self._line("item", _ITEM, event_id, text)
         elif target == "receive":
             size = f", {line['bytes']:,} bytes" if "bytes" in line else ""
             self._line("received", _RECEIVED, event_id, f"{line['outcome']}{size}{took}{reason}")
         else:
             items = f", {_count(line['items'])}" if line.get("items") else ""
             attempt = f", attempt {line['attempt']}" if (line.get("attempt") or 1) > 1 else ""
-            said = f"{line['outcome']}{items}{attempt}{took}{reason}"
-            self._line("resolved", _RESOLVED, event_id, said)
+            text = f"{line['outcome']}{items}{attempt}{took}{reason}"
+            self._line("resolved", _RESOLVED, event_id, text)
 
-    def say(self, text: str, style: str = "") -> None:
-        """A sentence of our own."""
+    def print_text(self, text: str, style: str = "") -> None:
+        """Print a text that belongs to no event."""
         with self._lock:
             self._print(Text(text, style=style))
 
     def _summary_of(self, line: dict[str, Any]) -> str:
-        """The stored item in a few words; nothing where it is not in storage."""
+        """A short description of the stored item; empty if it is not in storage."""
         if line["state"] not in {"stored", "unchanged"}:
             return ""
         stored = self._storage / "items" / f"{line['item_id']}.json"
         _, *cells, photos = _cells(json.loads(stored.read_bytes()))
-        known = [cell for cell in cells if cell != "-"]
-        known += [] if photos == "-" else [f"{photos} photo{'s' * (photos != '1')}"]
-        return f": {', '.join(known)}" if known else ""
+        present = [cell for cell in cells if cell != "-"]
+        present += [] if photos == "-" else [f"{photos} photo{'s' * (photos != '1')}"]
+        return f": {', '.join(present)}" if present else ""
 
     def _line(self, step: str, colour: str, event_id: str, text: str) -> None:
         time = datetime.now().astimezone().strftime("%H:%M:%S.%f")[:-3]
@@ -78,12 +78,12 @@ class Journal:
             self._print(line)
 
     def _print(self, text: Text) -> None:
-        """Lines are broken between words on a terminal, and not at all in a file."""
+        """Wrap lines between words on a terminal; never wrap them in a file."""
         self.console.print(text, soft_wrap=not self.console.is_terminal)
 
 
 def item_table(lines: Iterable[bytes]) -> Table:
-    """Stored items as people compare them: id, flow, barcode, dimensions, weight, photos."""
+    """A table of stored items: id, flow, barcode, dimensions, weight, number of photos."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("id", "flow", "barcode"):
         table.add_column(column, overflow="fold")
@@ -95,12 +95,12 @@ def item_table(lines: Iterable[bytes]) -> Table:
 
 
 def describe(content: Any) -> str:
-    """An event in a few words."""
+    """A short description of an event."""
     if isinstance(content, dict) and isinstance(content.get("item_ids"), list):
         return f"items.scanned, {_count(len(content['item_ids']))}"
     if isinstance(content, dict) and "_id" in content:
         return "item.scanned.full_payload"
-    return "something else"
+    return "unrecognised"
 
 
 def _count(items: int) -> str:
@@ -108,7 +108,7 @@ def _count(items: int) -> str:
 
 
 def _cells(item: Any) -> list[str]:
-    """The columns of an item, whatever it is made of; `-` where there is nothing to show."""
+    """The columns of an item, which may be any JSON value; `-` where a value is missing."""
     item = item if isinstance(item, dict) else {}
     barcode, dimensioning, weighing = (
         next(iter(_steps(item.get(kind))), {})
@@ -135,8 +135,8 @@ def _size(size: dict[str, Any]) -> str:
     return _with_unit(sides, size)
 
 
-def _with_unit(number: str, of: dict[str, Any]) -> str:
-    return number if number == "-" or "unit" not in of else f"{number} {_shown(of['unit'])}"
+def _with_unit(number: str, step: dict[str, Any]) -> str:
+    return number if number == "-" or "unit" not in step else f"{number} {_shown(step['unit'])}"
 
 
 def _shown(value: object) -> str:
@@ -144,7 +144,7 @@ def _shown(value: object) -> str:
 
 
 def _plain(text: str) -> str:
-    """The text without control characters, which could do things to a terminal."""
+    """The text without control characters, which a terminal would execute."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

@@ -1,4 +1,4 @@
-"""Processes on loopback: started on a free port, watched until they answer, ended by their id."""
+"""Starts child processes on this machine, waits until they are ready, and stops them."""
 
 import contextlib
 import os
@@ -13,21 +13,21 @@ from pathlib import Path
 
 from operate.ports import is_free
 
-# On Linux the kernel ends a child when we end without having stopped it (a closed terminal, or
-# SIGKILL).
+# On Linux, `setpriv` makes the kernel send SIGTERM to the child if this process ends without
+# stopping it (after SIGKILL, or when its terminal was closed).
 _SETPRIV = shutil.which("setpriv")
-_LEASH = [_SETPRIV, "--pdeathsig", "TERM", "--"] if _SETPRIV else []
+_TERMINATE_WITH_PARENT = [_SETPRIV, "--pdeathsig", "TERM", "--"] if _SETPRIV else []
 
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 
 
 class StartError(Exception):
-    """A process did not come up; the text says what it printed last."""
+    """A process did not start; the text has the last lines that it printed."""
 
 
 def free_port() -> int:
-    """A port on loopback that nobody uses, below those that the kernel lends to clients."""
+    """An unused port on loopback, below the ephemeral ports that the kernel gives to clients."""
     while True:
         port = random.randint(15_000, 32_000)
         if is_free(port):
@@ -35,9 +35,9 @@ def free_port() -> int:
 
 
 class Process:
-    """A child process in a group of its own; each line that it prints goes to `on_line`.
+    """A child process in its own process group. `on_line` gets each line that it prints.
 
-    With `log_file` its lines go there instead, without a reader that takes part of the time.
+    With `log_file` the child writes its output directly there, which costs this process no time.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Process:
         with contextlib.ExitStack() as cleanup:
             output = cleanup.enter_context(log_file.open("ab")) if log_file else subprocess.PIPE
             self._popen = subprocess.Popen(
-                [*_LEASH, *command],
+                [*_TERMINATE_WITH_PARENT, *command],
                 env=dict(environment),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
@@ -69,7 +69,7 @@ class Process:
 
     @property
     def lines(self) -> list[str]:
-        """What it has printed so far."""
+        """The lines printed so far."""
         if self._log_file:
             return self._log_file.read_text(errors="replace").splitlines()
         return self._lines
@@ -79,33 +79,33 @@ class Process:
         return self._popen.pid
 
     def wait_until(self, ready: Callable[[], bool], seconds: float = START_SECONDS) -> None:
-        """Return once `ready` says so.
+        """Return once `ready` returns true.
 
         Raises:
             StartError: the process ended first, or took too long.
         """
-        give_up = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         while not ready():
             if self._popen.poll() is not None:
                 self._reader.join(STOP_SECONDS)
-                raise StartError("\n".join(self.lines[-30:]) or "ended without a word")
-            if time.monotonic() > give_up:
-                raise StartError(f"not up after {seconds:.0f} s\n" + "\n".join(self.lines[-30:]))
+                raise StartError("\n".join(self.lines[-30:]) or "it ended without any output")
+            if time.monotonic() > deadline:
+                raise StartError(f"not ready after {seconds:.0f} s\n" + "\n".join(self.lines[-30:]))
             time.sleep(0.02)
 
     def wait(self, seconds: float = START_SECONDS) -> int:
-        """The exit status, once the process has ended by itself."""
+        """Wait until the process ends by itself; return its exit status."""
         status = self._popen.wait(seconds)
         self._reader.join(STOP_SECONDS)
         return status
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to the process and to those it started."""
+        """Send a signal to the process and its children."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
     def terminate(self) -> None:
-        """Ask the process to end."""
+        """Send SIGTERM to the process."""
         if self._popen.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
@@ -115,13 +115,13 @@ class Process:
         return self._popen.poll() is None
 
     def kill(self) -> None:
-        """End the process and its group at once, without a chance to clean up."""
+        """Send SIGKILL to the process group and wait for the end of the process."""
         self.send(signal.SIGKILL)
         self._popen.wait()
         self._reader.join(STOP_SECONDS)
 
     def stop(self) -> None:
-        """Ask the process to end, insist if need be, and leave none of its group behind."""
+        """Send SIGTERM, wait, then kill what is left of the process group."""
         if self._popen.poll() is None:
             self.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,11 +1,10 @@
-"""Our own small Pub/Sub: topics, publish, push with backoff and dead letters, pull, acknowledge.
+"""A small Pub/Sub server: topics, publish, push with backoff and dead letters, pull, acknowledge.
 
-It speaks the gRPC of google.pubsub.v1, so clients need nothing but PUBSUB_EMULATOR_HOST, and it
-keeps what it was given for as long as the process lives. It is held to Google's emulator by the
-tests, which run against both. What it leaves out: ordering keys, filters, schemas, snapshots,
-streaming pull, exactly-once delivery and authentication.
+It implements the gRPC API of google.pubsub.v1, so clients only need PUBSUB_EMULATOR_HOST. It stores
+messages in memory. The same tests run against it and against Google's emulator. It does not support
+ordering keys, filters, schemas, snapshots, streaming pull, exactly-once delivery or authentication.
 
-Alone: python -m sandbox.pubsub --port 8085
+To run it alone: python -m sandbox.pubsub --port 8085
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ from google.pubsub_v1 import types
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
-ACKNOWLEDGING = {102, 200, 201, 202, 204}
+ACKNOWLEDGING_STATUSES = {102, 200, 201, 202, 204}
 MAX_REQUEST_BYTES = 10_000_000
-MAX_SIMULTANEOUS_PUSHES = 100
-PULL_SECONDS = 5.0  # how long a pull waits for the first message
+MAX_CONCURRENT_PUSHES = 100
+MAX_PULL_SECONDS = 5.0  # how long a pull waits for the first message
 DEFAULT_ACK_DEADLINE_SECONDS = 10
-LEAST_BACKOFF_SECONDS = 0.02
+MIN_BACKOFF_SECONDS = 0.02
 
-Message = Any  # protocol buffers of google.pubsub.v1; they come without types of their own
+Message = Any  # the protocol buffers of google.pubsub.v1 have no type annotations
 
 
 @dataclass(order=True)
-class _Held:
-    """A message that a subscription has to deliver: when next, and how often it was already."""
+class _QueuedMessage:
+    """A message to deliver, with the time of its next delivery and the attempts so far."""
 
     due: float
     number: int
@@ -55,16 +54,16 @@ class _Held:
 @dataclass
 class _Subscription:
     config: Message
-    backlog: list[_Held] = field(default_factory=list)  # a heap; the next one due is first
-    leased: dict[str, _Held] = field(default_factory=dict)  # by ack id
+    backlog: list[_QueuedMessage] = field(default_factory=list)  # a heap; the next one due is first
+    leased: dict[str, _QueuedMessage] = field(default_factory=dict)  # by ack id
     changed: asyncio.Event = field(default_factory=asyncio.Event)
-    pump: asyncio.Task[None] | None = None
+    pusher: asyncio.Task[None] | None = None
 
-    def add(self, held: _Held) -> None:
-        heapq.heappush(self.backlog, held)
+    def add(self, queued: _QueuedMessage) -> None:
+        heapq.heappush(self.backlog, queued)
         self.changed.set()
 
-    def take_due(self, now: float) -> _Held | None:
+    def take_due(self, now: float) -> _QueuedMessage | None:
         if self.backlog and self.backlog[0].due <= now:
             return heapq.heappop(self.backlog)
         return None
@@ -75,7 +74,7 @@ class _Subscription:
 
 
 class PubSub:
-    """The server. Start it and stop it in one event loop; what it holds outlives a stop."""
+    """The server. Start and stop it in the same event loop; messages survive a restart."""
 
     def __init__(self) -> None:
         self._topics: dict[str, Message] = {}
@@ -100,15 +99,15 @@ class PubSub:
         )
         await self._server.start()
         for subscription in self._subscriptions.values():
-            self._start_pump(subscription)
+            self._start_pusher(subscription)
         return bound
 
     async def stop(self) -> None:
-        """Stop serving and pushing. Messages that were being pushed go back to their backlog."""
-        pumps = [s.pump for s in self._subscriptions.values() if s.pump]
-        for task in [*pumps, *self._pushes]:
+        """Stop serving and pushing. Messages whose push is interrupted return to the backlog."""
+        pushers = [s.pusher for s in self._subscriptions.values() if s.pusher]
+        for task in [*pushers, *self._pushes]:
             task.cancel()
-        await asyncio.gather(*pumps, *self._pushes, return_exceptions=True)
+        await asyncio.gather(*pushers, *self._pushes, return_exceptions=True)
         if self._server:
             await self._server.stop(grace=0.2)
         if self._http:
@@ -137,8 +136,8 @@ class PubSub:
         return await self._topic(request.topic, context)
 
     async def _list_topics(self, request: Message, _: Context) -> Message:
-        mine = [t for name, t in self._topics.items() if name.startswith(f"{request.project}/")]
-        return types.ListTopicsResponse.pb()(topics=mine)
+        topics = [t for name, t in self._topics.items() if name.startswith(f"{request.project}/")]
+        return types.ListTopicsResponse.pb()(topics=topics)
 
     async def _delete_topic(self, request: Message, context: Context) -> Message:
         await self._topic(request.topic, context)
@@ -150,8 +149,8 @@ class PubSub:
 
     async def _publish(self, request: Message, context: Context) -> Message:
         await self._topic(request.topic, context)
-        if fault := _publish_fault(request):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, fault)
+        if problem := _publish_problem(request):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
         ids = [self._accept(request.topic, message) for message in request.messages]
         return types.PublishResponse.pb()(message_ids=ids)
 
@@ -167,7 +166,7 @@ class PubSub:
         )
         for subscription in self._subscriptions.values():
             if subscription.config.topic == topic:
-                subscription.add(_Held(_now(), number, accepted))
+                subscription.add(_QueuedMessage(_now(), number, accepted))
         return str(number)
 
     async def _topic(self, name: str, context: Context) -> Message:
@@ -199,7 +198,7 @@ class PubSub:
         config.ack_deadline_seconds = config.ack_deadline_seconds or DEFAULT_ACK_DEADLINE_SECONDS
         if not 1 <= config.ack_deadline_seconds <= 600:
             await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT, "ack_deadline_seconds is out of bounds"
+                grpc.StatusCode.INVALID_ARGUMENT, "ack_deadline_seconds must be 1 to 600"
             )
         if config.HasField("dead_letter_policy"):
             attempts = config.dead_letter_policy.max_delivery_attempts or 5
@@ -212,31 +211,31 @@ class PubSub:
             config.dead_letter_policy.max_delivery_attempts = attempts
         subscription = _Subscription(config)
         self._subscriptions[config.name] = subscription
-        self._start_pump(subscription)
+        self._start_pusher(subscription)
         return config
 
     async def _get_subscription(self, request: Message, context: Context) -> Message:
         return (await self._subscription(request.subscription, context)).config
 
     async def _list_subscriptions(self, request: Message, _: Context) -> Message:
-        mine = [
+        subscriptions = [
             s.config
             for name, s in self._subscriptions.items()
             if name.startswith(f"{request.project}/")
         ]
-        return types.ListSubscriptionsResponse.pb()(subscriptions=mine)
+        return types.ListSubscriptionsResponse.pb()(subscriptions=subscriptions)
 
     async def _delete_subscription(self, request: Message, context: Context) -> Message:
         subscription = await self._subscription(request.subscription, context)
-        if subscription.pump:
-            subscription.pump.cancel()
+        if subscription.pusher:
+            subscription.pusher.cancel()
         del self._subscriptions[request.subscription]
         return Empty()
 
     async def _modify_push_config(self, request: Message, context: Context) -> Message:
         subscription = await self._subscription(request.subscription, context)
         subscription.config.push_config.CopyFrom(request.push_config)
-        self._start_pump(subscription)
+        self._start_pusher(subscription)
         return Empty()
 
     async def _modify_ack_deadline(self, request: Message, context: Context) -> Message:
@@ -244,8 +243,8 @@ class PubSub:
         for ack_id in request.ack_ids:
             if request.ack_deadline_seconds == 0:
                 self._expire(subscription, ack_id)
-            elif held := subscription.leased.pop(ack_id, None):
-                self._lease(subscription, held, request.ack_deadline_seconds, ack_id)
+            elif queued := subscription.leased.pop(ack_id, None):
+                self._lease(subscription, queued, request.ack_deadline_seconds, ack_id)
         return Empty()
 
     async def _acknowledge(self, request: Message, context: Context) -> Message:
@@ -256,26 +255,26 @@ class PubSub:
 
     async def _pull(self, request: Message, context: Context) -> Message:
         subscription = await self._subscription(request.subscription, context)
-        # Google's answers a second before the client would give up, with nothing, too.
-        patience = min(PULL_SECONDS, (context.time_remaining() or PULL_SECONDS) - 1)
-        give_up = _now() + (0 if request.return_immediately else patience)
+        # Like Google's, it returns an empty response a second before the client's deadline.
+        max_wait = min(MAX_PULL_SECONDS, (context.time_remaining() or MAX_PULL_SECONDS) - 1)
+        deadline = _now() + (0 if request.return_immediately else max_wait)
         received: list[Message] = []
         while len(received) < max(request.max_messages, 1):
-            held = subscription.take_due(_now())
-            if held:
-                held.attempts += 1
-                ack_id = self._lease(subscription, held, subscription.config.ack_deadline_seconds)
+            queued = subscription.take_due(_now())
+            if queued:
+                queued.attempts += 1
+                ack_id = self._lease(subscription, queued, subscription.config.ack_deadline_seconds)
                 received.append(
                     types.ReceivedMessage.pb()(
                         ack_id=ack_id,
-                        message=held.message,
-                        delivery_attempt=held.attempts if subscription.dead_letter_topic else 0,
+                        message=queued.message,
+                        delivery_attempt=queued.attempts if subscription.dead_letter_topic else 0,
                     )
                 )
-            elif received or _now() >= give_up:
+            elif received or _now() >= deadline:
                 break
             else:
-                await _wait_for_due(subscription, give_up)
+                await _wait_for_due(subscription, deadline)
         return types.PullResponse.pb()(received_messages=received)
 
     async def _subscription(self, name: str, context: Context) -> _Subscription:
@@ -289,70 +288,76 @@ class PubSub:
     # Delivery
 
     def _lease(
-        self, subscription: _Subscription, held: _Held, seconds: float, ack_id: str | None = None
+        self,
+        subscription: _Subscription,
+        queued: _QueuedMessage,
+        seconds: float,
+        ack_id: str | None = None,
     ) -> str:
         lease = _now()
-        ack_id = ack_id or f"{held.number}-{held.attempts}-{lease}"
-        subscription.leased[ack_id] = held
-        held.due = lease + seconds
+        ack_id = ack_id or f"{queued.number}-{queued.attempts}-{lease}"
+        subscription.leased[ack_id] = queued
+        queued.due = lease + seconds
 
         def expire() -> None:
-            if subscription.leased.get(ack_id) is held and held.due <= _now():
+            if subscription.leased.get(ack_id) is queued and queued.due <= _now():
                 self._expire(subscription, ack_id)
 
         asyncio.get_running_loop().call_later(seconds + 0.001, expire)
         return ack_id
 
     def _expire(self, subscription: _Subscription, ack_id: str) -> None:
-        if held := subscription.leased.pop(ack_id, None):
-            self._bring_back(subscription, held)
+        if queued := subscription.leased.pop(ack_id, None):
+            self._retry_or_dead_letter(subscription, queued)
 
-    def _bring_back(self, subscription: _Subscription, held: _Held) -> None:
-        """After a failed attempt: the dead letters, or another attempt after the backoff."""
+    def _retry_or_dead_letter(self, subscription: _Subscription, queued: _QueuedMessage) -> None:
+        """After a failed attempt: move it to the dead letters, or queue it again with a backoff."""
         policy = subscription.config.dead_letter_policy
-        exhausted = held.attempts >= policy.max_delivery_attempts
-        # Where the topic is missing the message stays, as it does in the cloud.
+        exhausted = queued.attempts >= policy.max_delivery_attempts
+        # If the dead-letter topic is missing, the message stays, as in Google Cloud.
         if exhausted and subscription.dead_letter_topic in self._topics:
-            self._accept(subscription.dead_letter_topic, _dead_letter(subscription, held))
+            self._accept(subscription.dead_letter_topic, _dead_letter(subscription, queued))
             return
-        held.due = _now() + _backoff(subscription.config, held.attempts)
-        subscription.add(held)
+        queued.due = _now() + _backoff(subscription.config, queued.attempts)
+        subscription.add(queued)
 
-    def _start_pump(self, subscription: _Subscription) -> None:
-        if subscription.pump:
-            subscription.pump.cancel()
-        subscription.pump = asyncio.create_task(self._push_all(subscription))
+    def _start_pusher(self, subscription: _Subscription) -> None:
+        if subscription.pusher:
+            subscription.pusher.cancel()
+        subscription.pusher = asyncio.create_task(self._push_all(subscription))
 
     async def _push_all(self, subscription: _Subscription) -> None:
-        slots = asyncio.Semaphore(MAX_SIMULTANEOUS_PUSHES)
+        slots = asyncio.Semaphore(MAX_CONCURRENT_PUSHES)
         while endpoint := subscription.config.push_config.push_endpoint:
-            async with slots:  # wait for a free one, to be taken by the push itself
+            async with slots:  # wait for a free slot; it is taken below, once a message is due
                 pass
-            held = subscription.take_due(_now())
-            if not held:
+            queued = subscription.take_due(_now())
+            if not queued:
                 await _wait_for_due(subscription, None)
                 continue
             await slots.acquire()
-            push = asyncio.create_task(self._push(subscription, held, endpoint))
+            push = asyncio.create_task(self._push(subscription, queued, endpoint))
             self._pushes.add(push)
             push.add_done_callback(self._pushes.discard)
             push.add_done_callback(lambda _: slots.release())
 
-    async def _push(self, subscription: _Subscription, held: _Held, endpoint: str) -> None:
-        held.attempts += 1
+    async def _push(
+        self, subscription: _Subscription, queued: _QueuedMessage, endpoint: str
+    ) -> None:
+        queued.attempts += 1
         try:
-            acknowledged = await self._post(subscription.config, held, endpoint)
+            acknowledged = await self._post(subscription.config, queued, endpoint)
         except asyncio.CancelledError:
-            held.attempts -= 1
-            subscription.add(held)
+            queued.attempts -= 1
+            subscription.add(queued)
             raise
         if not acknowledged:
-            self._bring_back(subscription, held)
+            self._retry_or_dead_letter(subscription, queued)
 
-    async def _post(self, config: Message, held: _Held, endpoint: str) -> bool:
+    async def _post(self, config: Message, queued: _QueuedMessage, endpoint: str) -> bool:
         assert self._http
         timeout = aiohttp.ClientTimeout(total=config.ack_deadline_seconds)
-        body = _push_body(config, held)
+        body = _push_body(config, queued)
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "CloudPubSub-Sandbox",
@@ -362,7 +367,7 @@ class PubSub:
             async with self._http.post(
                 endpoint, data=body, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
-                return response.status in ACKNOWLEDGING
+                return response.status in ACKNOWLEDGING_STATUSES
         except (aiohttp.ClientError, TimeoutError):
             return False
 
@@ -390,7 +395,7 @@ async def _check_name(name: str, collection: str, context: Context) -> None:
         )
 
 
-def _publish_fault(request: Message) -> str | None:
+def _publish_problem(request: Message) -> str | None:
     if request.ByteSize() > MAX_REQUEST_BYTES:
         return f"The request is over {MAX_REQUEST_BYTES} bytes."
     if not 1 <= len(request.messages) <= 1000:
@@ -404,31 +409,31 @@ def _publish_fault(request: Message) -> str | None:
     return None
 
 
-def _dead_letter(subscription: _Subscription, held: _Held) -> Message:
+def _dead_letter(subscription: _Subscription, queued: _QueuedMessage) -> Message:
     _, project, _, name = subscription.config.name.split("/")
-    published = datetime.fromtimestamp(held.message.publish_time.ToNanoseconds() / 1e9, UTC)
+    published = datetime.fromtimestamp(queued.message.publish_time.ToNanoseconds() / 1e9, UTC)
     source = {
-        "CloudPubSubDeadLetterSourceDeliveryCount": str(held.attempts),
+        "CloudPubSubDeadLetterSourceDeliveryCount": str(queued.attempts),
         "CloudPubSubDeadLetterSourceSubscription": name,
         "CloudPubSubDeadLetterSourceSubscriptionProject": project,
         "CloudPubSubDeadLetterSourceTopicPublishTime": published.isoformat(),
     }
     return types.PubsubMessage.pb()(
-        data=held.message.data, attributes=dict(held.message.attributes) | source
+        data=queued.message.data, attributes=dict(queued.message.attributes) | source
     )
 
 
 def _backoff(config: Message, attempts: int) -> float:
     policy = config.retry_policy
     if not config.HasField("retry_policy"):
-        return LEAST_BACKOFF_SECONDS
+        return MIN_BACKOFF_SECONDS
     shortest = policy.minimum_backoff.ToNanoseconds() / 1e9
     longest = policy.maximum_backoff.ToNanoseconds() / 1e9 or 600.0
-    return float(max(LEAST_BACKOFF_SECONDS, min(longest, shortest * 2 ** (attempts - 1))))
+    return float(max(MIN_BACKOFF_SECONDS, min(longest, shortest * 2 ** (attempts - 1))))
 
 
-def _push_body(config: Message, held: _Held) -> bytes:
-    message = held.message
+def _push_body(config: Message, queued: _QueuedMessage) -> bytes:
+    message = queued.message
     published = message.publish_time.ToJsonString()
     envelope: dict[str, Any] = {
         "message": {
@@ -442,13 +447,13 @@ def _push_body(config: Message, held: _Held) -> bytes:
         "subscription": config.name,
     }
     if config.dead_letter_policy.dead_letter_topic:
-        envelope["deliveryAttempt"] = held.attempts
+        envelope["deliveryAttempt"] = queued.attempts
     return json.dumps(envelope).encode()
 
 
-async def _wait_for_due(subscription: _Subscription, give_up: float | None) -> None:
-    """Until a message is due, may be due, or `give_up` has come."""
-    times = [t for t in (give_up,) if t is not None]
+async def _wait_for_due(subscription: _Subscription, deadline: float | None) -> None:
+    """Return when the first message is due, the backlog changes, or the deadline passes."""
+    times = [t for t in (deadline,) if t is not None]
     times += [subscription.backlog[0].due] if subscription.backlog else []
     subscription.changed.clear()
     try:
@@ -465,7 +470,7 @@ def _now() -> float:
 async def _serve(port: int) -> None:
     pubsub = PubSub()
     bound = await pubsub.start(port)
-    print(f"Pub/Sub is up: export PUBSUB_EMULATOR_HOST=127.0.0.1:{bound}", flush=True)
+    print(f"Pub/Sub is running: export PUBSUB_EMULATOR_HOST=127.0.0.1:{bound}", flush=True)
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

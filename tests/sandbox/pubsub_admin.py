@@ -1,4 +1,4 @@
-"""What a person would do with gcloud: topics, subscriptions, publish, pull, on either emulator."""
+"""A Pub/Sub client for both emulators: topics, subscriptions, publish, pull, acknowledge."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ PROJECT = "sandbox"
 
 
 @dataclass(frozen=True)
-class Pulled:
-    """One message of a pull."""
+class PulledMessage:
+    """One pulled message."""
 
     ack_id: str
     data: bytes
@@ -25,7 +25,7 @@ class Pulled:
 
 
 class PubSubAdmin:
-    """A client for the emulator at HOST:PORT. Names are short: the project is always the same."""
+    """A client for the emulator at HOST:PORT. Names are short, without the project `sandbox`."""
 
     def __init__(self, host: str) -> None:
         self.host = host
@@ -77,7 +77,7 @@ class PubSubAdmin:
         )
 
     def modify_push_config(self, subscription: str, push_endpoint: str) -> None:
-        """Push to an endpoint from now on or, where it is empty, wait to be pulled."""
+        """Change a subscription to push or, with an empty endpoint, to pull."""
         self._subscriber.modify_push_config(
             subscription=subscription_path(subscription),
             push_config=types.PushConfig(push_endpoint=push_endpoint),
@@ -91,8 +91,10 @@ class PubSubAdmin:
         )
         return str(response.message_ids[0])
 
-    def pull(self, subscription: str, count: int = 100, timeout: float = 10.0) -> list[Pulled]:
-        """What there is, at most `count` messages; empty where nothing came for a while."""
+    def pull(
+        self, subscription: str, count: int = 100, timeout: float = 10.0
+    ) -> list[PulledMessage]:
+        """Pull at most `count` messages; an empty list if none arrives in time."""
         try:
             response = self._subscriber.pull(
                 subscription=subscription_path(subscription),
@@ -103,7 +105,7 @@ class PubSubAdmin:
         except DeadlineExceeded:
             return []
         return [
-            Pulled(
+            PulledMessage(
                 ack_id=received.ack_id,
                 data=bytes(received.message.data),
                 attributes=dict(received.message.attributes),
@@ -113,13 +115,13 @@ class PubSubAdmin:
             for received in response.received_messages
         ]
 
-    def acknowledge(self, subscription: str, pulled: Sequence[Pulled]) -> None:
+    def acknowledge(self, subscription: str, pulled: Sequence[PulledMessage]) -> None:
         self._subscriber.acknowledge(
             subscription=subscription_path(subscription), ack_ids=[p.ack_id for p in pulled]
         )
 
-    def give_back(self, subscription: str, pulled: Sequence[Pulled]) -> None:
-        """A negative acknowledgement: deliver them again."""
+    def nack(self, subscription: str, pulled: Sequence[PulledMessage]) -> None:
+        """Acknowledge negatively: Pub/Sub delivers the messages again."""
         self._subscriber.modify_ack_deadline(
             subscription=subscription_path(subscription),
             ack_ids=[p.ack_id for p in pulled],

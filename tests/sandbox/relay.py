@@ -1,28 +1,28 @@
-"""A TCP relay that can be cut: how a server goes out of reach without losing what it holds."""
+"""A TCP relay that can be interrupted, to make a running server unreachable."""
 
 import asyncio
 
 
 class Relay:
-    """Passes connections on to a port of loopback until it is cut, and again once it is mended."""
+    """Forwards connections to a port on loopback between `start` and `cut`."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
         self._port = 0
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
-        self._swallowed: set[asyncio.StreamWriter] = set()
+        self._dropping: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> int:
-        """Relay (if it does not yet); return the port, the same one after every cut."""
+        """Start to forward, if stopped; return the port, which stays the same after a cut."""
         if self._server:
             return self._port
-        self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._forward, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
         return self._port
 
     async def cut(self) -> None:
-        """Refuse new connections and break those that there are."""
+        """Refuse new connections and abort the existing ones."""
         if self._server:
             self._server.close()
         for writer in self._connections:
@@ -31,12 +31,12 @@ class Relay:
             await self._server.wait_closed()
             self._server = None
 
-    def swallow(self) -> None:
-        """Let nothing through any more on the connections that there are, and break none."""
+    def drop_data(self) -> None:
+        """Keep the existing connections open, but drop their data from now on."""
         for writer in self._connections:
-            self._swallowed.add(writer)
+            self._dropping.add(writer)
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
         try:
             upstream = await asyncio.open_connection("127.0.0.1", self._target_port)
@@ -52,7 +52,7 @@ class Relay:
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while chunk := await reader.read(65536):
-                if writer not in self._swallowed:
+                if writer not in self._dropping:
                     writer.write(chunk)
                     await writer.drain()
         except OSError:

@@ -1,7 +1,7 @@
-"""`make run`: the pipeline kept up on this machine, for `svix listen` and a real phone.
+"""`make run`: runs the pipeline on this machine, for `svix listen` and a real phone.
 
-Settings come from .env (.env.example explains them) and from the environment, which wins. Exit
-status 0 after Ctrl-C; 2 when it could not begin.
+Settings come from .env (.env.example describes them) and from the environment, which takes
+precedence. Exit status 0 after Ctrl-C; 2 when it could not start.
 """
 
 import random
@@ -16,7 +16,7 @@ from operate.console import UsageError, open_console
 from operate.ports import read_port
 from sandbox import catalogue
 from sandbox.dimmy_api import DimmyApi
-from sandbox.environment import DEFAULT_PORT, announced, data_folder, read_settings, real_api
+from sandbox.environment import DEFAULT_PORT, announce, data_folder, read_settings, real_api
 from sandbox.google_pubsub import MissingEmulatorError
 from sandbox.journal import Journal
 from sandbox.log_file import LogFile
@@ -24,7 +24,7 @@ from sandbox.processes import StartError
 from sandbox.stack import Stack, new_secret, pubsub_kind, start_stack
 from sandbox.svix_sender import new_message
 
-_PASSED_ON = (
+_FUNCTION_SETTINGS = (
     "ALLOWED_SOURCES",
     "TRUSTED_PROXY_HOPS",
     "DIMMY_CONCURRENCY",
@@ -51,31 +51,31 @@ def main() -> int:
         api = real_api(settings)
         secrets = _secrets(settings)
         kind = pubsub_kind(settings)
-        journal.say("Starting ...")
-        log_file.begin()
+        journal.print_text("Starting ...")
+        log_file.prepare()
         with start_stack(
             folder,
             pubsub=kind,
             port=port,
             api=(api.url, api.key) if api else None,
             secrets=secrets,
-            settings={name: settings[name] for name in _PASSED_ON if settings.get(name)},
-            # Google's emulator loses messages when it has a backoff.
+            settings={name: settings[name] for name in _FUNCTION_SETTINGS if settings.get(name)},
+            # Google's emulator loses messages if the subscription has a backoff.
             backoff_seconds=None if kind == "google" else (1.0, 60.0),
             max_delivery_attempts=20,
             on_log=on_log,
         ) as stack:
             if stack.api:
-                _put_history(stack.api)
-            _explain(stack, journal)
+                _add_earlier_items(stack.api)
+            _print_instructions(stack, journal)
             _scan_on_enter(stack, journal)
-            with announced(stack.running, folder):
+            with announce(stack.running, folder):
                 stopped.wait()
-            journal.say("\nStopping ...")
+            journal.print_text("\nStopping ...")
     except (UsageError, ValueError, MissingEmulatorError, StartError) as error:
-        journal.say(str(error), "red")
+        journal.print_text(str(error), "red")
         return 2
-    journal.say(f"Stopped. What was stored stays in {folder}")
+    journal.print_text(f"Stopped. Stored objects remain in {folder}")
     return 0
 
 
@@ -84,7 +84,7 @@ def _secrets(settings: Mapping[str, str]) -> tuple[str, ...]:
     if secrets := tuple(text.replace(",", " ").split()):
         return secrets
     if text:
-        raise UsageError("SIGNING_SECRETS holds no secret: write whsec_..., or leave it out.")
+        raise UsageError("SIGNING_SECRETS contains no secret: write whsec_..., or leave it out.")
     if settings.get("DIMMY_API_KEY"):
         raise UsageError(
             "SIGNING_SECRETS is missing: copy the signing secret of your endpoint (whsec_...) from"
@@ -93,63 +93,63 @@ def _secrets(settings: Mapping[str, str]) -> tuple[str, ...]:
     return (new_secret(),)
 
 
-_HISTORY_ITEMS = 40
-_HISTORY_DAYS = 10
+_EARLIER_ITEMS = 40
+_EARLIER_DAYS = 10
 
 
-def _put_history(api: DimmyApi) -> None:
-    """Scans from before the installation, for `make backfill`."""
-    variety = random.Random(1)
+def _add_earlier_items(api: DimmyApi) -> None:
+    """Add items without a webhook to the API, for `make backfill`."""
+    rng = random.Random(1)
     now = datetime.now(UTC).replace(tzinfo=None)
-    for _ in range(_HISTORY_ITEMS):
-        created = (now - timedelta(days=variety.uniform(0, _HISTORY_DAYS))).isoformat()
-        item = catalogue.make_item(variety, photos_at=api.photos_at)
+    for _ in range(_EARLIER_ITEMS):
+        created = (now - timedelta(days=rng.uniform(0, _EARLIER_DAYS))).isoformat()
+        item = catalogue.make_item(rng, photo_url_prefix=api.photo_url_prefix)
         api.put(item | {"created_at": created, "updated_at": created})
 
 
-def _explain(stack: Stack, journal: Journal) -> None:
+def _print_instructions(stack: Stack, journal: Journal) -> None:
     url = f"http://localhost:{stack.receive.port}/webhook"
-    say = journal.say
-    say("\nUp. Each event and each item shows below as it comes in; Ctrl-C stops.\n", "bold")
-    say(f"  Webhooks   {url}")
-    say(f"  Items      {stack.folder}/items/")
-    say(f"  Receipts   {stack.folder}/events/")
-    say("  Browser    make view, in another terminal")
-    say(f"  Dimmy      {stack.api.url if stack.api else stack.resolve.settings['DIMMY_API_URL']}")
+    show = journal.print_text
+    show("\nUp. Each event and each item is printed below as it arrives; Ctrl-C stops.\n", "bold")
+    show(f"  Webhooks   {url}")
+    show(f"  Items      {stack.folder}/items/")
+    show(f"  Receipts   {stack.folder}/events/")
+    show("  Browser    make view, in another terminal")
+    show(f"  Dimmy      {stack.api.url if stack.api else stack.resolve.settings['DIMMY_API_URL']}")
     if stack.api:
-        say(
-            "\nDIMMY_API_KEY is not set, so items come from the sandbox's own Dimmy, which does not"
-            " know a real phone's scans."
+        show(
+            "\nDIMMY_API_KEY is not set, so items come from the sandbox's own Dimmy API, which does"
+            " not have the scans of a real phone."
         )
     if stack.api and sys.stdin.isatty():
-        say("Press Enter for a sample scan.")
-    say("\nFor a real phone, in another terminal:")
-    say(f"  svix listen {url}")
+        show("Press Enter for a sample scan.")
+    show("\nFor a real phone, in another terminal:")
+    show(f"  svix listen {url}")
     if stack.api:
-        say(
+        show(
             "Add the URL that it prints as an endpoint in Dimmy's webhook dashboard (Account &"
             " Limits), for items.scanned. Copy the endpoint's signing secret into .env as"
-            " SIGNING_SECRETS and an API key as DIMMY_API_KEY (.env.example explains them), and"
+            " SIGNING_SECRETS and an API key as DIMMY_API_KEY (.env.example describes them), and"
             " start again."
         )
-    say("")
+    show("")
 
 
 def _scan_on_enter(stack: Stack, journal: Journal) -> None:
-    """Let Enter send a sample scan, where there is a keyboard and the sandbox's Dimmy."""
+    """Send a sample scan on each Enter, if there is a terminal and the API is the sandbox's."""
     api = stack.api
     if not (api and sys.stdin.isatty()):
         return
-    variety = random.Random()
+    rng = random.Random()
 
-    def scan_for_each_line() -> None:
+    def scan_on_each_line() -> None:
         for _ in sys.stdin:
-            item = catalogue.make_item(variety, photos_at=api.photos_at)
+            item = catalogue.make_item(rng, photo_url_prefix=api.photo_url_prefix)
             message = new_message({"item_ids": [api.put(item)]})
             journal.sent(message, "items.scanned, 1 item")
             journal.answered(message, stack.attempt(message))
 
-    threading.Thread(target=scan_for_each_line, daemon=True).start()
+    threading.Thread(target=scan_on_each_line, daemon=True).start()
 
 
 if __name__ == "__main__":

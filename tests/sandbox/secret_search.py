@@ -1,40 +1,40 @@
-"""Nothing that anybody can read holds a secret: whatever the tests see is searched for them."""
+"""Searches logs, responses and files for secrets; the tests fail if they contain one."""
 
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 # A signing secret, and a signature.
-_FORMS = r"whsec_[A-Za-z0-9+/]{20}|v1,[A-Za-z0-9+/]{43}="
-_SHORTEST = 8
+_PATTERNS = r"whsec_[A-Za-z0-9+/]{20}|v1,[A-Za-z0-9+/]{43}="
+_MIN_LENGTH = 8
 
 
-class SecretShownError(AssertionError):
-    """A secret, a key or a signature stands where it can be read."""
+class SecretLeakError(AssertionError):
+    """A text contains a secret, a key or a signature."""
 
 
-def refuse_secrets(where: str, texts: Iterable[str], secrets: Iterable[str] = ()) -> None:
-    """Search texts for these secrets, and for anything in the form of one.
+def assert_no_secrets(source: str, texts: Iterable[str], secrets: Iterable[str] = ()) -> None:
+    """Search texts for these secrets, and for anything with the format of one.
 
     Raises:
-        SecretShownError: there is one; says where, and the text.
+        SecretLeakError: a text contains one; the message has `source` and the text around it.
     """
     bare = {secret.removeprefix("whsec_") for secret in secrets}
-    known = (re.escape(secret) for secret in bare if len(secret) >= _SHORTEST)
-    search = re.compile("|".join([*known, _FORMS])).search
+    known = (re.escape(secret) for secret in bare if len(secret) >= _MIN_LENGTH)
+    search = re.compile("|".join([*known, _PATTERNS])).search
     for text in texts:
         if found := search(text):
             around = text[max(0, found.start() - 100) : found.end() + 100]
-            raise SecretShownError(f"{where}: {around}")
+            raise SecretLeakError(f"{source}: {around}")
 
 
-def refuse_secrets_below(folder: Path, secrets: Iterable[str]) -> None:
-    """The same for all files of a folder but hidden ones, of which one tells commands of secrets.
+def assert_no_secrets_below(folder: Path, secrets: Iterable[str]) -> None:
+    """Search all files of a folder, except hidden ones: `.running.json` contains the secrets.
 
     Raises:
-        SecretShownError: there is one.
+        SecretLeakError: a file contains one.
     """
     secrets = list(secrets)
     for path in folder.rglob("*"):
         if path.is_file() and not path.name.startswith("."):
-            refuse_secrets(str(path), [path.read_text(errors="replace")], secrets)
+            assert_no_secrets(str(path), [path.read_text(errors="replace")], secrets)

@@ -1,4 +1,4 @@
-"""The whole pipeline on loopback: Pub/Sub, Dimmy's API, both functions and a folder as storage."""
+"""The complete pipeline on loopback: Pub/Sub, Dimmy's API, both functions, a folder as storage."""
 
 import base64
 import contextlib
@@ -18,7 +18,7 @@ from sandbox.google_pubsub import start_emulator
 from sandbox.pubsub import PubSub
 from sandbox.pubsub_admin import PubSubAdmin, topic_path
 from sandbox.relay import Relay
-from sandbox.secret_search import refuse_secrets_below
+from sandbox.secret_search import assert_no_secrets_below
 from sandbox.svix_sender import Attempt, Message, SvixSender, new_message
 
 PubSubKind = Literal["own", "google"]
@@ -27,13 +27,13 @@ EVENTS = "dimmy-events"
 DEAD_LETTERS = "dimmy-dead-letters"
 RESOLVE = "dimmy-resolve"
 
-SANDBOX_API_KEY = "sandbox-api-key"  # of the sandbox's own API, so no secret
-_SIMULTANEOUS_DELIVERIES = 8  # as infra/functions.tf has it
+SANDBOX_API_KEY = "sandbox-api-key"  # only valid for the sandbox's own API
+_CONCURRENT_DELIVERIES = 8  # as in infra/functions.tf
 
 
 @dataclass
 class Stack:
-    """What runs, and how to look into it."""
+    """The running components, and access to what they have stored."""
 
     background: Background
     admin: PubSubAdmin
@@ -41,13 +41,13 @@ class Stack:
     receive: Function
     resolve: Function
     folder: Path
-    api: DimmyApi | None  # None: the real one
+    api: DimmyApi | None  # None: the real API
     sender: SvixSender
     max_delivery_attempts: int
 
     @property
     def running(self) -> RunningStack:
-        """What other commands need to know."""
+        """The data that other commands need."""
         return RunningStack(
             self.admin.host,
             self.resolve.url,
@@ -58,13 +58,13 @@ class Stack:
         )
 
     def send(self, content: Any, message_id: str | None = None) -> Message:
-        """Send one event once, as Svix does, and wait for the answer."""
+        """Send a new event once, as Svix does, and wait for the response."""
         message = new_message(content, message_id)
         self.attempt(message)
         return message
 
     def attempt(self, message: Message) -> Attempt:
-        """One more attempt at a message."""
+        """Send a message once more, and wait for the response."""
         return self.background.run(self.sender.attempt(message))
 
     def item(self, item_id: str) -> bytes | None:
@@ -72,19 +72,19 @@ class Stack:
         return _read(self.folder / "items" / f"{item_id}.json")
 
     def receipt(self, event_id: str) -> dict[str, Any] | None:
-        """What became of an event."""
+        """The receipt of an event."""
         line = _read(self.folder / "events" / f"{event_id}.json")
         return json.loads(line) if line else None
 
     def payload(self, event_id: str) -> bytes | None:
-        """A body that was too large for a message."""
+        """A stored body that was too large for a Pub/Sub message."""
         return _read(self.folder / "payloads" / event_id)
 
     def cut_pubsub(self) -> None:
-        """Put Pub/Sub out of the receiver's reach."""
+        """Make Pub/Sub unreachable for `receive`."""
         self.background.run(self.relay.cut())
 
-    def mend_pubsub(self) -> None:
+    def restore_pubsub(self) -> None:
         self.background.run(self.relay.start())
 
 
@@ -103,29 +103,29 @@ def start_stack(
     sender_speed: float = 1.0,
     on_log: Callable[[str, dict[str, Any]], None] = lambda _target, _line: None,
 ) -> Iterator[Stack]:
-    """Start everything, and end everything at the end.
+    """Start the pipeline; stop it when the context ends.
 
     Args:
         folder: becomes the storage (file://).
-        pubsub: ours, or Google's emulator.
-        port: of `receive`; a free one where it does not matter.
-        api: URL and key of a real API; without it the sandbox's own is started.
-        secrets: signing secrets; without them a new one is made.
-        settings: of both functions, beyond those that the stack sets itself.
+        pubsub: the sandbox's own, or Google's emulator.
+        port: of `receive`; by default a free one.
+        api: URL and key of a real API; by default the sandbox's own is started.
+        secrets: signing secrets; by default a new one.
+        settings: of both functions, in addition to those that the stack sets.
         backoff_seconds: of the push subscription; Google's emulator loses messages with one.
         max_delivery_attempts: before a message becomes a dead letter.
-        cloud_storage: becomes the storage (gs://scans) in the folder's place.
-        sender_speed: of the clock that the sender's ladder of retries goes by.
+        cloud_storage: becomes the storage (gs://scans) instead of the folder.
+        sender_speed: how many times faster the clock of the sender's retry schedule runs.
         on_log: gets each log line of `receive` and `resolve`.
 
     Raises:
-        MissingEmulatorError: Google's emulator was asked for and is not installed.
-        StartError: something did not come up.
+        MissingEmulatorError: Google's emulator is not installed.
+        StartError: a process did not start.
     """
     secrets = secrets or (new_secret(),)
     with contextlib.ExitStack() as cleanup:
-        # At the very end: no file that anybody may read holds a secret.
-        cleanup.callback(lambda: refuse_secrets_below(folder, [*secrets, SANDBOX_API_KEY]))
+        # Registered first, so that it runs last and searches everything that was stored.
+        cleanup.callback(lambda: assert_no_secrets_below(folder, [*secrets, SANDBOX_API_KEY]))
         background = cleanup.enter_context(Background())
         pubsub_host = _start_pubsub(pubsub, background, cleanup)
         admin = PubSubAdmin(pubsub_host)
@@ -168,12 +168,12 @@ def start_stack(
             | {
                 "DIMMY_API_URL": api[0],
                 "DIMMY_API_KEY": api[1],
-                "THREADS": str(_SIMULTANEOUS_DELIVERIES),
+                "THREADS": str(_CONCURRENT_DELIVERIES),
             },
             on_log=lambda line: on_log("resolve", line),
         )
         cleanup.callback(resolve.stop)
-        # Both are asked to end before either is waited for.
+        # Both functions get SIGTERM before the first is waited for.
         cleanup.callback(receive.terminate)
         cleanup.callback(resolve.terminate)
         _create_topics(admin, backoff_seconds)
@@ -205,10 +205,10 @@ def start_stack(
 
 
 def pubsub_kind(environment: Mapping[str, str]) -> PubSubKind:
-    """Which Pub/Sub the variable PUBSUB asks for; ours where it is not set.
+    """The Pub/Sub that the variable PUBSUB selects; the sandbox's own by default.
 
     Raises:
-        ValueError: it asks for something else.
+        ValueError: it has another value.
     """
     match environment.get("PUBSUB") or "own":
         case "own":
@@ -220,7 +220,7 @@ def pubsub_kind(environment: Mapping[str, str]) -> PubSubKind:
 
 
 def new_secret() -> str:
-    """A signing secret such as Svix issues: 24 random bytes."""
+    """A signing secret in Svix's format: 24 random bytes."""
     return "whsec_" + base64.b64encode(random.randbytes(24)).decode()
 
 

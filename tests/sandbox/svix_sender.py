@@ -1,9 +1,10 @@
-"""Svix's sender: signs with the real library and sends as Svix does, stubbornly.
+"""A local Svix sender: signs with Svix's library, and sends and retries as the hosted service does.
 
-Headers, user agent and the ladder of retries are those of the hosted service: a fresh timestamp and
-signature on each attempt, 15 s of patience, success on 2xx only, no redirects, Retry-After honoured
-between the ladder's own delay and twice that, a connection error within a second sent again at once
-as it was. `speed` makes the ladder's clock run faster; the 15 s stay 15 s.
+Headers and user agent are those of the hosted service. Each attempt has a new timestamp and
+signature and a timeout of 15 s. Only 2xx is a success; redirects are not followed. Retry-After
+extends a delay of the retry schedule, at most to twice its length. After a connection error within
+one second, the same request is sent again at once. `speed` makes the clock of the retry schedule
+run faster, but not that of the timeout.
 """
 
 import asyncio
@@ -19,20 +20,20 @@ from typing import Any
 import aiohttp
 from svix.webhooks import Webhook
 
-from sandbox.secret_search import refuse_secrets
+from sandbox.secret_search import assert_no_secrets
 
-LADDER_SECONDS = (0, 5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 10 * 3600)
-PATIENCE_SECONDS = 15.0
-LEAST_DELAY_AFTER_TIMEOUT_SECONDS = 60
+RETRY_SCHEDULE_SECONDS = (0, 5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600, 10 * 3600)
+TIMEOUT_SECONDS = 15.0
+MIN_DELAY_AFTER_TIMEOUT_SECONDS = 60
 USER_AGENT = "Svix-Webhooks/1.99.0 (sender-sandbox)"
-KEPT_RESPONSE_BYTES = 20_000
+MAX_RESPONSE_BYTES = 20_000
 
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One request: what came back, or why nothing did. `response` is what the dashboard shows."""
+    """One request with its response or error. `response` is the body as the dashboard shows it."""
 
     number: int
     status: int | None
@@ -48,7 +49,7 @@ class Attempt:
 
 @dataclass
 class Message:
-    """An event on its way; it keeps its id and its body through every attempt."""
+    """An event to send, with its attempts. All attempts have the same id and body."""
 
     message_id: str
     body: bytes
@@ -60,7 +61,7 @@ class Message:
 
 
 class SvixSender:
-    """Sends to one endpoint. Use it as an async context."""
+    """Sends to one endpoint. Use it as an async context manager."""
 
     def __init__(self, url: str, *secrets: str, speed: float = 1.0, branded: bool = True) -> None:
         self.url = url
@@ -81,17 +82,17 @@ class SvixSender:
             await self._http.close()
 
     async def deliver(self, message: Message) -> Message:
-        """Climb the ladder until the endpoint has accepted the message, or the ladder ends."""
-        for number, ladder_delay in enumerate(LADDER_SECONDS):
+        """Send the message until the endpoint accepts it or the retry schedule ends."""
+        for number, scheduled_delay in enumerate(RETRY_SCHEDULE_SECONDS):
             if number:
-                delay = delay_after(message.attempts[-1], ladder_delay)
+                delay = delay_after(message.attempts[-1], scheduled_delay)
                 await asyncio.sleep(delay * random.uniform(0.8, 1.2) / self._speed)
             if (await self.attempt(message)).delivered:
                 break
         return message
 
     async def attempt(self, message: Message) -> Attempt:
-        """One attempt, freshly signed (also what "resend" in the dashboard does)."""
+        """Make one attempt with a new signature, as "resend" in the dashboard does."""
         headers = self.sign(message)
         attempt = await self._post(message, headers)
         if attempt.error and attempt.error != "timeout" and attempt.seconds < 1:
@@ -101,7 +102,7 @@ class SvixSender:
         return attempt
 
     def sign(self, message: Message) -> dict[str, str]:
-        """The headers of an attempt at this moment, signed with each of the secrets."""
+        """The headers of an attempt with the current time, signed with each secret."""
         now = datetime.now(UTC)
         body = message.body.decode()
         signatures = [w.sign(message.message_id, now, body) for w in self._webhooks]
@@ -124,11 +125,11 @@ class SvixSender:
                 data=io.BytesIO(message.body),
                 headers=headers,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=PATIENCE_SECONDS),
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
             ) as response:
-                text = (await response.content.read(KEPT_RESPONSE_BYTES)).decode(errors="replace")
+                text = (await response.content.read(MAX_RESPONSE_BYTES)).decode(errors="replace")
                 seconds = time.monotonic() - started
-                refuse_secrets("an answer", [text, str(response.headers)], self._secrets)
+                assert_no_secrets("a response", [text, str(response.headers)], self._secrets)
                 return Attempt(number, response.status, seconds, text, headers=response.headers)
         except TimeoutError:
             return Attempt(number, None, time.monotonic() - started, "", "timeout")
@@ -137,7 +138,7 @@ class SvixSender:
 
 
 def new_message(content: Any, message_id: str | None = None) -> Message:
-    """A message with an id of Svix's form; bytes are the body as they are, all else as JSON."""
+    """A new message. Content other than bytes is encoded as JSON."""
     if isinstance(content, bytes):
         body = content
     else:
@@ -146,7 +147,7 @@ def new_message(content: Any, message_id: str | None = None) -> Message:
 
 
 def new_message_id() -> str:
-    """msg_ and 27 characters: a KSUID, which sorts by time."""
+    """A message id in Svix's format: msg_ and a KSUID of 27 characters, which sorts by time."""
     number = (int(time.time()) - 1_400_000_000) << 128 | random.getrandbits(128)
     digits = ""
     while number:
@@ -155,11 +156,11 @@ def new_message_id() -> str:
     return f"msg_{digits.rjust(27, '0')}"
 
 
-def delay_after(last: Attempt, ladder_delay: float) -> float:
-    """The ladder's delay, stretched by Retry-After to at most twice its length."""
+def delay_after(last: Attempt, scheduled_delay: float) -> float:
+    """The scheduled delay, extended by Retry-After to at most twice its length."""
     if last.error == "timeout":
-        ladder_delay = max(ladder_delay, LEAST_DELAY_AFTER_TIMEOUT_SECONDS)
-    asked = last.headers.get("Retry-After", "")
-    if asked.isdecimal():
-        return min(max(float(asked), ladder_delay), 2 * ladder_delay)
-    return ladder_delay
+        scheduled_delay = max(scheduled_delay, MIN_DELAY_AFTER_TIMEOUT_SECONDS)
+    retry_after = last.headers.get("Retry-After", "")
+    if retry_after.isdecimal():
+        return min(max(float(retry_after), scheduled_delay), 2 * scheduled_delay)
+    return scheduled_delay

@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each, joined to the request's trace, or plain text for a terminal.
+"""Log lines: one JSON object each, linked to the request's trace, or plain text for a terminal.
 
 One of them: .venv/bin/pytest tests/shared/test_logs.py -k trace
 """
@@ -15,8 +15,8 @@ WRITE_LINE = logs.write_line
 
 
 @pytest.fixture(autouse=True)
-def configured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test configures does not outlive it, and a server in this process changes nothing."""
+def isolated_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Isolate the log configuration from other tests and from a server in this process."""
     monkeypatch.setattr(logs, "write_line", WRITE_LINE)
     monkeypatch.setattr(logs, "_log", logs._Log())  # noqa: SLF001
 
@@ -28,7 +28,7 @@ def line(capsys: pytest.CaptureFixture[str], settings: LogSettings, **fields: ob
     return written
 
 
-def test_a_line_carries_the_requests_trace_and_span(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_contains_the_requests_trace_and_span(capsys: pytest.CaptureFixture[str]) -> None:
     settings = LogSettings("json", "INFO", "warehouse-1")
 
     written = json.loads(line(capsys, settings, event_id="msg_1", trace=TRACEPARENT))
@@ -45,7 +45,7 @@ def test_a_line_carries_the_requests_trace_and_span(capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("trace", [None, "", "nonsense", TRACEPARENT + "\n", TRACEPARENT.upper()])
-def test_what_is_no_trace_is_left_out(
+def test_a_malformed_trace_is_omitted(
     capsys: pytest.CaptureFixture[str], trace: str | None
 ) -> None:
     settings = LogSettings("json", "INFO", "warehouse-1")
@@ -53,13 +53,13 @@ def test_what_is_no_trace_is_left_out(
     assert set(json.loads(line(capsys, settings, trace=trace))) == {"severity", "message"}
 
 
-def test_without_a_project_no_trace_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_trace_is_omitted_without_a_project(capsys: pytest.CaptureFixture[str]) -> None:
     settings = LogSettings("json", "INFO", None)
 
     assert set(json.loads(line(capsys, settings, trace=TRACEPARENT))) == {"severity", "message"}
 
 
-def test_a_hostile_value_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hostile_value_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     hostile = "a\nINFO forged\x1b[2J\u2028"
 
     as_json = line(capsys, LogSettings("json", "INFO", None), item_id=hostile)

@@ -1,4 +1,4 @@
-"""What the deployed code stands on: the four packages, used directly, at no cost to the cold start.
+"""The packages of the deployed code: required directly, and no more of them loaded than needed.
 
 One of them: .venv/bin/pytest tests/shared/test_requirements.py -k lazy
 """
@@ -17,7 +17,7 @@ from operate.google.deployment import ROOT
 from pipeline.lazy_packages import import_only
 
 FUNCTION = ROOT / "function"
-# By the name of the package: what of it the deployed code has to import.
+# Each package, and the name that the deployed code must import from it.
 PACKAGES = {
     "functions-framework": "functions_framework.aio",
     "svix": "svix.webhooks.Webhook",
@@ -112,7 +112,7 @@ def test_a_lazy_package_gives_the_classes_of_the_plain_import() -> None:
     )
 
 
-def test_a_package_that_is_imported_already_stays_as_it_is() -> None:
+def test_a_package_that_is_already_imported_stays_unchanged() -> None:
     svix = importlib.import_module("svix")
 
     import_only("svix", "webhooks")
@@ -141,9 +141,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_whatever_the_layout_of_a_package_its_module_is_imported(
-    layout: str, tmp_path: Path
-) -> None:
+def test_a_module_is_imported_from_any_layout_of_its_package(layout: str, tmp_path: Path) -> None:
     for name, text in LAYOUTS[layout].items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -163,7 +161,7 @@ def test_whatever_the_layout_of_a_package_its_module_is_imported(
     assert printed == "1\n"
 
 
-def test_a_package_that_is_missing_fails_as_with_a_plain_import() -> None:
+def test_a_missing_package_fails_as_with_a_plain_import() -> None:
     run(
         """
         from pipeline.lazy_packages import import_only

@@ -1,4 +1,4 @@
-"""Settings: every mistake is named at once, with its remedy, and no secret is shown.
+"""Settings: all problems are reported at once, with their remedies and without any secret.
 
 One of them: .venv/bin/pytest tests/shared/test_settings.py -k K07
 """
@@ -28,7 +28,7 @@ RESOLVE = {"STORAGE_URL": "file:///srv/dimmy", "DIMMY_API_KEY": "key-of-24-visib
 
 
 @pytest.mark.parametrize("case", SIGNATURE_CASES["secret_cases"], ids=lambda case: case["id"])
-def test_a_secret_of_the_case_file(case: dict[str, Any]) -> None:
+def test_a_public_secret_case_is_accepted_or_refused_as_expected(case: dict[str, Any]) -> None:
     environment = RECEIVE | {"SIGNING_SECRETS": case["secret"]}
 
     if case["expected"] == "config_error":
@@ -40,18 +40,18 @@ def test_a_secret_of_the_case_file(case: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("separator", [" ", ",", "\n", ", ", "\r\n\n"])
-def test_several_secrets_in_any_usual_separation(separator: str) -> None:
+def test_secrets_may_be_separated_in_any_common_way(separator: str) -> None:
     other = "whsec_" + "QUJD" * 11
 
     assert parse_signing_secrets(f"{SECRET}{separator}{other}\n") == (SECRET, other)
 
 
-def test_lost_padding_is_forgiven_but_a_cut_off_secret_is_not() -> None:
-    whole = "whsec_ZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXp7fH1+f4CBgoM="
+def test_missing_padding_is_accepted_but_a_truncated_secret_is_not() -> None:
+    complete = "whsec_ZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXp7fH1+f4CBgoM="
 
-    assert parse_signing_secrets(whole.rstrip("=")) == (whole.rstrip("="),)
+    assert parse_signing_secrets(complete.rstrip("=")) == (complete.rstrip("="),)
     with pytest.raises(ValueError, match=r"secret 2 of 2 .* cut off"):
-        parse_signing_secrets(f"{whole} {whole[:-2]}")
+        parse_signing_secrets(f"{complete} {complete[:-2]}")
 
 
 def test_receive_reads_its_settings() -> None:
@@ -73,7 +73,7 @@ def test_receive_reads_its_settings() -> None:
     assert (settings.log.format, settings.log.level) == ("text", "DEBUG")
 
 
-def test_defaults_are_those_of_the_documentation() -> None:
+def test_defaults_match_the_documentation() -> None:
     receive, resolve = read_receive_settings(RECEIVE), read_resolve_settings(RESOLVE)
 
     assert (receive.allowed_sources, receive.trusted_proxy_hops) == ((), 1)
@@ -83,7 +83,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
     assert (resolve.log.format, resolve.log.level) == ("json", "INFO")
 
 
-def test_everything_that_is_wrong_is_listed_at_once() -> None:
+def test_all_problems_are_listed_at_once() -> None:
     with pytest.raises(SettingsError) as error:
         read_receive_settings(
             {
@@ -146,39 +146,41 @@ def test_a_malformed_value_is_named(
     assert problem.startswith(f"{name} ")
 
 
-def test_a_loopback_api_may_go_without_tls() -> None:
+def test_a_loopback_api_needs_no_tls() -> None:
     settings = read_resolve_settings(RESOLVE | {"DIMMY_API_URL": "http://127.0.0.1:9000/v1/"})
 
     assert settings.dimmy.api_url == "http://127.0.0.1:9000/v1"
 
 
-def test_no_secret_shows_in_a_repr() -> None:
+def test_no_repr_contains_a_secret() -> None:
     assert SECRET not in repr(read_receive_settings(RECEIVE))
     assert RESOLVE["DIMMY_API_KEY"] not in repr(read_resolve_settings(RESOLVE))
 
 
 @pytest.mark.parametrize("target", ["receive", "resolve"])
-def test_a_function_with_faulty_settings_does_not_start_and_says_everything(target: str) -> None:
-    faulty = {"SIGNING_SECRETS": "<WEBHOOK SIGNING SECRET>", "DIMMY_API_KEY": "<secret key>"}
-    function = Function(target, faulty)
+def test_a_function_with_invalid_settings_does_not_start_and_reports_all_problems(
+    target: str,
+) -> None:
+    invalid = {"SIGNING_SECRETS": "<WEBHOOK SIGNING SECRET>", "DIMMY_API_KEY": "<secret key>"}
+    function = Function(target, invalid)
 
     with pytest.raises(StartError) as error:
         function.wait_until_up()
 
     assert function.process.wait() != 0
-    said = str(error.value)
-    assert f"{target} cannot start" in said
-    assert "STORAGE_URL is missing" in said
-    named = re.findall(r"^  - (\w+)", said, re.MULTILINE)
-    assert len(named) == (3 if target == "receive" else 2)
-    assert not any(value in said for value in faulty.values())
-    assert "Traceback" not in said
+    output = str(error.value)
+    assert f"{target} cannot start" in output
+    assert "STORAGE_URL is missing" in output
+    reported = re.findall(r"^  - (\w+)", output, re.MULTILINE)
+    assert len(reported) == (3 if target == "receive" else 2)
+    assert not any(value in output for value in invalid.values())
+    assert "Traceback" not in output
 
 
-def test_the_functions_get_nothing_from_the_callers_environment(
+def test_functions_do_not_inherit_the_callers_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The sandbox starts functions with just what it names, so a stray variable breaks no test."""
+    """The sandbox passes only the variables it lists, so that a stray one breaks no test."""
     monkeypatch.setitem(os.environ, "DIMMY_API_KEY", RESOLVE["DIMMY_API_KEY"])
     function = Function("resolve", {"STORAGE_URL": "file:///tmp/none"})
 

@@ -1,6 +1,6 @@
-"""What people are shown: whatever an item or an event is made of, a line is a line.
+"""The journal prints any item and any event, each event on one line.
 
-One of them: .venv/bin/pytest tests/stand_ins/test_journal.py -k anything
+One of them: .venv/bin/pytest tests/stand_ins/test_journal.py -k table
 """
 
 import io
@@ -32,32 +32,32 @@ items = st.fixed_dictionaries(
 )
 
 
-def printed(table_of: list[bytes]) -> str:
+def render(lines: list[bytes]) -> str:
     console = Console(file=io.StringIO(), width=140)
-    console.print(item_table(table_of))
+    console.print(item_table(lines))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
 @given(item=items | json_values)
-def test_a_table_shows_anything(item: object) -> None:
-    printed([json.dumps(item).encode()])
+def test_a_table_can_show_any_json_value(item: object) -> None:
+    render([json.dumps(item).encode()])
 
 
-def test_a_table_shows_an_item_as_people_compare_it() -> None:
+def test_a_table_shows_the_main_fields_of_an_item() -> None:
     item = VENDOR_EXAMPLE | {
         "dimensioning": [{"dimensions": {"width": 1, "height": 2.5, "depth": 3, "unit": "cm"}}],
         "weighing": [{"weight": 7.25, "unit": "kg"}],
     }
 
-    table = printed([json.dumps(item).encode()])
+    table = render([json.dumps(item).encode()])
 
     for cell in ("67c861de20bb29fb40d2cbbd", "APIDocsFlow1", "1 x 2.5 x 3 cm", "7.25 kg", " 1 "):
         assert cell in table
 
 
 @pytest.mark.parametrize("hostile", ["\x1b[2J", "[red]x[/red]", "a\nb"])
-def test_a_line_stays_a_line_and_does_nothing_to_the_terminal(hostile: str, tmp_path: Path) -> None:
+def test_a_hostile_value_is_printed_as_plain_text_on_one_line(hostile: str, tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=140)
     journal = Journal(console, tmp_path)
 
@@ -71,14 +71,14 @@ def test_a_line_stays_a_line_and_does_nothing_to_the_terminal(hostile: str, tmp_
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "description"),
     [
         ({"item_ids": ["a"]}, "items.scanned, 1 item"),
         ({"item_ids": []}, "items.scanned, 0 items"),
         ({"_id": "a"}, "item.scanned.full_payload"),
-        ({"success": True}, "something else"),
-        (b"x", "something else"),
+        ({"success": True}, "unrecognised"),
+        (b"x", "unrecognised"),
     ],
 )
-def test_an_event_is_described_by_its_shape(content: object, words: str) -> None:
-    assert describe(content) == words
+def test_an_event_is_described_by_its_shape(content: object, description: str) -> None:
+    assert describe(content) == description

@@ -1,4 +1,4 @@
-"""Our Pub/Sub held to Google's emulator: one suite, run against both.
+"""The sandbox's Pub/Sub behaves like Google's emulator: the same tests run against both.
 
 One of them: .venv/bin/pytest tests/stand_ins/test_pubsub.py -k "dead and own"
 """
@@ -16,16 +16,16 @@ from aiohttp import web
 from google.api_core import exceptions
 
 from sandbox.background import Background
-from sandbox.pubsub_admin import PubSubAdmin, Pulled
+from sandbox.pubsub_admin import PubSubAdmin, PulledMessage
 from support.waiting import wait_for
 
 
 class Endpoint:
-    """Takes pushes and answers with the statuses that it was told, the last one for ever."""
+    """Records pushes and answers with `statuses` in order, then repeats the last one."""
 
     def __init__(self) -> None:
         self.pushes: list[dict[str, Any]] = []
-        self.arrived: list[float] = []
+        self.arrival_times: list[float] = []
         self.statuses = [204]
         self._runner: web.AppRunner | None = None
 
@@ -39,7 +39,7 @@ class Endpoint:
 
     async def start(self) -> None:
         app = web.Application()
-        app.router.add_post("/push", self._take)
+        app.router.add_post("/push", self._receive)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -48,9 +48,9 @@ class Endpoint:
         if self._runner:
             await self._runner.cleanup()
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def _receive(self, request: web.Request) -> web.Response:
         assert request.content_type == "application/json"
-        self.arrived.append(time.monotonic())
+        self.arrival_times.append(time.monotonic())
         self.pushes.append(json.loads(await request.read()))
         status = self.statuses[0] if len(self.statuses) == 1 else self.statuses.pop(0)
         return web.Response(status=status)
@@ -66,24 +66,24 @@ def endpoint(background: Background) -> Iterator[Endpoint]:
 
 @pytest.fixture
 def name(pubsub: PubSubAdmin) -> str:
-    """A topic, and the name for a subscription to it."""
+    """The name of a new topic, also used for a subscription to it."""
     name = f"t-{uuid.uuid4().hex}"
     pubsub.create_topic(name)
     return name
 
 
-def pulled(pubsub: PubSubAdmin, subscription: str, count: int) -> list[Pulled]:
-    """So many messages, pulled and acknowledged."""
-    found: list[Pulled] = []
+def pull_and_acknowledge(pubsub: PubSubAdmin, subscription: str, count: int) -> list[PulledMessage]:
+    """Pull messages until there are `count`, and acknowledge them."""
+    found: list[PulledMessage] = []
 
-    def enough() -> bool:
+    def has_enough() -> bool:
         batch = pubsub.pull(subscription)
         if batch:
             pubsub.acknowledge(subscription, batch)
         found.extend(batch)
         return len(found) >= count
 
-    wait_for(enough, f"{count} messages")
+    wait_for(has_enough, f"{count} messages")
     return found
 
 
@@ -107,7 +107,7 @@ def test_a_pushed_message_has_the_documented_envelope(
 
 
 @pytest.mark.parametrize("status", [102, 200, 201, 204])
-def test_these_statuses_acknowledge(
+def test_a_success_status_acknowledges_the_message(
     pubsub: PubSubAdmin, name: str, endpoint: Endpoint, status: int
 ) -> None:
     endpoint.statuses = [status, 204]
@@ -118,74 +118,78 @@ def test_these_statuses_acknowledge(
     pubsub.modify_push_config(name, "")
     pubsub.publish(name, b"second")
 
-    assert [message.data for message in pulled(pubsub, name, 1)] == [b"second"]
+    assert [message.data for message in pull_and_acknowledge(pubsub, name, 1)] == [b"second"]
 
 
 @pytest.mark.parametrize("status", [205, 302, 400, 404, 429, 500, 503])
-def test_other_statuses_bring_the_message_back(
+def test_any_other_status_redelivers_the_message(
     pubsub: PubSubAdmin, name: str, endpoint: Endpoint, status: int
 ) -> None:
     endpoint.statuses = [status, 204]
     pubsub.create_subscription(name, name, push_endpoint=endpoint.url)
 
-    pubsub.publish(name, b"stubborn")
+    pubsub.publish(name, b"retried")
 
-    wait_for(lambda: endpoint.bodies() == [b"stubborn"] * 2, "the second push")
+    wait_for(lambda: endpoint.bodies() == [b"retried"] * 2, "the second push")
 
 
-def test_an_endpoint_that_is_not_there_yet_gets_its_messages_later(
+def test_an_endpoint_that_starts_later_gets_the_waiting_messages(
     pubsub: PubSubAdmin, name: str, background: Background
 ) -> None:
-    late = Endpoint()
-    background.run(late.start())
-    url = late.url
-    background.run(late.stop())
+    stopped = Endpoint()
+    background.run(stopped.start())
+    url = stopped.url
+    background.run(stopped.stop())
     pubsub.create_subscription(name, name, push_endpoint=url)
     for number in range(5):
         pubsub.publish(name, b"%d" % number)
 
-    present = Endpoint()
-    background.run(present.start())
+    started = Endpoint()
+    background.run(started.start())
     try:
-        pubsub.modify_push_config(name, present.url)
-        wait_for(lambda: set(present.bodies()) == {b"0", b"1", b"2", b"3", b"4"}, "all of them")
+        pubsub.modify_push_config(name, started.url)
+        wait_for(lambda: set(started.bodies()) == {b"0", b"1", b"2", b"3", b"4"}, "all messages")
     finally:
         pubsub.modify_push_config(name, "")
-        background.run(present.stop())
+        background.run(started.stop())
 
 
-def test_backoff_spaces_the_attempts(pubsub: PubSubAdmin, name: str, endpoint: Endpoint) -> None:
+def test_backoff_delays_the_attempts(pubsub: PubSubAdmin, name: str, endpoint: Endpoint) -> None:
     endpoint.statuses = [500, 500, 500, 204]
     pubsub.create_subscription(name, name, push_endpoint=endpoint.url, backoff_seconds=(1.0, 3.0))
 
-    pubsub.publish(name, b"patience")
+    pubsub.publish(name, b"delayed")
 
     wait_for(lambda: len(endpoint.pushes) == 4, "the fourth push")
-    # Lower bounds only: a slow machine makes pauses longer.
-    assert endpoint.arrived[1] - endpoint.arrived[0] >= 0.8
-    assert endpoint.arrived[3] - endpoint.arrived[0] >= 4.5
+    # Lower bounds only: on a slow machine the delays are longer.
+    assert endpoint.arrival_times[1] - endpoint.arrival_times[0] >= 0.8
+    assert endpoint.arrival_times[3] - endpoint.arrival_times[0] >= 4.5
 
 
-def test_after_its_attempts_a_message_is_a_dead_letter_that_tells_where_it_comes_from(
+def test_after_its_last_attempt_a_message_is_a_dead_letter_that_names_its_source(
     pubsub: PubSubAdmin, name: str, endpoint: Endpoint
 ) -> None:
     endpoint.statuses = [500]
-    dead = f"{name}-dead"
-    pubsub.create_topic(dead)
-    pubsub.create_subscription(dead, dead)
+    dead_letters = f"{name}-dead"
+    pubsub.create_topic(dead_letters)
+    pubsub.create_subscription(dead_letters, dead_letters)
     pubsub.create_subscription(
-        name, name, push_endpoint=endpoint.url, dead_letter_topic=dead, max_delivery_attempts=5
+        name,
+        name,
+        push_endpoint=endpoint.url,
+        dead_letter_topic=dead_letters,
+        max_delivery_attempts=5,
     )
 
     message_id = pubsub.publish(name, b"poison", **{"svix-id": "msg_1"})
 
-    (letter,) = pulled(pubsub, dead, 1)
+    (dead_letter,) = pull_and_acknowledge(pubsub, dead_letters, 1)
     assert len(endpoint.pushes) == 5
-    assert letter.data == b"poison"
-    assert letter.message_id != message_id
-    published = letter.attributes.pop("CloudPubSubDeadLetterSourceTopicPublishTime")
+    assert dead_letter.data == b"poison"
+    assert dead_letter.message_id != message_id
+    published = dead_letter.attributes.pop("CloudPubSubDeadLetterSourceTopicPublishTime")
     assert datetime.fromisoformat(published).tzinfo
-    assert letter.attributes == {
+    assert dead_letter.attributes == {
         "svix-id": "msg_1",
         "CloudPubSubDeadLetterSourceDeliveryCount": "5",
         "CloudPubSubDeadLetterSourceSubscription": name,
@@ -193,7 +197,7 @@ def test_after_its_attempts_a_message_is_a_dead_letter_that_tells_where_it_comes
     }
 
 
-def test_dead_letters_are_drained_by_pushing_them_for_a_while(
+def test_a_subscription_is_drained_by_a_temporary_push_endpoint(
     pubsub: PubSubAdmin, name: str, endpoint: Endpoint
 ) -> None:
     pubsub.create_subscription(name, name)
@@ -205,59 +209,59 @@ def test_dead_letters_are_drained_by_pushing_them_for_a_while(
     pubsub.modify_push_config(name, "")
     pubsub.publish(name, b"later")
 
-    assert [message.data for message in pulled(pubsub, name, 1)] == [b"later"]
+    assert [message.data for message in pull_and_acknowledge(pubsub, name, 1)] == [b"later"]
     assert len(endpoint.pushes) == 3
 
 
-def test_what_is_pulled_and_given_back_comes_again_and_is_counted(
+def test_a_negatively_acknowledged_message_is_redelivered_and_its_attempts_are_counted(
     pubsub: PubSubAdmin, name: str
 ) -> None:
-    dead = f"{name}-dead"
-    pubsub.create_topic(dead)
-    pubsub.create_subscription(dead, dead)
-    pubsub.create_subscription(name, name, dead_letter_topic=dead)
+    dead_letters = f"{name}-dead"
+    pubsub.create_topic(dead_letters)
+    pubsub.create_subscription(dead_letters, dead_letters)
+    pubsub.create_subscription(name, name, dead_letter_topic=dead_letters)
     pubsub.publish(name, b"again", kind="k")
 
     attempts = []
     for _ in range(5):
         batch = wait_for(lambda: pubsub.pull(name), "the message")
         attempts.append(batch[0].delivery_attempt)
-        pubsub.give_back(name, batch)
+        pubsub.nack(name, batch)
 
     assert attempts == [1, 2, 3, 4, 5]
-    # Google's looks at the count when somebody asks for the message again.
+    # Google's emulator checks the count only at the next pull.
     assert pubsub.pull(name, timeout=3) == []
-    (letter,) = pulled(pubsub, dead, 1)
-    assert letter.attributes["CloudPubSubDeadLetterSourceDeliveryCount"] == "5"
+    (dead_letter,) = pull_and_acknowledge(pubsub, dead_letters, 1)
+    assert dead_letter.attributes["CloudPubSubDeadLetterSourceDeliveryCount"] == "5"
 
 
-def test_what_is_acknowledged_does_not_come_again(pubsub: PubSubAdmin, name: str) -> None:
+def test_an_acknowledged_message_is_not_redelivered(pubsub: PubSubAdmin, name: str) -> None:
     pubsub.create_subscription(name, name, ack_deadline_seconds=10)
     pubsub.publish(name, b"once")
-    pulled(pubsub, name, 1)
+    pull_and_acknowledge(pubsub, name, 1)
 
     pubsub.publish(name, b"other")
 
-    assert [message.data for message in pulled(pubsub, name, 1)] == [b"other"]
+    assert [message.data for message in pull_and_acknowledge(pubsub, name, 1)] == [b"other"]
 
 
-def test_every_subscription_gets_its_copy(pubsub: PubSubAdmin, name: str) -> None:
+def test_every_subscription_gets_a_copy(pubsub: PubSubAdmin, name: str) -> None:
     pubsub.create_subscription(name, name)
     pubsub.create_subscription(f"{name}-2", name)
 
     pubsub.publish(name, b"both")
 
-    assert [m.data for m in pulled(pubsub, name, 1)] == [b"both"]
-    assert [m.data for m in pulled(pubsub, f"{name}-2", 1)] == [b"both"]
+    assert [m.data for m in pull_and_acknowledge(pubsub, name, 1)] == [b"both"]
+    assert [m.data for m in pull_and_acknowledge(pubsub, f"{name}-2", 1)] == [b"both"]
 
 
-def test_an_empty_subscription_gives_nothing(pubsub: PubSubAdmin, name: str) -> None:
+def test_an_empty_subscription_returns_no_message(pubsub: PubSubAdmin, name: str) -> None:
     pubsub.create_subscription(name, name)
 
     assert pubsub.pull(name, timeout=2) == []
 
 
-def test_what_does_not_exist_is_not_found(pubsub: PubSubAdmin, name: str) -> None:
+def test_a_missing_resource_is_reported_as_not_found(pubsub: PubSubAdmin, name: str) -> None:
     with pytest.raises(exceptions.NotFound):
         pubsub.publish("missing", b"x")
     with pytest.raises(exceptions.NotFound):
@@ -270,7 +274,7 @@ def test_what_does_not_exist_is_not_found(pubsub: PubSubAdmin, name: str) -> Non
         pubsub.modify_push_config("missing", "")
 
 
-def test_what_exists_is_not_created_again(pubsub: PubSubAdmin, name: str) -> None:
+def test_an_existing_resource_is_not_created_again(pubsub: PubSubAdmin, name: str) -> None:
     pubsub.create_subscription(name, name)
 
     with pytest.raises(exceptions.AlreadyExists):
@@ -279,7 +283,7 @@ def test_what_exists_is_not_created_again(pubsub: PubSubAdmin, name: str) -> Non
         pubsub.create_subscription(name, name)
 
 
-def test_what_is_malformed_is_refused(pubsub: PubSubAdmin, name: str) -> None:
+def test_an_invalid_request_is_refused(pubsub: PubSubAdmin, name: str) -> None:
     with pytest.raises(exceptions.InvalidArgument):
         pubsub.create_topic("no")
     with pytest.raises(exceptions.InvalidArgument):

@@ -1,6 +1,6 @@
-"""The search for secrets in what the tests see: it finds them wherever they stand.
+"""The search for secrets in logs, files and responses finds them.
 
-One of them: .venv/bin/pytest tests/stand_ins/test_secret_search.py -k answer
+One of them: .venv/bin/pytest tests/stand_ins/test_secret_search.py -k response
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 import requests
 
-from sandbox.secret_search import SecretShownError, refuse_secrets, refuse_secrets_below
+from sandbox.secret_search import SecretLeakError, assert_no_secrets, assert_no_secrets_below
 from sandbox.stack import SANDBOX_API_KEY, new_secret, start_stack
 from support.waiting import wait_for
 
@@ -23,45 +23,47 @@ SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     [
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         f"a signature {SIGNATURE} in a line",
-        "the key is key-of-somebody.",
+        "the key is an-example-key.",
         "without its prefix: c2VjcmV0LW9mLXNvbWVib2R5",
     ],
 )
 def test_a_secret_is_found(text: str) -> None:
-    known = ["key-of-somebody", "whsec_c2VjcmV0LW9mLXNvbWVib2R5"]
+    known = ["an-example-key", "whsec_c2VjcmV0LW9mLXNvbWVib2R5"]
 
-    with pytest.raises(SecretShownError):
-        refuse_secrets("a line", ["nothing", text], known)
-
-
-def test_what_is_said_of_secrets_is_none() -> None:
-    refuse_secrets("a line", ["write whsec_..., as in SIGNING_SECRETS", "v1,short"], ["", "short"])
+    with pytest.raises(SecretLeakError):
+        assert_no_secrets("a line", ["nothing", text], known)
 
 
-def test_a_secret_is_found_in_files_but_not_in_the_note_for_commands(tmp_path: Path) -> None:
+def test_text_about_secrets_is_not_a_secret() -> None:
+    assert_no_secrets(
+        "a line", ["write whsec_..., as in SIGNING_SECRETS", "v1,short"], ["", "short"]
+    )
+
+
+def test_a_secret_is_found_in_files_except_hidden_ones(tmp_path: Path) -> None:
     secret = new_secret()
     (tmp_path / ".running.json").write_text(secret)
-    refuse_secrets_below(tmp_path, [secret])
+    assert_no_secrets_below(tmp_path, [secret])
     (tmp_path / "events").mkdir()
     (tmp_path / "events" / "msg_1.json").write_text(f'{{"items":{{"a":"401: {secret}"}}}}')
 
-    with pytest.raises(SecretShownError, match="msg_1"):
-        refuse_secrets_below(tmp_path, [secret])
+    with pytest.raises(SecretLeakError, match="msg_1"):
+        assert_no_secrets_below(tmp_path, [secret])
 
 
-def test_a_stack_ends_with_a_search_of_all_that_it_stored(tmp_path: Path) -> None:
+def test_stopping_a_stack_searches_all_stored_files(tmp_path: Path) -> None:
     def send_a_key() -> None:
         with start_stack(tmp_path) as stack:
-            stack.send({"somebody sends": SANDBOX_API_KEY}, "msg_with_a_key")
+            stack.send({"content": SANDBOX_API_KEY}, "msg_with_a_key")
             wait_for(lambda: stack.receipt("msg_with_a_key"), "the receipt")
 
-    with pytest.raises(SecretShownError, match="msg_with_a_key"):
+    with pytest.raises(SecretLeakError, match="msg_with_a_key"):
         send_a_key()
 
 
 @pytest.fixture
-def mirror() -> Iterator[str]:
-    """The URL of a server that answers with the headers that it got."""
+def echo_url() -> Iterator[str]:
+    """The URL of a server whose responses contain the request headers."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -80,12 +82,12 @@ def mirror() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("header", "value"), [("svix-signature", "v2,anything"), ("X-API-KEY", "a-key-of-somebody")]
+    ("header", "value"), [("svix-signature", "v2,anything"), ("X-API-KEY", "an-example-key")]
 )
-def test_an_answer_that_repeats_what_was_sent_is_found(
-    mirror: str, header: str, value: str
+def test_a_response_that_repeats_a_secret_of_the_request_is_found(
+    echo_url: str, header: str, value: str
 ) -> None:
-    assert requests.get(mirror, timeout=5).status_code == 400
+    assert requests.get(echo_url, timeout=5).status_code == 400
 
-    with pytest.raises(SecretShownError):
-        requests.get(mirror, headers={header: value}, timeout=5)
+    with pytest.raises(SecretLeakError):
+        requests.get(echo_url, headers={header: value}, timeout=5)

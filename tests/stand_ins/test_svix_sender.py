@@ -1,6 +1,6 @@
-"""The sandbox's sender behaves as Svix does, or the other tests would prove little.
+"""The sandbox's sender behaves like Svix, which the other tests rely on.
 
-One of them: .venv/bin/pytest tests/stand_ins/test_svix_sender.py -k ladder
+One of them: .venv/bin/pytest tests/stand_ins/test_svix_sender.py -k schedule
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from sandbox.background import Background
 from sandbox.processes import free_port
 from sandbox.stack import new_secret
 from sandbox.svix_sender import (
-    LADDER_SECONDS,
+    RETRY_SCHEDULE_SECONDS,
     Attempt,
     Message,
     SvixSender,
@@ -27,7 +27,7 @@ SECRET = new_secret()
 
 
 class Endpoint:
-    """Keeps what it is sent; answers with the given responses, the last one for ever."""
+    """Records requests and returns `responses` in order, then repeats the last one."""
 
     def __init__(self, *responses: Callable[[], web.Response]) -> None:
         self.responses = list(responses)
@@ -37,14 +37,14 @@ class Endpoint:
 
     async def start(self) -> web.AppRunner:
         app = web.Application()
-        app.router.add_post("/", self._take)
+        app.router.add_post("/", self._receive)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
         return runner
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def _receive(self, request: web.Request) -> web.Response:
         self.requests.append((request.headers, await request.read()))
         if self.cut_next:
             self.cut_next -= 1
@@ -64,14 +64,16 @@ def endpoint(background: Background) -> Iterator[Endpoint]:
 def deliver(
     background: Background, endpoint_url: str, message: Message, speed: float = 1e6
 ) -> Message:
-    async def climb() -> Message:
+    async def send() -> Message:
         async with SvixSender(endpoint_url, SECRET, speed=speed) as sender:
             return await sender.deliver(message)
 
-    return background.run(climb())
+    return background.run(send())
 
 
-def test_a_delivery_looks_like_svixs(background: Background, endpoint: Endpoint) -> None:
+def test_a_request_has_the_headers_and_signature_of_svix(
+    background: Background, endpoint: Endpoint
+) -> None:
     message = deliver(background, endpoint.url, new_message({"item_ids": []}))
 
     ((headers, body),) = endpoint.requests
@@ -83,7 +85,7 @@ def test_a_delivery_looks_like_svixs(background: Background, endpoint: Endpoint)
     Webhook(SECRET).verify(body, dict(headers))
 
 
-def test_it_climbs_the_whole_ladder_with_a_fresh_signature_each_time_and_then_gives_up(
+def test_a_failing_message_is_retried_for_the_complete_schedule_with_a_valid_signature(
     background: Background, endpoint: Endpoint
 ) -> None:
     endpoint.responses = [lambda: web.Response(status=500, text="reason " + "x" * 30_000)]
@@ -91,14 +93,14 @@ def test_it_climbs_the_whole_ladder_with_a_fresh_signature_each_time_and_then_gi
     message = deliver(background, endpoint.url, new_message({}), speed=100_000)
 
     assert not message.delivered
-    assert len(endpoint.requests) == len(LADDER_SECONDS) == 8
+    assert len(endpoint.requests) == len(RETRY_SCHEDULE_SECONDS) == 8
     assert {headers["svix-id"] for headers, _ in endpoint.requests} == {message.message_id}
     for headers, body in endpoint.requests:
         Webhook(SECRET).verify(body, dict(headers))
     assert len(message.attempts[0].response) == 20_000
 
 
-def test_it_stops_climbing_at_the_first_success(background: Background, endpoint: Endpoint) -> None:
+def test_retries_stop_after_the_first_success(background: Background, endpoint: Endpoint) -> None:
     endpoint.responses = [
         lambda: web.Response(status=503),
         lambda: web.Response(status=302, headers={"Location": endpoint.url}),
@@ -110,7 +112,7 @@ def test_it_stops_climbing_at_the_first_success(background: Background, endpoint
     assert [attempt.status for attempt in message.attempts] == [503, 302, 200]
 
 
-def test_a_connection_that_breaks_at_once_is_tried_again_at_once_as_it_was(
+def test_after_an_immediate_connection_error_the_same_request_is_sent_again(
     background: Background, endpoint: Endpoint
 ) -> None:
     endpoint.cut_next = 1
@@ -122,20 +124,20 @@ def test_a_connection_that_breaks_at_once_is_tried_again_at_once_as_it_was(
     assert first["svix-signature"] == second["svix-signature"]
 
 
-def test_an_endpoint_that_is_not_there_is_a_failed_attempt(background: Background) -> None:
+def test_an_unreachable_endpoint_is_a_failed_attempt(background: Background) -> None:
     message = new_message({})
 
-    async def once() -> Attempt:
+    async def attempt_once() -> Attempt:
         async with SvixSender(f"http://127.0.0.1:{free_port()}/", SECRET) as sender:
             return await sender.attempt(message)
 
-    attempt = background.run(once())
+    attempt = background.run(attempt_once())
     assert (attempt.status, attempt.delivered) == (None, False)
     assert attempt.error
 
 
 @pytest.mark.parametrize(
-    ("ladder", "retry_after", "error", "expected"),
+    ("scheduled", "retry_after", "error", "expected"),
     [
         (5, None, "", 5),
         (300, "400", "", 400),
@@ -145,16 +147,16 @@ def test_an_endpoint_that_is_not_there_is_a_failed_attempt(background: Backgroun
         (5, None, "timeout", 60),
     ],
 )
-def test_retry_after_stretches_a_delay_to_at_most_twice_its_length(
-    ladder: float, retry_after: str | None, error: str, expected: float
+def test_retry_after_extends_a_delay_to_at_most_twice_its_length(
+    scheduled: float, retry_after: str | None, error: str, expected: float
 ) -> None:
     headers = CIMultiDict({"Retry-After": retry_after} if retry_after else {})
     last = Attempt(1, None if error else 503, 0.1, "", error, headers)
 
-    assert delay_after(last, ladder) == expected
+    assert delay_after(last, scheduled) == expected
 
 
-def test_message_ids_sort_by_time_and_are_told_apart() -> None:
+def test_message_ids_are_unique_and_have_the_format_of_svix() -> None:
     ids = [new_message_id() for _ in range(100)]
 
     assert len(set(ids)) == 100

@@ -1,4 +1,4 @@
-"""Items: read without being changed, compared by their age.
+"""Items: their content stays as it was written, and `updated_at` decides which one is newer.
 
 One of them: .venv/bin/pytest tests/store/test_items.py -k numbers
 """
@@ -24,7 +24,7 @@ json_values = st.recursive(
 
 
 @given(value=json_values, indent=st.integers(0, 3) | st.none(), ascii_only=st.booleans())
-def test_one_line_is_the_same_json_and_as_compact_as_can_be(
+def test_compacting_changes_only_white_space(
     value: object, indent: int | None, ascii_only: bool
 ) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "replace")
@@ -59,15 +59,25 @@ def test_numbers_escapes_and_order_stay_as_written() -> None:
         b"1" * 5_000,
         '{"a":1}'.encode("utf-16"),
     ],
-    ids=["empty", "half", "not utf-8", "nan", "infinity", "raw newline", "deep", "long", "utf-16"],
+    ids=[
+        "empty",
+        "truncated",
+        "not utf-8",
+        "nan",
+        "infinity",
+        "raw newline",
+        "nested too deeply",
+        "number too long",
+        "utf-16",
+    ],
 )
-def test_what_is_not_json_is_said_so(body: bytes) -> None:
+def test_invalid_json_is_an_error(body: bytes) -> None:
     with pytest.raises(NotJsonError):
         read_json(body)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"1", b"{}", b'{"_id":7}', b'{"_id":"../x"}'])
-def test_what_is_no_item_is_said_so(body: bytes) -> None:
+def test_json_that_is_not_an_item_is_an_error(body: bytes) -> None:
     with pytest.raises(NotAnItemError):
         read_item(body)
 
@@ -93,14 +103,14 @@ def test_what_is_no_item_is_said_so(body: bytes) -> None:
         {"a": 1},
     ],
 )
-def test_hostile_ids_are_none(value: object) -> None:
+def test_hostile_values_are_not_item_ids(value: object) -> None:
     assert not is_item_id(value)
 
 
 @pytest.mark.parametrize(
     "value", ["67c861de20bb29fb40d2cbbd", "a", "0f8fad5b-d9cb-469f-a165-70867728950e", "x" * 128]
 )
-def test_ids_of_other_forms_are_ids(value: str) -> None:
+def test_ids_of_other_formats_are_accepted(value: str) -> None:
     assert is_item_id(value)
 
 
@@ -126,5 +136,5 @@ def test_the_newer_updated_at_wins(new: str | None, stored: str | None, replaces
     assert read_item(item(new, "new")).is_newer_than(read_item(item(stored, "old"))) is replaces
 
 
-def test_equal_content_replaces_nothing() -> None:
+def test_equal_content_is_not_newer() -> None:
     assert not read_item(b'{"_id":"a"}').is_newer_than(read_item(b'{ "_id": "a" }'))

@@ -1,4 +1,4 @@
-"""Storage, on a folder and on a bucket: whatever the order and number of writers, the newest stays.
+"""Storage in a folder and in a bucket: the newest version stays, in any order of writes.
 
 One of them: .venv/bin/pytest tests/store/test_store.py -k "interleaving and bucket"
 """
@@ -22,8 +22,8 @@ from sandbox.background import Background
 from sandbox.cloud_storage import CloudStorage
 
 
-class Place(Protocol):
-    """A store, and a look at what really lies there."""
+class Backend(Protocol):
+    """A store, with direct access to its objects."""
 
     store: Store
 
@@ -57,7 +57,7 @@ class Bucket:
         return stored.content if stored else None
 
     def write(self, name: str, content: bytes) -> None:
-        self.server.place(f"{self._prefix}/{name}", content)
+        self.server.put(f"{self._prefix}/{name}", content)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def bucket(cloud_storage: CloudStorage, tmp_path: Path) -> Bucket:
 
 
 @pytest.fixture(params=["folder", "bucket"])
-def place(request: pytest.FixtureRequest, bucket: Bucket, tmp_path: Path) -> Place:
+def backend(request: pytest.FixtureRequest, bucket: Bucket, tmp_path: Path) -> Backend:
     return bucket if request.param == "bucket" else Folder(tmp_path / "new")
 
 
@@ -89,13 +89,13 @@ def receipt(
     return Receipt("msg_1", "items.scanned", received_at, attempt, items, b'{"item_ids": []}')
 
 
-def test_an_item_is_created_replaced_by_a_newer_one_and_never_by_an_older(place: Place) -> None:
-    assert place.store.put_item(item(2)) is WriteResult.CREATED
-    assert place.read("items/i1.json") == item(2).line
-    assert place.store.put_item(item(3)) is WriteResult.REPLACED
-    assert place.store.put_item(item(1)) is WriteResult.UNCHANGED
-    assert place.store.put_item(item(3, "tie")) is WriteResult.UNCHANGED
-    assert place.read("items/i1.json") == item(3).line
+def test_an_item_is_created_and_replaced_only_by_a_newer_one(backend: Backend) -> None:
+    assert backend.store.put_item(item(2)) is WriteResult.CREATED
+    assert backend.read("items/i1.json") == item(2).line
+    assert backend.store.put_item(item(3)) is WriteResult.REPLACED
+    assert backend.store.put_item(item(1)) is WriteResult.UNCHANGED
+    assert backend.store.put_item(item(3, "tie")) is WriteResult.UNCHANGED
+    assert backend.read("items/i1.json") == item(3).line
 
 
 def test_equal_content_is_not_written_again(bucket: Bucket) -> None:
@@ -107,93 +107,95 @@ def test_equal_content_is_not_written_again(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize("order", list(permutations(range(4))), ids=str)
-def test_whatever_the_interleaving_of_writers_the_newest_stays(
-    place: Place, order: tuple[int, ...]
+def test_the_newest_item_stays_for_any_interleaving_of_writers(
+    backend: Backend, order: tuple[int, ...]
 ) -> None:
     with ThreadPoolExecutor(4) as workers:
-        list(workers.map(lambda second: place.store.put_item(item(second)), order * 3))
+        list(workers.map(lambda second: backend.store.put_item(item(second)), order * 3))
 
-    assert place.read("items/i1.json") == item(3).line
-
-
-def test_what_is_no_item_is_replaced_by_one(place: Place) -> None:
-    place.write("items/i1.json", b"put here by hand")
-
-    assert place.store.put_item(item(1)) is WriteResult.REPLACED
-    assert place.read("items/i1.json") == item(1).line
+    assert backend.read("items/i1.json") == item(3).line
 
 
-def test_a_receipt_is_joined_with_what_earlier_attempts_stored(place: Place) -> None:
-    place.store.put_receipt(receipt(1, a="stored", b="404: Item not found"))
+def test_an_object_that_is_not_an_item_is_replaced(backend: Backend) -> None:
+    backend.write("items/i1.json", b"not an item")
 
-    joined = place.store.put_receipt(receipt(2, b="stored", a="timeout"))
-
-    assert joined.items == {"a": "stored", "b": "stored"}
-    assert (joined.attempts, joined.outcome) == (2, "done")
-    assert place.store.get_receipt("msg_1") == Receipt.read(joined.line())
-    assert json.loads(place.read("events/msg_1.json") or b"")["payload"] == {"item_ids": []}
+    assert backend.store.put_item(item(1)) is WriteResult.REPLACED
+    assert backend.read("items/i1.json") == item(1).line
 
 
-def test_a_resend_starts_its_receipt_anew_but_goes_on_counting(place: Place) -> None:
-    place.store.put_receipt(receipt(1, a="stored"))
+def test_a_receipt_is_merged_with_that_of_earlier_attempts(backend: Backend) -> None:
+    backend.store.put_receipt(receipt(1, a="stored", b="404: Item not found"))
 
-    joined = place.store.put_receipt(receipt(1, "2026-11-02T08:00:00.000000Z", a="timeout"))
+    merged = backend.store.put_receipt(receipt(2, b="stored", a="timeout"))
 
-    assert (joined.attempts, joined.outcome, joined.items) == (2, "partial", {"a": "timeout"})
+    assert merged.items == {"a": "stored", "b": "stored"}
+    assert (merged.attempts, merged.outcome) == (2, "done")
+    assert backend.store.get_receipt("msg_1") == Receipt.read(merged.line())
+    assert json.loads(backend.read("events/msg_1.json") or b"")["payload"] == {"item_ids": []}
 
 
-def test_simultaneous_attempts_lose_nothing_of_each_other(place: Place) -> None:
+def test_a_resend_replaces_the_states_of_its_receipt_and_continues_the_attempt_count(
+    backend: Backend,
+) -> None:
+    backend.store.put_receipt(receipt(1, a="stored"))
+
+    merged = backend.store.put_receipt(receipt(1, "2026-11-02T08:00:00.000000Z", a="timeout"))
+
+    assert (merged.attempts, merged.outcome, merged.items) == (2, "partial", {"a": "timeout"})
+
+
+def test_simultaneous_attempts_all_reach_the_receipt(backend: Backend) -> None:
     attempts = [replace(receipt(), items={f"i{n}": "stored"}) for n in range(12)]
     with ThreadPoolExecutor(4) as workers:
-        list(workers.map(place.store.put_receipt, attempts))
+        list(workers.map(backend.store.put_receipt, attempts))
 
-    found = place.store.get_receipt("msg_1")
+    found = backend.store.get_receipt("msg_1")
     assert found
     assert found.attempts == 12
     assert set(found.items) == {f"i{n}" for n in range(12)}
 
 
-def test_there_is_no_receipt_before_the_first_attempt(place: Place) -> None:
-    assert place.store.get_receipt("msg_1") is None
+def test_there_is_no_receipt_before_the_first_attempt(backend: Backend) -> None:
+    assert backend.store.get_receipt("msg_1") is None
 
 
-def test_a_receipt_that_is_none_is_an_error_and_stays(place: Place) -> None:
-    place.write("events/msg_1.json", b'{"event_id": 1')
+def test_a_malformed_receipt_is_an_error_and_is_not_overwritten(backend: Backend) -> None:
+    backend.write("events/msg_1.json", b'{"event_id": 1')
 
     with pytest.raises(StorageError, match=r"events/msg_1\.json cannot be read"):
-        place.store.get_receipt("msg_1")
+        backend.store.get_receipt("msg_1")
     with pytest.raises(StorageError, match="cannot be read"):
-        place.store.put_receipt(receipt())
-    assert place.read("events/msg_1.json") == b'{"event_id": 1'
+        backend.store.put_receipt(receipt())
+    assert backend.read("events/msg_1.json") == b'{"event_id": 1'
 
 
-def test_a_payload_is_kept_once(place: Place, background: Background) -> None:
-    background.run(place.store.put_payload("msg_1", b"\x00 body"))
-    background.run(place.store.put_payload("msg_1", b"\x00 body"))
+def test_a_payload_can_be_stored_again(backend: Backend, background: Background) -> None:
+    background.run(backend.store.put_payload("msg_1", b"\x00 body"))
+    background.run(backend.store.put_payload("msg_1", b"\x00 body"))
 
-    assert place.store.get_payload("msg_1") == place.read("payloads/msg_1") == b"\x00 body"
+    assert backend.store.get_payload("msg_1") == backend.read("payloads/msg_1") == b"\x00 body"
 
 
-def test_a_missing_payload_is_an_error(place: Place) -> None:
+def test_a_missing_payload_is_an_error(backend: Backend) -> None:
     with pytest.raises(StorageError, match="payloads/msg_1"):
-        place.store.get_payload("msg_1")
+        backend.store.get_payload("msg_1")
 
 
-def test_a_refusal_of_the_bucket_is_an_error_on_one_line(bucket: Bucket) -> None:
-    bucket.server.refuse(403)
+def test_a_write_refused_by_the_bucket_is_an_error_on_one_line(bucket: Bucket) -> None:
+    bucket.server.fail_next(403)
 
     with pytest.raises(StorageError, match=r"^items/i1\.json: .*403 Forbidden.*$") as error:
         bucket.store.put_item(item(1))
     assert "\n" not in str(error.value)
 
 
-def test_a_passing_fault_of_the_bucket_is_tried_again(bucket: Bucket) -> None:
-    bucket.server.refuse(503)
+def test_a_transient_error_of_the_bucket_is_retried(bucket: Bucket) -> None:
+    bucket.server.fail_next(503)
 
     assert bucket.store.put_item(item(1)) is WriteResult.CREATED
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     store = Store(StorageSettings(f"file://{tmp_path}/file/folder"))
 
@@ -201,7 +203,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
         store.put_item(item(1))
 
 
-def test_endless_conflicts_end_in_an_error(bucket: Bucket) -> None:
+def test_repeated_conflicts_end_in_an_error(bucket: Bucket) -> None:
     bucket.store.put_item(item(1))
     bucket.server.always_conflicting = True
     try:
@@ -214,7 +216,7 @@ def test_endless_conflicts_end_in_an_error(bucket: Bucket) -> None:
         bucket.server.always_conflicting = False
 
 
-def test_a_receipt_holds_its_body_in_one_line_whatever_it_is() -> None:
+def test_a_receipt_holds_any_body_on_one_line() -> None:
     pretty = Receipt("e", "unrecognised", "", 1, {}, b'[\n  1.10,\n  "\xc3\xa9"\n]')
     binary = Receipt("e", "unrecognised", "", 1, {}, b"\xff\n")
 

@@ -1,1 +1,1 @@
-"""What the tests have in common: waiting, running functions, an operator, a browser."""
+"""Helpers shared by the tests: waiting, running functions, an operator, a browser."""

@@ -1,4 +1,4 @@
-"""A real browser without a window: Debian's Chromium, driven through its own driver."""
+"""A headless browser: Debian's Chromium, controlled through chromedriver."""
 
 import contextlib
 import shutil
@@ -8,7 +8,8 @@ from pathlib import Path
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-# Nothing of its own goes over the network, and it runs as root, as in a container.
+# Without requests of its own over the network. `--no-sandbox` allows it to run as root, as in a
+# container.
 _OPTIONS = (
     "--headless=new",
     "--no-sandbox",
@@ -24,7 +25,7 @@ _OPTIONS = (
 
 @contextlib.contextmanager
 def open_browser(profile: Path) -> Iterator[webdriver.Chrome]:
-    """A browser with a new profile, ended at the end; it keeps its console's lines."""
+    """A browser with a new profile, which records its console and is closed at the end."""
     options = webdriver.ChromeOptions()
     for option in (*_OPTIONS, f"--user-data-dir={profile}"):
         options.add_argument(option)
@@ -37,13 +38,13 @@ def open_browser(profile: Path) -> Iterator[webdriver.Chrome]:
         driver.quit()
 
 
-def console_of(driver: webdriver.Chrome) -> list[str]:
-    """What its console says, each line once."""
+def console_messages(driver: webdriver.Chrome) -> list[str]:
+    """The console messages since the last call."""
     return [entry["message"] for entry in driver.get_log("browser")]  # type: ignore[no-untyped-call]
 
 
-def become_phone(driver: webdriver.Chrome) -> None:
-    """Show pages as a phone does."""
+def emulate_phone(driver: webdriver.Chrome) -> None:
+    """Show pages as on a phone."""
     driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True},

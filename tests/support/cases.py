@@ -1,4 +1,4 @@
-"""The public signature cases, which are data: requests, secrets, and what is expected of each."""
+"""Loads the public signature cases: requests, secrets, and the expected result of each."""
 
 import json
 from pathlib import Path

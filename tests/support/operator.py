@@ -1,4 +1,4 @@
-"""An operator of an installation, whose calls of gcloud and terraform are recorded."""
+"""Runs operator commands in tests, with gcloud and terraform replaced by recording programs."""
 
 import http.server
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from operate.google.deployment import ROOT
-from sandbox.secret_search import refuse_secrets
+from sandbox.secret_search import assert_no_secrets
 
 DEPLOYED: dict[str, Any] = {
     "bucket": "warehouse-1-dimmy-dev-data",
@@ -36,7 +36,7 @@ DEPLOYED: dict[str, Any] = {
 Answer = tuple[str, str, int]
 
 SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-API_KEY = "an-api-key-of-nobody"
+API_KEY = "an-example-api-key"
 HEALTHY: list[Answer] = [
     ("versions access --secret=dimmy-dev-signing-secrets", SIGNING_SECRET, 0),
     ("versions access", API_KEY, 0),
@@ -49,7 +49,7 @@ HEALTHY: list[Answer] = [
 
 
 class Operator:
-    """A person at a terminal, with recorded gcloud and terraform, in a copy of the tree."""
+    """Runs commands in a copy of the sources, with recording programs for gcloud and terraform."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -66,12 +66,12 @@ class Operator:
             program.chmod(0o755)
         self.printed = ""
         self._started: list[subprocess.Popen[bytes]] = []
-        self.answer()
+        self.set_answers()
 
-    def answer(self, *answers: Answer, **outputs: Any) -> None:
-        """Set the programs' answers, before their usual ones, and the outputs of Terraform."""
+    def set_answers(self, *answers: Answer, **outputs: Any) -> None:
+        """Set answers of the programs that precede the default ones, and outputs of Terraform."""
         deployed = {name: {"value": value} for name, value in (DEPLOYED | outputs).items()}
-        usual: list[Answer] = [
+        defaults: list[Answer] = [
             ("terraform output", json.dumps(deployed), 0),
             ("terraform show", json.dumps({"resource_changes": []}), 0),
             ("secrets versions list", "3", 0),
@@ -81,21 +81,21 @@ class Operator:
             ("functions describe", '{"state": "ACTIVE", "labels": {"version": "0123"}}', 0),
             ("jobs describe", '{"lastAttemptTime": "2026-11-01T08:17:00Z", "status": {}}', 0),
         ]
-        (self.folder / "answers.json").write_text(json.dumps([*answers, *usual]))
+        (self.folder / "answers.json").write_text(json.dumps([*answers, *defaults]))
 
-    def run(self, command: str, *, given: str = "", **settings: str) -> int:
+    def run(self, command: str, *, stdin: str = "", **settings: str) -> int:
         """Run a command without a terminal; return its exit status."""
         done = subprocess.run(
             self._command(command),
             env=self.environment(settings),
-            input=given,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
         self.printed = done.stdout + done.stderr
-        refuse_secrets(command, [self.printed], [API_KEY])
+        assert_no_secrets(command, [self.printed], [API_KEY])
         return done.returncode
 
     def type(self, command: str, *typed: str, **settings: str) -> int:
@@ -114,7 +114,7 @@ class Operator:
                 os.write(terminal, lines.pop(0).encode() + b"\n")
         os.close(terminal)
         self.printed = printed.decode()
-        refuse_secrets(command, [self.printed], [API_KEY])
+        assert_no_secrets(command, [self.printed], [API_KEY])
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     def start(self, command: str, **settings: str) -> "subprocess.Popen[bytes]":
@@ -130,7 +130,7 @@ class Operator:
         return self._started[-1]
 
     def stop(self) -> None:
-        """Kill what is still running."""
+        """Kill the started commands."""
         for process in self._started:
             process.kill()
             process.wait()
@@ -147,7 +147,7 @@ class Operator:
 
     @property
     def steps(self) -> list[str]:
-        """The calls in short: without options and standard input."""
+        """The calls without their options and standard input."""
         plain = [[part for part in call[:-1] if not part.startswith("-")] for call in self.calls]
         return [" ".join(call) for call in plain]
 
@@ -157,7 +157,7 @@ class Operator:
         return [step.split()[1] for step in self.steps]
 
     def call(self, *words: str) -> list[str]:
-        """The only call with these words."""
+        """The call with these words; there must be exactly one."""
         (found,) = [call for call in self.calls if set(words) <= set(call)]
         return found
 
@@ -165,9 +165,9 @@ class Operator:
         return [sys.executable, "-m", "operate", command]
 
     def environment(self, settings: dict[str, str]) -> dict[str, str]:
-        """The environment in which a command finds the recorded programs."""
-        passed_on = {k: v for k, v in os.environ.items() if k.startswith(("COVERAGE", "HOME"))}
-        return passed_on | {
+        """The environment in which a command finds the recording programs."""
+        inherited = {k: v for k, v in os.environ.items() if k.startswith(("COVERAGE", "HOME"))}
+        return inherited | {
             "PATH": f"{self.programs}:/usr/bin:/bin",
             "PYTHONPATH": f"{self.tree}/function:{self.tree}/infra",
             "RECORDING": str(self.folder),
@@ -179,11 +179,11 @@ class Operator:
 
 
 class Endpoint:
-    """A server on loopback that gives these answers one after the other, and repeats the last."""
+    """A server on loopback that returns these answers in order, and then repeats the last."""
 
     def __init__(self, *answers: tuple[int, Any]) -> None:
         self.requests: list[tuple[str, str | None]] = []
-        waiting = list(answers)
+        remaining = list(answers)
         requests = self.requests
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -192,7 +192,7 @@ class Endpoint:
 
             def do_GET(self) -> None:
                 requests.append((self.path, self.headers.get("Authorization")))
-                status, body = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+                status, body = remaining.pop(0) if len(remaining) > 1 else remaining[0]
                 self.send_response(status)
                 self.end_headers()
                 self.wfile.write(json.dumps(body).encode())
@@ -213,32 +213,32 @@ class Endpoint:
 
 
 def functions_with(reconcile_url: str) -> dict[str, dict[str, str]]:
-    """The output `functions` with another URL of reconcile."""
+    """The Terraform output `functions` with another URL of reconcile."""
     functions: dict[str, dict[str, str]] = DEPLOYED["functions"]
     return functions | {"reconcile": {"name": "dimmy-dev-reconcile", "url": reconcile_url}}
 
 
 def as_command_string(call: list[str]) -> str:
-    """A call as gcloud's linter reads it."""
-    # The linter drops an empty value, which gcloud itself accepts.
+    """A call in the format of gcloud's linter."""
+    # gcloud accepts an empty value, but its linter drops it.
     return shlex.join(["--push-endpoint=x" if p == "--push-endpoint=" else p for p in call[:-1]])
 
 
-def deleting(address: str, policy: str) -> str:
-    """A plan, as Terraform shows it, that replaces one resource."""
+def replacement_plan(address: str, policy: str) -> str:
+    """The output of `terraform show` for a plan that replaces one resource."""
     change = {"actions": ["delete", "create"], "before": {"deletion_policy": policy}}
     return json.dumps({"resource_changes": [{"address": address, "change": change}]})
 
 
-def series(value: int) -> dict[str, Any]:
-    """A time series of Cloud Monitoring. The order of its points is not documented."""
+def time_series(value: int) -> dict[str, Any]:
+    """A time series of Cloud Monitoring, whose points have no documented order."""
     old = {"interval": {"endTime": "2026-11-01T08:00:00Z"}, "value": {"int64Value": "1"}}
     new = {"interval": {"endTime": "2026-11-01T08:01:00Z"}, "value": {"int64Value": str(value)}}
     return {"timeSeries": [{"points": [new, old]}]}
 
 
 def dead_letters(*event_ids: str) -> list[Answer]:
-    """Messages of these events, as gcloud pulls them."""
+    """The messages of these events, as printed by `gcloud pubsub subscriptions pull`."""
     pulled = [
         {
             "ackId": f"ack-{event_id}",
@@ -250,7 +250,7 @@ def dead_letters(*event_ids: str) -> list[Answer]:
 
 
 def receipts(**outcomes: str) -> list[Answer]:
-    """Receipts of these events, as gcloud prints them."""
+    """The receipts of these events, as printed by `gcloud storage cat`."""
     lines = [
         json.dumps(
             {
@@ -265,11 +265,11 @@ def receipts(**outcomes: str) -> list[Answer]:
         )
         for event_id, outcome in outcomes.items()
     ]
-    return [("storage cat", "".join(lines), 0)]  # without line ends between them
+    return [("storage cat", "".join(lines), 0)]  # without newlines between them
 
 
 def log_entry(function: str, second: int, **fields: Any) -> dict[str, Any]:
-    """One line as Cloud Logging gives it: numbers are floating ones there."""
+    """A log entry as Cloud Logging returns it, with all numbers as floats."""
     return {
         "timestamp": f"2026-11-01T08:00:{second:02}.123456789Z",
         "severity": "INFO",
@@ -278,7 +278,9 @@ def log_entry(function: str, second: int, **fields: Any) -> dict[str, Any]:
     }
 
 
-REFUSED = log_entry("receive", 1, outcome="unavailable", status=503.0, reason="storage: away")
+REFUSED = log_entry(
+    "receive", 1, outcome="unavailable", status=503.0, reason="storage: unreachable"
+)
 
 
 PUBLISHED = log_entry(
@@ -297,6 +299,6 @@ RECEIPT: dict[str, Any] = {
     "received_at": "2026-11-01T08:00:06Z",
     "attempts": 1,
     "outcome": "partial",
-    "items": {"67c8": "stored", "67c9": "404: gone"},
+    "items": {"67c8": "stored", "67c9": "404: Item not found"},
 }
 FINISHED_RECEIPT = RECEIPT | {"outcome": "done", "items": {"67c8": "stored"}}

@@ -1,7 +1,7 @@
-"""Programs that some tests need, and what happens where one is missing.
+"""Programs that some tests need.
 
-Such a test is skipped, and the summary of the run says which program is missing. With CI=true a
-complete run is expected, so the test fails instead.
+If a program is missing, its tests are skipped, and the summary of the run names the program. With
+CI=true the tests fail instead, because CI must run all of them.
 """
 
 import os
@@ -47,13 +47,13 @@ PROGRAMS = {
 
 
 def needs(program: str) -> pytest.MarkDecorator:
-    """Marks a test that needs a program of PROGRAMS."""
+    """Mark a test that needs a program of PROGRAMS."""
     assert program in PROGRAMS
     return pytest.mark.needs(program)
 
 
 def missing_program(item: pytest.Item) -> str:
-    """Which program a test needs that is not installed, and how to install it; or nothing."""
+    """The missing program of a test, with its installation; empty if none is missing."""
     for mark in item.iter_markers("needs"):
         program = PROGRAMS[mark.args[0]]
         if not program.is_installed():
@@ -62,7 +62,7 @@ def missing_program(item: pytest.Item) -> str:
 
 
 def skip_or_fail(item: pytest.Item) -> None:
-    """Skip a test that misses a program, or fail it where a complete run is expected."""
+    """Skip a test whose program is missing; with CI=true fail it."""
     if missing := missing_program(item):
         if os.environ.get("CI") == "true":
             pytest.fail(f"With CI=true nothing is skipped. {missing}", pytrace=False)

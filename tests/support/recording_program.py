@@ -1,9 +1,9 @@
-"""Takes the place of gcloud or terraform: records how it is called, and gives prepared answers.
+"""Replaces gcloud or terraform in tests: records its calls and prints prepared answers.
 
-It runs under the name of the program. RECORDING names a folder: `answers.json` there is a list of
-[words, text, status]; the first whose words all occur in the call decides. EVENT_ID in a text is
-replaced with the event whose receipt the call names. Calls are written to `calls.jsonl`, one JSON
-array per line.
+It is installed under the name of the program. RECORDING is a folder. `answers.json` there is a list
+of [words, text, status]; the first entry whose words all occur in the call is the answer. EVENT_ID
+in a text is replaced with the event whose receipt the call names. Calls are appended to
+`calls.jsonl`, one JSON array per line.
 """
 
 import json

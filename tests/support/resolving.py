@@ -1,4 +1,4 @@
-"""A running `resolve` as Pub/Sub calls it."""
+"""Starts `resolve` and pushes events to it, as Pub/Sub does."""
 
 import base64
 import json
@@ -13,11 +13,11 @@ from sandbox.dimmy_api import DimmyApi
 from sandbox.functions import Function
 from sandbox.svix_sender import new_message_id
 
-VARIETY = random.Random()
+RNG = random.Random()
 
 
-class Resolving:
-    """A running `resolve`, the API that it calls, and the folder that it writes to."""
+class RunningResolve:
+    """A running `resolve`, with its API and its storage folder."""
 
     def __init__(self, function: Function, api: DimmyApi, folder: Path) -> None:
         self.function = function
@@ -48,20 +48,20 @@ class Resolving:
         path = self.folder / name
         return path.read_bytes() if path.exists() else None
 
-    def item(self) -> str:
-        return self.api.put(catalogue.make_item(VARIETY))
+    def put_item(self) -> str:
+        return self.api.put(catalogue.make_item(RNG))
 
 
 def envelope(
     content: object, event_id: str, attempt: int | None = 1, delivery: int = 1, **attributes: str
 ) -> dict[str, Any]:
-    """A push envelope. `delivery` numbers the deliveries by the sender, `attempt` Pub/Sub's."""
+    """A push envelope. `delivery` counts the sender's deliveries, `attempt` those of Pub/Sub."""
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    known = {"svix-id": event_id, "received-at": f"2026-11-01T08:00:00.{delivery:06}Z"}
+    standard = {"svix-id": event_id, "received-at": f"2026-11-01T08:00:00.{delivery:06}Z"}
     message = {
         "messageId": "1",
         "publishTime": "2026-11-01T08:00:00.1Z",
-        "attributes": known | attributes,
+        "attributes": standard | attributes,
         "data": base64.b64encode(body).decode(),
     }
     pushed = {"subscription": "projects/p/subscriptions/s", "message": message}
@@ -69,7 +69,7 @@ def envelope(
 
 
 def start_resolve(api: DimmyApi, folder: Path, **changes: str) -> Function:
-    """Start a `resolve` on an API and a folder, and wait until it answers."""
+    """Start `resolve` with this API and storage folder, and wait until it answers."""
     function = Function(
         "resolve",
         {

@@ -1,4 +1,4 @@
-"""The benchmark's own parts: what it sends is accepted, what it counts is right. No times.
+"""The parts of the benchmark: requests are accepted and counts are right. Times are not checked.
 
 One of them: .venv/bin/pytest tests/system/test_benchmark.py -k accepted
 """
@@ -29,9 +29,7 @@ def bench() -> Iterator[Bench]:
 
 
 @pytest.mark.parametrize("body_bytes", [None, 150, 350_000])
-def test_as_fast_as_answered_every_webhook_is_accepted(
-    bench: Bench, body_bytes: int | None
-) -> None:
+def test_every_webhook_of_a_closed_loop_is_accepted(bench: Bench, body_bytes: int | None) -> None:
     receive = bench.start("receive")
     receive.wait_until_up()
 
@@ -53,7 +51,7 @@ def test_a_wrong_secret_shows_in_the_statuses(bench: Bench) -> None:
     assert result.statuses == {"401": 4}
 
 
-def test_at_a_rate_each_event_goes_the_whole_way_under_its_own_id(bench: Bench) -> None:
+def test_events_at_a_fixed_rate_are_accepted_and_their_ids_are_distinct(bench: Bench) -> None:
     bench.start_api(0.0)
     receive, resolve = bench.start("receive"), bench.start("resolve")
     receive.wait_until_up()
@@ -66,35 +64,35 @@ def test_at_a_rate_each_event_goes_the_whole_way_under_its_own_id(bench: Bench) 
     assert result.statuses == {"204": 4}
     assert result.sent == sorted(result.sent)
     assert len(result.answered_in) == 4
-    bench.admin.create_subscription("pulled", "events")  # comes too late for those
+    bench.admin.create_subscription("pulled", "events")  # created after those were published
     assert len({event_id(load.token, n) for n in range(4)}) == 4
     assert bench.api_calls() == 3
     assert len(list((bench.folder / "stored" / "items").iterdir())) == 3
 
 
-def test_ids_of_items_have_mongodbs_form_and_are_all_different() -> None:
+def test_item_ids_have_the_format_of_mongodb_and_are_distinct() -> None:
     ids = [name for event in range(50) for name in item_ids("0123abcd", event, 20)]
 
     assert len(set(ids)) == 1000
     assert {len(name) for name in ids} == {24}
 
 
-def test_percentiles_are_values_that_were_measured() -> None:
+def test_percentiles_are_measured_values() -> None:
     values = [float(n) for n in range(1, 101)]
 
     assert (percentile(values, 50), percentile(values, 99)) == (50, 99)
     assert percentile([3.0], 99) == 3
-    assert percentile([], 50) != percentile([], 50)  # not a number
+    assert percentile([], 50) != percentile([], 50)  # NaN
 
 
-def test_targets_are_judged_on_the_right_side_of_their_bound() -> None:
+def test_targets_have_a_lower_or_an_upper_bound() -> None:
     assert Target("more", 2.5, 2.5).holds
     assert not Target("more", 2.4, 2.5).holds
     assert Target("less", 119.0, 120, "ms", highest=True).holds
     assert not Target("less", 121.0, 120, "ms", highest=True).holds
 
 
-def test_results_are_kept_for_machines_and_for_people(
+def test_results_are_written_as_json_and_as_markdown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(report, "FOLDER", tmp_path)
@@ -105,13 +103,13 @@ def test_results_are_kept_for_machines_and_for_people(
 
     report.keep([section], "## What was tried")
 
-    kept = json.loads((tmp_path / "results.json").read_text())
-    assert kept["sections"][0]["rows"] == [
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert written["sections"][0]["rows"] == [
         {"": "ours", "webhooks/s": 9148.4},
         {"": "x", "webhooks/s": None},
     ]
-    assert kept["targets"][0]["holds"] is False
-    assert kept["machine"]["libraries"]["uvicorn"]
+    assert written["targets"][0]["holds"] is False
+    assert written["machine"]["libraries"]["uvicorn"]
     text = (tmp_path / "results.md").read_text()
     assert "| throughput | 1.78 x | at least 2.5 x | **missed** |" in text
     assert "| ours | 9,148 |" in text
@@ -123,7 +121,7 @@ def test_results_are_kept_for_machines_and_for_people(
     assert "missed" in shown.getvalue()
 
 
-def test_the_command_knows_its_sections() -> None:
+def test_an_unknown_section_is_refused_with_the_list_of_sections() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bench", "--only", "nonsense"],
         env=os.environ | {"PYTHONPATH": ":".join(sys.path)},
@@ -136,7 +134,7 @@ def test_the_command_knows_its_sections() -> None:
     assert "whole-way" in done.stderr
 
 
-def test_a_load_survives_the_way_to_its_process() -> None:
+def test_a_load_survives_serialisation() -> None:
     load = Load("http://127.0.0.1:1/", "whsec_x", 1.0, rate=3)
 
     assert Load(**json.loads(json.dumps(dataclasses.asdict(load)))) == load

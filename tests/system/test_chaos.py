@@ -1,4 +1,4 @@
-"""A short run of `make chaos`: everything breaks, nothing is lost.
+"""A short run of `make chaos`: every component fails, nothing is lost.
 
 One of them: .venv/bin/pytest tests/system/test_chaos.py -k own
 """
@@ -14,16 +14,16 @@ from support.programs import needs
 
 
 @pytest.mark.parametrize("kind", ["own", pytest.param("google", marks=needs("pubsub-emulator"))])
-def test_nothing_is_lost_while_everything_breaks(kind: PubSubKind) -> None:
+def test_nothing_is_lost_while_every_component_fails(kind: PubSubKind) -> None:
     console = Console(file=io.StringIO(), width=120)
 
     report = run_chaos(kind, seed=7, events=50, console=console)
 
     console.print(as_table(report))
     assert isinstance(console.file, io.StringIO)
-    said = console.file.getvalue()
-    assert report.is_clean, said
-    assert report.kills > 0, said
-    assert report.refused_writes > 0, said
-    assert report.repeated_writes == 0, said
-    assert "nothing was lost" in said
+    output = console.file.getvalue()
+    assert report.is_clean, output
+    assert report.kills > 0, output
+    assert report.refused_writes > 0, output
+    assert report.repeated_writes == 0, output
+    assert "nothing was lost" in output

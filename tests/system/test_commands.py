@@ -1,4 +1,4 @@
-"""The commands as a person types them: what they print, how they end, what they leave behind.
+"""The commands as subprocesses: their output, their exit status, and what they leave running.
 
 One of them: .venv/bin/pytest tests/system/test_commands.py -k busy
 """
@@ -21,14 +21,16 @@ from operate.google.deployment import ROOT
 from operate.ports import is_free
 from sandbox import google_pubsub
 from sandbox.processes import Process, free_port
-from sandbox.secret_search import refuse_secrets
+from sandbox.secret_search import assert_no_secrets
 from sandbox.stack import SANDBOX_API_KEY, new_secret
 from sandbox.svix_sender import SvixSender, new_message
 from support.programs import needs
 from support.waiting import wait_for
 
-# Only what a terminal has; in particular nothing of a developer's own .env variables.
-BARE = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
+# Without the settings of the developer who runs the tests.
+TERMINAL_ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}
+}
 
 
 class Start(Protocol):
@@ -37,7 +39,7 @@ class Start(Protocol):
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts a command of the sandbox; ends it after the test, whatever happened."""
+    """Starts commands of the sandbox, and stops them after the test."""
     started: list[Process] = []
 
     def start_one(command: str, **changes: str) -> Process:
@@ -48,14 +50,14 @@ def start() -> Iterator[Start]:
     for process in started:
         process.stop()
     for process in started:
-        refuse_secrets("a command", process.lines, [SANDBOX_API_KEY])
+        assert_no_secrets("a command", process.lines, [SANDBOX_API_KEY])
 
 
 def _start(command: str, **changes: str) -> Process:
     return Process(
         [sys.executable, "-m", *command.split()],
         {name: v for name, v in os.environ.items() if name.startswith("COVERAGE")}
-        | BARE
+        | TERMINAL_ENVIRONMENT
         | {"PYTHONPATH": f"{ROOT / 'function'}:{ROOT / 'infra'}:{ROOT / 'tests'}"}
         | changes,
         folder=ROOT,
@@ -75,24 +77,24 @@ def test_the_demo_shows_every_step_and_every_item_and_loses_nothing(
     started = descendants(demo)
 
     assert demo.wait() == 0, "\n".join(demo.lines)
-    said = "\n".join(demo.lines)
+    output = "\n".join(demo.lines)
     for step in ("sent", "received", "item", "resolved", "refused", "Nothing was lost"):
-        assert step in said
+        assert step in output
     for cell in ("67c861de20bb29fb40d2cbbd", "APIDocsFlow1", "A0155C35", " kg ", " cm "):
-        assert cell in said
+        assert cell in output
     assert len(started) >= 4  # two functions, each a server and its worker
     assert not any(map(psutil.pid_exists, started))
 
 
 @pytest.mark.parametrize("command", ["sandbox.demo", "sandbox.run"])
-def test_a_missing_sdk_is_one_clear_sentence(start: Start, command: str) -> None:
+def test_a_missing_sdk_is_reported(start: Start, command: str) -> None:
     refused = start(command, PUBSUB="google", PORT=str(free_port()), PATH="/nonexistent")
 
     assert refused.wait() == 2
-    assert refused.lines[-1] == google_pubsub.MISSING
+    assert refused.lines[-1] == google_pubsub.NOT_INSTALLED
 
 
-def test_a_demo_that_is_stopped_takes_everything_with_it(start: Start) -> None:
+def test_a_demo_that_is_terminated_leaves_no_process(start: Start) -> None:
     demo = start("sandbox.demo")
     wait_for(lambda: any(line.startswith("Up") for line in demo.lines), "the first line")
     started = descendants(demo)
@@ -106,7 +108,7 @@ def test_a_demo_that_is_stopped_takes_everything_with_it(start: Start) -> None:
 
 @needs("setpriv")
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL])
-def test_a_demo_whose_terminal_goes_away_takes_everything_with_it(
+def test_a_demo_whose_terminal_closes_or_that_is_killed_leaves_no_process(
     start: Start, number: signal.Signals
 ) -> None:
     demo = start("sandbox.demo")
@@ -115,17 +117,17 @@ def test_a_demo_whose_terminal_goes_away_takes_everything_with_it(
 
     os.kill(demo.pid, number)
 
-    wait_for(lambda: not any(map(psutil.pid_exists, started)), "the end of everything")
+    wait_for(lambda: not any(map(psutil.pid_exists, started)), "the end of its processes")
 
 
-def test_an_unknown_pubsub_is_one_clear_sentence(start: Start) -> None:
+def test_an_unknown_pubsub_is_refused_in_one_line(start: Start) -> None:
     refused = start("sandbox.demo", PUBSUB="kafka")
 
     assert refused.wait() == 2
     assert refused.lines == ["PUBSUB=kafka is neither own (the default) nor google."]
 
 
-def test_a_busy_port_is_one_clear_sentence(start: Start) -> None:
+def test_a_busy_port_is_reported_in_one_line(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         refused = start("sandbox.run", PORT=str(port))
@@ -135,15 +137,15 @@ def test_a_busy_port_is_one_clear_sentence(start: Start) -> None:
     assert line.startswith(f"Port {port} is busy")
 
 
-def test_a_missing_secret_is_one_clear_sentence(start: Start) -> None:
-    refused = start("sandbox.run", DIMMY_API_KEY="a-key-of-somebody", PORT=str(free_port()))
+def test_a_missing_secret_is_reported_in_one_line(start: Start) -> None:
+    refused = start("sandbox.run", DIMMY_API_KEY="the-key-of-an-account", PORT=str(free_port()))
 
     assert refused.wait() == 2
     (line,) = refused.lines
     assert line.startswith("SIGNING_SECRETS is missing")
 
 
-def test_a_malformed_secret_is_said_by_the_function_itself(start: Start, tmp_path: Path) -> None:
+def test_a_malformed_secret_is_reported_by_the_function(start: Start, tmp_path: Path) -> None:
     refused = start(
         "sandbox.run",
         SIGNING_SECRETS="<WEBHOOK_SIGNING_SECRET>",
@@ -158,7 +160,7 @@ def test_a_malformed_secret_is_said_by_the_function_itself(start: Start, tmp_pat
 
 @pytest.fixture
 def run(start: Start, tmp_path: Path) -> tuple[Process, int, str]:
-    """`make run` with a known secret, up."""
+    """A running `make run`, its port and its signing secret."""
     port, secret = free_port(), new_secret()
     running = start(
         "sandbox.run", PORT=str(port), SIGNING_SECRETS=secret, DATA=str(tmp_path / "data")
@@ -167,7 +169,7 @@ def run(start: Start, tmp_path: Path) -> tuple[Process, int, str]:
     return running, port, secret
 
 
-def test_run_says_what_to_type_and_shows_each_event_and_ends_cleanly_on_ctrl_c(
+def test_run_prints_instructions_and_events_and_ends_cleanly_on_ctrl_c(
     run: tuple[Process, int, str], tmp_path: Path
 ) -> None:
     running, port, secret = run
@@ -183,13 +185,13 @@ def test_run_says_what_to_type_and_shows_each_event_and_ends_cleanly_on_ctrl_c(
     started = descendants(running)
     os.kill(running.pid, signal.SIGINT)
     assert running.wait() == 0
-    assert running.lines[-1] == f"Stopped. What was stored stays in {tmp_path / 'data'}"
+    assert running.lines[-1] == f"Stopped. Stored objects remain in {tmp_path / 'data'}"
     assert not any("Traceback" in line for line in running.lines)
     assert not any(map(psutil.pid_exists, started))
     assert is_free(port)
 
 
-def test_backfill_brings_what_was_scanned_before_the_installation(
+def test_backfill_stores_items_scanned_before_the_installation(
     start: Start, tmp_path: Path
 ) -> None:
     data = str(tmp_path / "data")
@@ -206,36 +208,38 @@ def test_backfill_brings_what_was_scanned_before_the_installation(
     assert backfill.lines[-1] == "40 seen, 40 stored, 0 updated, 0 unchanged, 0 failed"
     assert again.lines[-1] == "40 seen, 0 stored, 0 updated, 40 unchanged, 0 failed"
     assert len(list((tmp_path / "data" / "items").iterdir())) == 40
-    assert redrive.lines == ["0 dead letters were there."]
+    assert redrive.lines == ["0 dead letters."]
     os.kill(running.pid, signal.SIGINT)
     assert running.wait() == 0
     assert not (tmp_path / "data" / ".running.json").exists()
 
 
 @pytest.mark.parametrize(
-    ("settings", "sentence"),
+    ("settings", "message"),
     [
         ({}, "SINCE is missing"),
-        ({"SINCE": "yesterday"}, "SINCE=yesterday is no date"),
-        ({"SINCE": "2026-01-02", "UNTIL": "2026-01-01"}, "Nothing lies between"),
-        ({"SINCE": "2026-01-02"}, "There is no Dimmy to ask"),
+        ({"SINCE": "yesterday"}, "SINCE=yesterday is not a date"),
+        ({"SINCE": "2026-01-02", "UNTIL": "2026-01-01"}, "The window from SINCE=2026-01-02"),
+        ({"SINCE": "2026-01-02"}, "No Dimmy API is configured"),
     ],
 )
-def test_a_backfill_that_cannot_begin_is_one_clear_sentence(
-    start: Start, tmp_path: Path, settings: dict[str, str], sentence: str
+def test_a_backfill_that_cannot_begin_is_refused_in_one_line(
+    start: Start, tmp_path: Path, settings: dict[str, str], message: str
 ) -> None:
     refused = start("sandbox backfill", DATA=str(tmp_path), **settings)
 
     assert refused.wait() == 2
     (line,) = refused.lines
-    assert line.startswith(sentence)
+    assert line.startswith(message)
 
 
-def test_a_redrive_without_a_stack_is_one_clear_sentence(start: Start, tmp_path: Path) -> None:
+def test_a_redrive_without_a_running_stack_is_refused_in_one_line(
+    start: Start, tmp_path: Path
+) -> None:
     refused = start("sandbox redrive", DATA=str(tmp_path))
 
     assert refused.wait() == 2
-    assert refused.lines == ["Nothing is up: start `make run` in another terminal first."]
+    assert refused.lines == ["`make run` is not running: start it in another terminal first."]
 
 
 def test_make_help_names_every_command() -> None:
@@ -248,7 +252,7 @@ def test_make_help_names_every_command() -> None:
         assert f"make {target} " in make.stdout
 
 
-def test_make_says_which_python_it_needs(tmp_path: Path) -> None:
+def test_make_names_the_python_version_it_needs(tmp_path: Path) -> None:
     make = subprocess.run(
         ["make", "demo", "PYTHON=", f"VENV={tmp_path}/venv"],
         cwd=ROOT,

@@ -1,7 +1,7 @@
-"""SIGKILL at chosen points: whatever was promised is kept, and nothing torn is ever seen.
+"""SIGKILL at chosen points: no acknowledged event is lost, and no object is partly written.
 
-The point is chosen by what the function waits for at that moment: Pub/Sub's confirmation, an item
-of the API, a write to storage.
+The function is killed while it waits for Pub/Sub's confirmation, for an item of the API, or for a
+write to storage.
 
 One of them: .venv/bin/pytest tests/system/test_crashes.py -k publishing
 """
@@ -33,7 +33,7 @@ VARIETY = random.Random()
 
 
 @pytest.mark.parametrize("point", ["before publishing", "after publishing"])
-def test_a_receive_that_dies_around_its_publish_has_promised_nothing(
+def test_a_receive_killed_while_publishing_does_not_acknowledge_the_event(
     background: Background, tmp_path: Path, point: str
 ) -> None:
     server, secret = HaltingPubSub(), new_secret()
@@ -53,32 +53,32 @@ def test_a_receive_that_dies_around_its_publish_has_promised_nothing(
     function.wait_until_up()
     message = new_message({"item_ids": []})
 
-    async def kill_in_the_middle() -> tuple[Attempt, Attempt]:
+    async def kill_during_publish() -> tuple[Attempt, Attempt]:
         async with SvixSender(function.url, secret) as sender:
             first = asyncio.create_task(sender.attempt(message))
             await server.reached.wait()
             await asyncio.to_thread(function.kill)
             broken = await first
             server.halt_before = server.halt_after = False
-            server.go_on.set()
+            server.resume.set()
             function.start()
             await asyncio.to_thread(function.wait_until_up)
             return broken, await sender.attempt(message)
 
-    broken, retried = background.run(kill_in_the_middle())
+    broken, retried = background.run(kill_during_publish())
     published = admin.pull("events")
     function.stop()
     admin.close()
     background.run(server.stop())
 
-    assert broken.status is None, "no answer, so the sender sends it again"
+    assert broken.status is None, "without an answer the sender retries"
     assert retried.status == 204
     assert {p.attributes["svix-id"] for p in published} == {message.message_id}
     assert all(p.data == message.body for p in published)
 
 
-class Crashing:
-    """A `resolve` whose API and storage halt where a test wants to kill it."""
+class KillableResolve:
+    """A `resolve` whose requests to the API and to storage can be held while it is killed."""
 
     def __init__(self, background: Background) -> None:
         self.background = background
@@ -100,7 +100,7 @@ class Crashing:
         self.item_ids = [self.api.put(catalogue.make_item(VARIETY)) for _ in range(4)]
 
     def push(self, attempt: int) -> int | None:
-        """The status, or None where the connection broke."""
+        """Return the status, or None if the connection broke."""
         body = json.dumps(envelope({"item_ids": self.item_ids}, "msg_1", attempt)).encode()
         try:
             return requests.post(self.function.url, data=body, timeout=60).status_code
@@ -108,7 +108,7 @@ class Crashing:
             return None
 
     def kill_and_push_again(self) -> int | None:
-        """What Pub/Sub is told by the first attempt, which is killed, and by the second."""
+        """Kill the function during its first attempt; return the status of a second one."""
         self.function.kill()
         self.function.start()
         self.function.wait_until_up()
@@ -134,52 +134,52 @@ class Crashing:
 
 
 @pytest.fixture
-def crashing(background: Background) -> Iterator[Crashing]:
-    running = Crashing(background)
+def resolve(background: Background) -> Iterator[KillableResolve]:
+    running = KillableResolve(background)
     yield running
     running.stop()
 
 
-def test_a_resolve_that_dies_between_two_items_is_finished_by_the_next_attempt(
-    crashing: Crashing,
+def test_the_next_attempt_finishes_a_resolve_killed_between_two_items(
+    resolve: KillableResolve,
 ) -> None:
-    third = crashing.item_ids[2]
-    crashing.api.halt_at(third)
+    third = resolve.item_ids[2]
+    resolve.api.hold_requests(third)
     with ThreadPoolExecutor(1) as sender:
-        first = sender.submit(crashing.push, 1)
-        wait_for(lambda: len(crashing.stored()) == 2, "two items in storage")
-        crashing.api.halt_at(None)
-        second = crashing.kill_and_push_again()
+        first = sender.submit(resolve.push, 1)
+        wait_for(lambda: len(resolve.stored()) == 2, "two items in storage")
+        resolve.api.hold_requests(None)
+        second = resolve.kill_and_push_again()
         assert first.result() is None
 
     assert second == 204
-    assert crashing.stored() == {i: crashing.api.body_of(i) for i in crashing.item_ids}
-    assert crashing.receipt()["outcome"] == "done"
+    assert resolve.stored() == {i: resolve.api.body_of(i) for i in resolve.item_ids}
+    assert resolve.receipt()["outcome"] == "done"
 
 
 @pytest.mark.parametrize(
     ("point", "name"), [("receipt", "events/msg_1"), ("item", "items/")], ids=["receipt", "item"]
 )
-def test_a_resolve_that_dies_in_a_write_leaves_it_whole_or_not_there(
-    crashing: Crashing, point: str, name: str
+def test_a_resolve_killed_during_a_write_leaves_a_complete_object_or_none(
+    resolve: KillableResolve, point: str, name: str
 ) -> None:
-    """After the last item and before the receipt, and in the middle of an item's write."""
-    crashing.storage.halt_at(name)
+    """Killed while it writes the receipt, after all items, or while it writes an item."""
+    resolve.storage.hold_writes(name)
     with ThreadPoolExecutor(1) as sender:
-        first = sender.submit(crashing.push, 1)
-        wait_for(lambda: crashing.storage.halted, f"the write of the {point}")
-        assert crashing.receipt() == {}
-        crashing.storage.halt_at(None)
-        second = crashing.kill_and_push_again()
+        first = sender.submit(resolve.push, 1)
+        wait_for(lambda: resolve.storage.holds_write, f"the write of the {point}")
+        assert resolve.receipt() == {}
+        resolve.storage.hold_writes(None)
+        second = resolve.kill_and_push_again()
         assert first.result() is None
 
     assert second == 204
-    assert crashing.stored() == {i: crashing.api.body_of(i) for i in crashing.item_ids}
-    assert crashing.receipt()["outcome"] == "done"
-    assert crashing.storage.repeated_writes == 0
+    assert resolve.stored() == {i: resolve.api.body_of(i) for i in resolve.item_ids}
+    assert resolve.receipt()["outcome"] == "done"
+    assert resolve.storage.repeated_writes == 0
 
 
-def test_a_resolve_that_dies_in_the_middle_of_a_file_leaves_no_torn_item(
+def test_a_resolve_killed_during_a_write_to_a_file_leaves_no_partial_item(
     background: Background, tmp_path: Path
 ) -> None:
     api = DimmyApi("the-key-of-the-tests")
@@ -200,8 +200,8 @@ def test_a_resolve_that_dies_in_the_middle_of_a_file_leaves_no_torn_item(
 
     with ThreadPoolExecutor(1) as sender:
         first = sender.submit(push)
-        # The store writes beside the object and renames: either is the beginning of the write.
-        wait_for(lambda: list(tmp_path.glob("items/*")), "the beginning of the write")
+        # The store writes a temporary file and renames it, so either file shows that it has begun.
+        wait_for(lambda: list(tmp_path.glob("items/*")), "the start of the write")
         function.kill()
         first.result()
     assert not stored.exists() or stored.read_bytes() == body

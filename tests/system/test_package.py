@@ -1,4 +1,4 @@
-"""`make package`: the same archive for the same source, and nothing else is needed to serve it.
+"""`make package`: the same source gives the same archive, and the archive alone can be served.
 
 One of them: .venv/bin/pytest tests/system/test_package.py -k serves
 """
@@ -17,7 +17,7 @@ from operate.commands import package
 from operate.google.deployment import ROOT
 from sandbox.functions import Function
 from sandbox.stack import new_secret
-from support.pubsub import Outlet
+from support.pubsub import Topic
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def unpacked(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty folder with the archive in it, and an environment with just its requirements."""
+    """The unpacked archive, and an environment with only its requirements."""
     folder = tmp_path_factory.mktemp("unpacked")
     zipfile.ZipFile(archive).extractall(folder)
     subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
@@ -37,7 +37,7 @@ def unpacked(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_same_source_gives_the_same_archive(archive: Path, tmp_path: Path) -> None:
-    """Wherever it lies, whenever it was written, and whatever else there is."""
+    """Its folder, file modes, file times and compiled files make no difference."""
     for name in ("function", "requirements.txt"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
         copy(ROOT / name, tmp_path / name)
@@ -53,7 +53,7 @@ def test_the_same_source_gives_the_same_archive(archive: Path, tmp_path: Path) -
     assert again.read_bytes() == archive.read_bytes()
 
 
-def test_another_source_gives_another_archive(archive: Path, tmp_path: Path) -> None:
+def test_a_changed_source_gives_another_archive(archive: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "function", tmp_path / "function")
     shutil.copyfile(ROOT / "requirements.txt", tmp_path / "requirements.txt")
     with (tmp_path / "function" / "pipeline" / "logs.py").open("a") as file:
@@ -62,7 +62,7 @@ def test_another_source_gives_another_archive(archive: Path, tmp_path: Path) -> 
     assert package.build(tmp_path, tmp_path).name != archive.name
 
 
-def test_it_holds_what_is_deployed_and_nothing_else(archive: Path) -> None:
+def test_the_archive_contains_only_what_is_deployed(archive: Path) -> None:
     names = zipfile.ZipFile(archive).namelist()
 
     function = ROOT / "function"
@@ -71,14 +71,14 @@ def test_it_holds_what_is_deployed_and_nothing_else(archive: Path) -> None:
     assert {"main.py", "pipeline/receive/receiver.py", "requirements.txt"} <= set(names)
 
 
-def test_the_archive_alone_serves_all_three_entry_points(unpacked: Path, outlet: Outlet) -> None:
+def test_the_archive_alone_serves_all_three_entry_points(unpacked: Path, topic: Topic) -> None:
     storage = {"STORAGE_URL": f"file://{unpacked}/data"}
     api = {"DIMMY_API_KEY": "the-key-of-the-tests", "DIMMY_API_URL": "http://127.0.0.1:9"}
     settings = {
         "receive": {
             "SIGNING_SECRETS": new_secret(),
-            "EVENTS_TOPIC": outlet.topic,
-            "PUBSUB_EMULATOR_HOST": outlet.host,
+            "EVENTS_TOPIC": topic.path,
+            "PUBSUB_EMULATOR_HOST": topic.host,
         },
         "resolve": api,
         "reconcile": api,

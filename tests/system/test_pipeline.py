@@ -1,4 +1,4 @@
-"""End to end, as a user would notice it: a signed webhook goes in, items lie in storage.
+"""End to end: a signed webhook is sent, and its items are stored.
 
 One of them: .venv/bin/pytest tests/system/test_pipeline.py -k "vendor and own"
 """
@@ -43,7 +43,7 @@ def finished_receipt(stack: Stack, message: Message) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("count", [1, 5, 500])
-def test_scanned_items_lie_in_storage_as_the_api_gives_them(stack: Stack, count: int) -> None:
+def test_scanned_items_are_stored_as_the_api_returns_them(stack: Stack, count: int) -> None:
     item_ids = scanned(stack, count)
 
     message = stack.send({"item_ids": item_ids})
@@ -58,7 +58,7 @@ def test_scanned_items_lie_in_storage_as_the_api_gives_them(stack: Stack, count:
         assert api_of(stack).requests_for(item_id) == 1
 
 
-def test_a_full_payload_is_stored_without_a_request(stack: Stack) -> None:
+def test_a_full_payload_is_stored_without_an_api_request(stack: Stack) -> None:
     item = catalogue.make_item(VARIETY)
 
     message = stack.send(item)
@@ -70,20 +70,22 @@ def test_a_full_payload_is_stored_without_a_request(stack: Stack) -> None:
     assert api_of(stack).requests_for(item["_id"]) == 0
 
 
-@pytest.mark.parametrize("how", ["scanned", "full payload"])
-def test_the_vendors_example_keeps_every_field_on_one_compact_line(stack: Stack, how: str) -> None:
+@pytest.mark.parametrize("event", ["scanned", "full payload"])
+def test_the_vendor_example_is_stored_complete_on_one_compact_line(
+    stack: Stack, event: str
+) -> None:
     example = catalogue.VENDOR_EXAMPLE | {"_id": catalogue.new_id(VARIETY)}
     pretty = json.dumps(example, indent=2).encode()
     api_of(stack).put(example, body=pretty)
 
-    message = stack.send(pretty if how == "full payload" else {"item_ids": [example["_id"]]})
+    message = stack.send(pretty if event == "full payload" else {"item_ids": [example["_id"]]})
 
     finished_receipt(stack, message)
     line = stack.item(example["_id"])
     assert line == json.dumps(example, separators=(",", ":")).encode()
 
 
-def test_svix_ping_is_kept_and_acknowledged(stack: Stack) -> None:
+def test_a_svix_ping_is_stored_and_acknowledged(stack: Stack) -> None:
     message = stack.send({"success": True})
 
     receipt = finished_receipt(stack, message)
@@ -91,7 +93,7 @@ def test_svix_ping_is_kept_and_acknowledged(stack: Stack) -> None:
     assert receipt["payload"] == {"success": True}
 
 
-def test_an_authentic_body_that_is_no_json_is_kept_in_base64(stack: Stack) -> None:
+def test_a_verified_body_that_is_not_json_is_stored_as_base64(stack: Stack) -> None:
     message = stack.send("größe: 12 cm".encode())
 
     receipt = finished_receipt(stack, message)
@@ -100,7 +102,9 @@ def test_an_authentic_body_that_is_no_json_is_kept_in_base64(stack: Stack) -> No
 
 
 @pytest.mark.parametrize("megabytes", [12, 31])
-def test_a_body_beyond_a_message_travels_through_storage(stack: Stack, megabytes: int) -> None:
+def test_a_body_too_large_for_a_message_is_passed_through_storage(
+    stack: Stack, megabytes: int
+) -> None:
     item = catalogue.padded(catalogue.make_item(VARIETY), megabytes * 1_000_000)
     body = json.dumps(item, separators=(",", ":")).encode()
     assert len(body) > megabytes * 1_000_000
@@ -114,7 +118,7 @@ def test_a_body_beyond_a_message_travels_through_storage(stack: Stack, megabytes
     assert stack.item(item["_id"]) == body
 
 
-def test_a_body_beyond_a_functions_limit_is_refused_with_advice(stack: Stack) -> None:
+def test_a_body_too_large_for_a_function_is_refused_with_advice(stack: Stack) -> None:
     message = stack.send(b"x" * (33 * 1024 * 1024))
 
     attempt = message.attempts[-1]
@@ -123,7 +127,7 @@ def test_a_body_beyond_a_functions_limit_is_refused_with_advice(stack: Stack) ->
     assert stack.payload(message.message_id) is None
 
 
-def test_the_same_event_four_times_is_one_item(stack: Stack) -> None:
+def test_an_event_delivered_four_times_is_stored_once(stack: Stack) -> None:
     item_ids = scanned(stack, 3)
     message = new_message({"item_ids": item_ids})
 
@@ -136,7 +140,7 @@ def test_the_same_event_four_times_is_one_item(stack: Stack) -> None:
     assert [stack.item(i) for i in item_ids] == [api_of(stack).body_of(i) for i in item_ids]
 
 
-def test_a_resend_brings_the_item_up_to_date(stack: Stack) -> None:
+def test_a_resend_updates_the_item(stack: Stack) -> None:
     item = catalogue.make_item(VARIETY)
     message = new_message({"item_ids": [api_of(stack).put(item)]})
     assert stack.attempt(message).delivered
@@ -149,7 +153,7 @@ def test_a_resend_brings_the_item_up_to_date(stack: Stack) -> None:
     wait_for(lambda: stack.item(item["_id"]) == expected, "the newer item in storage")
 
 
-def test_what_svix_listen_forwards_is_taken(stack: Stack) -> None:
+def test_a_request_forwarded_by_svix_listen_is_accepted(stack: Stack) -> None:
     """The CLI posts the relayed method, headers and bytes, with a user agent of its own."""
     item_ids = scanned(stack, 1)
     message = new_message({"item_ids": item_ids})
@@ -169,13 +173,13 @@ def test_what_svix_listen_forwards_is_taken(stack: Stack) -> None:
     assert finished_receipt(stack, message)["items"] == {item_ids[0]: "stored"}
 
 
-def test_an_outage_of_pubsub_is_said_and_survived(stack: Stack) -> None:
+def test_a_pubsub_outage_gives_503_and_loses_no_event(stack: Stack) -> None:
     message = new_message({"item_ids": scanned(stack, 1)})
     stack.cut_pubsub()
     try:
         refused = stack.attempt(message)
     finally:
-        stack.mend_pubsub()
+        stack.restore_pubsub()
 
     assert refused.status == 503, refused
     assert refused.seconds < 12
@@ -186,24 +190,24 @@ def test_an_outage_of_pubsub_is_said_and_survived(stack: Stack) -> None:
     finished_receipt(stack, message)
 
 
-def test_one_missing_item_leaves_the_event_to_pubsub_and_at_last_to_the_dead_letters(
+def test_an_event_with_a_missing_item_is_retried_and_becomes_a_dead_letter(
     stack: Stack,
 ) -> None:
     present, missing = *scanned(stack, 1), catalogue.new_id(VARIETY)
 
     message = stack.send({"item_ids": [missing, present]})
 
-    letter = wait_for(lambda: dead_letter(stack.admin, message.message_id), "a dead letter")
-    assert json.loads(letter or b"") == {"item_ids": [missing, present]}
+    data = wait_for(lambda: dead_letter_data(stack.admin, message.message_id), "a dead letter")
+    assert json.loads(data or b"") == {"item_ids": [missing, present]}
     receipt = stack.receipt(message.message_id) or {}
     assert receipt["outcome"] == "partial"
     assert receipt["items"] == {missing: "404: Item not found", present: "stored"}
     assert receipt["attempts"] == 5
     assert stack.item(present) == api_of(stack).body_of(present)
-    assert api_of(stack).requests_for(present) == 1, "what is stored is not fetched again"
+    assert api_of(stack).requests_for(present) == 1, "a stored item is not fetched again"
 
 
-def test_a_poison_event_is_parked_and_finished_by_a_redrive_once_the_fault_is_solved(
+def test_a_redrive_finishes_a_poison_event_once_the_fault_is_solved(
     stack: Stack,
 ) -> None:
     good, poison = scanned(stack, 2)
@@ -217,13 +221,13 @@ def test_a_poison_event_is_parked_and_finished_by_a_redrive_once_the_fault_is_so
     dead_letters.patience_seconds = 2.0
     left = redrive(installation, dead_letters, dead_letters.event_ids())
     assert message.message_id in left
-    parked = stack.receipt(message.message_id) or {}
-    assert parked["items"] == {poison: "422: the sandbox was told to fail", good: "stored"}
-    # A push that began before the subscription was put on hold may still be running, and would
-    # finish the event by itself. Once the message can be pulled, nothing else holds it.
-    wait_for(lambda: message.message_id in dead_letters.event_ids(), "the dead letter at rest")
+    unfinished = stack.receipt(message.message_id) or {}
+    assert unfinished["items"] == {poison: "422: an injected fault", good: "stored"}
+    # A push that began before redrive stopped pushing may still be running, and would finish the
+    # event by itself. Once the message can be pulled, no push is running.
+    wait_for(lambda: message.message_id in dead_letters.event_ids(), "the dead letter again")
 
-    api_of(stack).mend()
+    api_of(stack).clear_faults()
     dead_letters.patience_seconds = 15.0
     left = redrive(installation, dead_letters, dead_letters.event_ids())
 
@@ -235,10 +239,10 @@ def test_a_poison_event_is_parked_and_finished_by_a_redrive_once_the_fault_is_so
     assert api_of(stack).requests_for(good) == 1
 
 
-def test_an_api_that_was_down_all_along_and_comes_back_finishes_every_event_without_help(
+def test_every_event_is_finished_without_help_after_an_api_outage(
     pubsub_kind: PubSubKind, tmp_path: Path
 ) -> None:
-    """On a stack of its own: with fewer attempts these would be dead letters, which need help."""
+    """This stack allows 100 attempts; with fewer, the events would become dead letters."""
     backoff = None if pubsub_kind == "google" else (0.2, 1.0)
     with start_stack(
         tmp_path, pubsub=pubsub_kind, backoff_seconds=backoff, max_delivery_attempts=100
@@ -247,7 +251,9 @@ def test_an_api_that_was_down_all_along_and_comes_back_finishes_every_event_with
         events = [scanned(stack, 2) for _ in range(4)]
         stack.background.run(api.stop())
         messages = [stack.send({"item_ids": item_ids}) for item_ids in events]
-        assert all(message.delivered for message in messages), "the API's outage is not Svix's"
+        assert all(message.delivered for message in messages), (
+            "Svix must not notice an outage of the API"
+        )
 
         def receipts() -> list[dict[str, Any]]:
             return [stack.receipt(message.message_id) or {} for message in messages]
@@ -257,17 +263,17 @@ def test_an_api_that_was_down_all_along_and_comes_back_finishes_every_event_with
         assert states <= {"connection failed: ConnectionError", "pending"}
         stack.background.run(api.start())
 
-        wait_for(lambda: all(r["outcome"] == "done" for r in receipts()), "every event's end")
+        wait_for(lambda: all(r["outcome"] == "done" for r in receipts()), "all events to be done")
 
         for item_id in itertools.chain(*events):
             assert stack.item(item_id) == api.body_of(item_id)
             assert api.requests_for(item_id) == 1
 
 
-def dead_letter(admin: PubSubAdmin, event_id: str) -> bytes | None:
-    """The data of the event's dead letter, if it lies there; other letters are given back."""
-    for letter in admin.pull(DEAD_LETTERS):
-        admin.acknowledge(DEAD_LETTERS, [letter])
-        if letter.attributes["svix-id"] == event_id:
-            return letter.data
+def dead_letter_data(admin: PubSubAdmin, event_id: str) -> bytes | None:
+    """The data of the event's dead letter, if it can be pulled. Acknowledges others before it."""
+    for message in admin.pull(DEAD_LETTERS):
+        admin.acknowledge(DEAD_LETTERS, [message])
+        if message.attributes["svix-id"] == event_id:
+            return message.data
     return None

@@ -15,30 +15,30 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 
 
 def section(heading: str) -> str:
-    """What stands below a heading, up to the next."""
+    """The text below a heading, up to the next heading."""
     below = README.partition(f"\n{heading}\n")[2]
     return re.split(r"^#", below, maxsplit=1, flags=re.MULTILINE)[0]
 
 
-def test_commands_are_those_of_the_makefile() -> None:
-    there_are = set(re.findall(r"^([a-z-]+):.*##", MAKEFILE, re.MULTILINE))
+def test_commands_match_the_makefile() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*##", MAKEFILE, re.MULTILINE))
     mentioned = set(re.findall(r"(?:`|    |= )make ([a-z-]+)", README))
 
-    assert mentioned <= there_are, "of no use to anybody"
-    # What only a developer needs is explained by `make help`, which is mentioned.
-    assert there_are - mentioned <= {"format", "lint"}
+    assert mentioned <= targets, "the Makefile has no such target"
+    # Only developers need these two, and `make help` explains them.
+    assert targets - mentioned <= {"format", "lint"}
 
 
-def test_what_a_command_takes_is_what_the_makefile_passes_on() -> None:
+def test_every_variable_that_the_makefile_exports_is_explained() -> None:
     exported = re.search(r"^export (.+)$", MAKEFILE, re.MULTILINE)
     assert exported
-    passed_on = set(exported[1].split())
-    for name in passed_on:
+    exported_names = set(exported[1].split())
+    for name in exported_names:
         assert re.search(rf"\b{name}=", README), f"{name} is not explained"
 
 
 @pytest.mark.parametrize("entry_point", ["receive", "resolve", "reconcile"])
-def test_settings_are_those_that_the_functions_read(entry_point: str) -> None:
+def test_settings_match_those_that_the_functions_read(entry_point: str) -> None:
     table = section("## Settings")
     rows = re.findall(r"^\| ((?:`[A-Z_]+`(?:, )?)+) \| ([a-z, ]+) \|", table, re.MULTILINE)
     explained = {
@@ -51,7 +51,7 @@ def test_settings_are_those_that_the_functions_read(entry_point: str) -> None:
     assert explained == names_read(entry_point)
 
 
-def test_variables_are_those_of_terraform() -> None:
+def test_every_terraform_variable_is_explained() -> None:
     declared = set(
         re.findall(
             r'^variable "(\w+)"', (ROOT / "infra" / "variables.tf").read_text(), re.MULTILINE
@@ -64,8 +64,8 @@ def test_variables_are_those_of_terraform() -> None:
     assert explained & {"project", "archive", "secret_versions"}
 
 
-def test_files_are_where_it_says() -> None:
-    """Each line of the tree names a path, below the line that is less indented."""
+def test_the_tree_lists_every_package_and_only_existing_paths() -> None:
+    """Each line of the tree names a path relative to the line above with less indentation."""
     folders = {0: ROOT}
     named = set()
     lines = re.findall(r"^    ( *)(\S+)  ", section("## Where things are"), re.MULTILINE)

@@ -1,4 +1,4 @@
-"""SIGTERM, as Cloud Run sends it 10 s before the end: what was promised is kept, the rest is left.
+"""SIGTERM, 10 s before Cloud Run's SIGKILL: `receive` completes publishes, `resolve` stops early.
 
 One of them: .venv/bin/pytest tests/system/test_shutdown.py -k receive
 """
@@ -16,24 +16,24 @@ from sandbox.pubsub_admin import PubSubAdmin
 from sandbox.stack import new_secret
 from sandbox.svix_sender import Attempt, SvixSender, new_message
 from support.pubsub import HaltingPubSub
-from support.resolving import Resolving, start_resolve
+from support.resolving import RunningResolve, start_resolve
 from support.waiting import wait_for
 
 VARIETY = random.Random()
 
 
-def test_resolve_leaves_the_rest_to_pubsub_and_says_so_in_the_receipt(
+def test_resolve_leaves_unfinished_items_to_the_next_delivery_and_names_them_in_the_receipt(
     background: Background, tmp_path: Path
 ) -> None:
     api = DimmyApi("the-key-of-the-tests")
     background.run(api.start())
     function = start_resolve(api, tmp_path, DIMMY_CONCURRENCY="2", DIMMY_TIMEOUT_SECONDS="8")
-    resolving = Resolving(function, api, tmp_path)
-    item_ids = [resolving.item() for _ in range(200)]
+    resolving = RunningResolve(function, api, tmp_path)
+    item_ids = [resolving.put_item() for _ in range(200)]
     api.latency = lambda: 0.1
     with ThreadPoolExecutor(1) as sender:
         delivery = sender.submit(resolving.deliver, {"item_ids": item_ids}, "msg_stopped")
-        wait_for(lambda: len(api.seen) > 10, "the first items")
+        wait_for(lambda: len(api.requests) > 10, "the first items")
         function.process.terminate()
         status, receipt = delivery.result()
     assert function.process.wait() == 0
@@ -44,15 +44,13 @@ def test_resolve_leaves_the_rest_to_pubsub_and_says_so_in_the_receipt(
     assert "stored" in states
     assert states <= {
         "stored",
-        "not finished: the process was told to stop",
-        "not tried: the process was told to stop",
+        "not finished: the process was asked to stop",
+        "not tried: the process was asked to stop",
     }
     assert set(receipt["items"]) == set(item_ids)
 
 
-def test_receive_finishes_what_it_has_begun_to_publish(
-    background: Background, tmp_path: Path
-) -> None:
+def test_receive_finishes_a_publish_that_has_begun(background: Background, tmp_path: Path) -> None:
     server, secret = HaltingPubSub(), new_secret()
     server.halt_before = True
     admin = PubSubAdmin(f"127.0.0.1:{background.run(server.start())}")
@@ -70,16 +68,16 @@ def test_receive_finishes_what_it_has_begun_to_publish(
     function.wait_until_up()
     message = new_message({"item_ids": []})
 
-    async def stop_in_the_middle() -> Attempt:
+    async def stop_during_publish() -> Attempt:
         async with SvixSender(function.url, secret) as sender:
             delivery = asyncio.create_task(sender.attempt(message))
             await server.reached.wait()
             function.process.terminate()
             await asyncio.to_thread(wait_for, lambda: not accepts_connections(function.port))
-            server.go_on.set()
+            server.resume.set()
             return await delivery
 
-    assert background.run(stop_in_the_middle()).status == 204
+    assert background.run(stop_during_publish()).status == 204
     assert function.process.wait() == 0
     (published,) = admin.pull("events")
     assert published.attributes["svix-id"] == message.message_id

@@ -1,1 +1,1 @@
-"""Checks of `infra/` that need neither a cloud nor a registry, with a stand-in provider."""
+"""Checks of `infra/` that need neither a cloud nor a registry: they use a replacement provider."""

@@ -1,6 +1,6 @@
-"""What is checked of a folder such as `infra/`. Each check raises CheckError with what is wrong.
+"""The checks of a folder such as `infra/`. Each check raises CheckError, which names the problem.
 
-`check_all` is what a change has to pass; `mutants.py` measures how much gets past it.
+`check_all` runs them all; `mutants.py` measures how many faults they detect.
 """
 
 import json
@@ -22,12 +22,12 @@ from support.programs import CHECKOV
 from terraform.provider import SCHEMA, GoogleProvider
 from terraform.renew_schema import used_in
 
-Plan = dict[str, dict[str, Any]]  # by address: what each resource will be
-Plans = dict[str, Plan]  # by the name of the run that made it
+Plan = dict[str, dict[str, Any]]  # by address: the planned attributes of each resource
+Plans = dict[str, Plan]  # by the name of the run of `terraform test`
 
 PUBSUB_AGENT = "serviceAccount:service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com"
 
-# Everything that anybody may do, and to which objects of a bucket; nothing else is granted.
+# All roles by member: on which resource, and for which objects of a bucket. Others are faults.
 ROLES = {
     "allUsers": {"run.invoker on dimmy-test-receive"},
     "builder": {
@@ -61,26 +61,25 @@ ROLES = {
     },
 }
 
-_READERS: dict[str, Callable[[Mapping[str, str]], object]] = {
+_SETTINGS_READERS: dict[str, Callable[[Mapping[str, str]], object]] = {
     "receive": read_receive_settings,
     "resolve": read_resolve_settings,
     "reconcile": read_reconcile_settings,
 }
 
-_BAD_VALUES = "variables.tftest.hcl"
+_INVALID_VALUES = "variables.tftest.hcl"
 
-# Of the server, or of a sandbox: no setting that Terraform should share with a function.
-_OF_THE_SERVER = {"THREADS"}
-_OF_THE_SANDBOX = {"PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"}
+_SERVER_SETTINGS = {"THREADS"}  # read by the server, not by the function
+_SANDBOX_SETTINGS = {"PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"}
 
 
 class CheckError(AssertionError):
-    """`infra/` is not as it has to be."""
+    """A check found a problem in `infra/`."""
 
 
 def check_all(folder: Path, provider: GoogleProvider) -> None:
-    """Every check, the quick ones first."""
-    check_form(folder)
+    """Run every check, the quick ones first."""
+    check_formatting(folder)
     check_validity(folder, provider)
     plans = check_behaviour(folder, provider)
     check_schema(folder)
@@ -88,51 +87,51 @@ def check_all(folder: Path, provider: GoogleProvider) -> None:
     check_settings(plans)
     check_sources(plans)
     check_secrets(folder, plans)
-    check_bad_values(folder, provider)
+    check_invalid_values(folder, provider)
     for environment in sorted((folder / "envs").glob("*.tfvars")):
         check_environment(folder, provider, environment)
 
 
-def check_form(folder: Path) -> None:
-    """`terraform fmt`."""
-    _succeed(_terraform(folder, "fmt", "-check", "-recursive", "-no-color"))
+def check_formatting(folder: Path) -> None:
+    """Check the formatting, with `terraform fmt`."""
+    _require_success(_terraform(folder, "fmt", "-check", "-recursive", "-no-color"))
 
 
-def make_tidy(folder: Path) -> None:
-    """Bring it into Terraform's common form."""
-    _succeed(_terraform(folder, "fmt", "-recursive"))
+def format_folder(folder: Path) -> None:
+    """Format the files, with `terraform fmt`."""
+    _require_success(_terraform(folder, "fmt", "-recursive"))
 
 
 def check_validity(folder: Path, provider: GoogleProvider) -> None:
-    """`terraform validate`: names, types, references, and the values that Google Cloud knows."""
-    _succeed(_terraform(folder, "validate", "-no-color", provider=provider))
+    """Check names, types, references and values, with `terraform validate`."""
+    _require_success(_terraform(folder, "validate", "-no-color", provider=provider))
 
 
 def check_behaviour(folder: Path, provider: GoogleProvider) -> Plans:
-    """`terraform test`, but for the bad values; returns the plans of all its runs."""
+    """Run `terraform test` without the invalid values; return the plans of all runs."""
     files = sorted((folder / "tests").glob("*.tftest.hcl"))
-    filters = [f"-filter=tests/{file.name}" for file in files if file.name != _BAD_VALUES]
+    filters = [f"-filter=tests/{file.name}" for file in files if file.name != _INVALID_VALUES]
     return _test(folder, provider, *filters)
 
 
-def check_bad_values(folder: Path, provider: GoogleProvider) -> None:
-    """`terraform test` of what the variables refuse, and that each that refuses is tested."""
+def check_invalid_values(folder: Path, provider: GoogleProvider) -> None:
+    """Check that variables reject invalid values, and that each validation has a test."""
     declared = (folder / "variables.tf").read_text()
     names = re.findall(r'^variable "(\w+)"', declared, re.MULTILINE)
     if names != sorted(names):
         raise CheckError("the variables are not in alphabetical order")
-    refused = (folder / "tests" / _BAD_VALUES).read_text()
+    tested = (folder / "tests" / _INVALID_VALUES).read_text()
     bodies = re.split(r'^variable "\w+"', declared, flags=re.MULTILINE)[1:]
     for name, body in zip(names, bodies, strict=True):
         if "description" not in body or "type" not in body:
             raise CheckError(f"the variable {name} has no description or no type")
-        if "validation {" in body and f"[var.{name}]" not in refused:
-            raise CheckError(f"no test has a bad value for the variable {name}")
-    _test(folder, provider, f"-filter=tests/{_BAD_VALUES}")
+        if "validation {" in body and f"[var.{name}]" not in tested:
+            raise CheckError(f"no test has an invalid value for the variable {name}")
+    _test(folder, provider, f"-filter=tests/{_INVALID_VALUES}")
 
 
 def check_environment(folder: Path, provider: GoogleProvider, variables: Path) -> Plan:
-    """The plan of an environment, and that there is a configuration of its state."""
+    """Check that an environment has a backend configuration; return its plan."""
     if not variables.with_suffix(".gcs.tfbackend").exists():
         raise CheckError(f"{variables.name} has no {variables.stem}.gcs.tfbackend beside it")
     options = ("-test-directory=tests/environments", f"-var-file={variables}")
@@ -140,51 +139,51 @@ def check_environment(folder: Path, provider: GoogleProvider, variables: Path) -
 
 
 def check_schema(folder: Path) -> None:
-    """The stand-in provider knows what is used, and nothing else."""
-    kept = json.loads(SCHEMA.read_bytes())
+    """Check that the replacement provider has the schemas of exactly the types in use."""
+    stored = json.loads(SCHEMA.read_bytes())
     for kind, used in used_in(folder).items():
-        if used != kept[kind].keys():
-            differ = ", ".join(sorted(used ^ kept[kind].keys()))
+        if used != stored[kind].keys():
+            different = ", ".join(sorted(used ^ stored[kind].keys()))
             raise CheckError(
-                f"{SCHEMA.name} is not that of infra/ ({differ}): make provider-schema"
+                f"{SCHEMA.name} does not match infra/ ({different}): run `make provider-schema`"
             )
 
 
 def check_roles(plans: Plans) -> None:
-    """Who may do what is what `ROLES` says, completely."""
+    """Check that exactly the roles in `ROLES` are granted."""
     granted = defaultdict(set)
     for address, resource in plans["access"].items():
         if "_iam_" not in address:
             continue
         if "_iam_member" not in address:
-            raise CheckError(f"{address} grants to others than it names, or takes from them")
-        on = _name(next(resource[key] for key in _ON if resource.get(key)))
-        rule = f"{resource['role'].removeprefix('roles/')} on {on}"
+            raise CheckError(f"{address} may revoke roles of others: use an _iam_member resource")
+        target = _name(next(resource[key] for key in _TARGET_ATTRIBUTES if resource.get(key)))
+        rule = f"{resource['role'].removeprefix('roles/')} on {target}"
         for condition in resource.get("condition") or []:
             rule += f" for {', '.join(_prefixes(condition['expression']))}"
         granted[_member(resource["member"])].add(
             rule.replace("warehouse-1-dimmy-test-data", "data")
         )
-    for who in sorted(granted.keys() | ROLES.keys()):
-        if granted[who] != ROLES.get(who, set()):
-            raise CheckError(f"{who} may do other things than it should: {sorted(granted[who])}")
+    for member in sorted(granted.keys() | ROLES.keys()):
+        if granted[member] != ROLES.get(member, set()):
+            raise CheckError(f"{member} has other roles than expected: {sorted(granted[member])}")
 
 
 def check_settings(plans: Plans) -> None:
-    """Each function gets just the settings that it reads, and reads what it gets."""
-    every = plans["allowed_sources"]
+    """Check that each function gets exactly the settings that it reads, with valid values."""
+    plan_with_all = plans["allowed_sources"]
     for name in ("receive", "resolve", "reconcile"):
-        given = _environment(every, name)
-        read = names_read(name)
-        if given.keys() - _OF_THE_SERVER != read - _OF_THE_SANDBOX:
-            differ = sorted((given.keys() - _OF_THE_SERVER) ^ (read - _OF_THE_SANDBOX))
-            raise CheckError(f"{name}: given or read, but not both: {', '.join(differ)}")
+        given = _environment(plan_with_all, name).keys() - _SERVER_SETTINGS
+        read = names_read(name) - _SANDBOX_SETTINGS
+        if given != read:
+            different = ", ".join(sorted(given ^ read))
+            raise CheckError(f"{name}: either set by Terraform or read, not both: {different}")
         for plan in plans.values():
             _read_settings(name, _environment(plan, name))
 
 
 def check_sources(plans: Plans) -> None:
-    """The load balancer admits the addresses that `receive` knows."""
+    """Check that the load balancer admits the same addresses of Svix as `receive`."""
     rules = plans["load_balancer"]['google_compute_security_policy.receive["this"]']["rule"]
     admitted = {
         network
@@ -194,24 +193,24 @@ def check_sources(plans: Plans) -> None:
     }
     known = {str(network) for network in sources.parse(" ".join(sources.SVIX_SOURCES))}
     if admitted != known:
-        raise CheckError(f"admitted or known, but not both: {sorted(admitted ^ known)}")
+        raise CheckError(f"either admitted or known to receive: {sorted(admitted ^ known)}")
 
 
 def check_secrets(folder: Path, plans: Plans) -> None:
-    """No secret has a value here, and none can come into the state."""
+    """Check that no value of a secret is in the files, nor could be in the state."""
     written = "\n".join(path.read_text() for path in folder.glob("*.tf"))
     for source in ("google_secret_manager_secret_version", "secret_data", "whsec_"):
         if source in written or source in json.dumps(plans):
-            raise CheckError(f"{source} brings a secret's value into Terraform")
+            raise CheckError(f"{source} puts the value of a secret into Terraform")
     for plan in plans.values():
         for name in ("receive", "resolve", "reconcile"):
-            plain = plan[f'google_cloudfunctions2_function.this["{name}"]']["service_config"][0]
-            if plain["environment_variables"].keys() & {"SIGNING_SECRETS", "DIMMY_API_KEY"}:
-                raise CheckError(f"{name} gets a secret as a plain setting")
+            config = plan[f'google_cloudfunctions2_function.this["{name}"]']["service_config"][0]
+            if config["environment_variables"].keys() & {"SIGNING_SECRETS", "DIMMY_API_KEY"}:
+                raise CheckError(f"{name} gets a secret as a plain environment variable")
 
 
 def scan(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """What checkov finds, by `failed_checks` and `skipped_checks`."""
+    """Run checkov; return its `failed_checks` and `skipped_checks`."""
     options = ["--framework=terraform", "--skip-download", "--compact", "--output=json"]
     found = subprocess.run(
         [CHECKOV, f"--directory={folder}", *options], capture_output=True, text=True, check=False
@@ -221,7 +220,7 @@ def scan(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 _STARTS_WITH = re.compile(r'resource\.name\.startsWith\("projects/_/buckets/([^"]+)"\)')
-_ON = (
+_TARGET_ATTRIBUTES = (
     "service_account_id",
     "repository",
     "service",
@@ -238,14 +237,14 @@ def _name(full: str) -> str:
 
 
 def _prefixes(expression: str) -> list[str]:
-    """What the names of the objects begin with that a condition is true for."""
+    """The prefixes of the object names for which a condition is true."""
     parts = [_STARTS_WITH.fullmatch(part) for part in expression.split(" || ")]
     return [part[1] if part else expression for part in parts]
 
 
 def _member(member: str) -> str:
-    ours = re.fullmatch(r"serviceAccount:(\w+)@warehouse-1\.iam\.gserviceaccount\.com", member)
-    return ours[1] if ours else member
+    account = re.fullmatch(r"serviceAccount:(\w+)@warehouse-1\.iam\.gserviceaccount\.com", member)
+    return account[1] if account else member
 
 
 def _environment(plan: Plan, function: str) -> dict[str, str]:
@@ -256,40 +255,40 @@ def _environment(plan: Plan, function: str) -> dict[str, str]:
 
 
 class _Recorder(dict[str, str]):
-    """An environment that remembers what it was asked for."""
+    """An empty environment that records which variables are read."""
 
     def __init__(self) -> None:
-        self.asked: set[str] = set()
+        self.names: set[str] = set()
 
     def get(self, name: str, default: Any = None) -> Any:
-        self.asked.add(name)
+        self.names.add(name)
         return default
 
 
 def names_read(function: str) -> set[str]:
-    """The variables that a function's settings are read from."""
+    """The environment variables that a function reads its settings from."""
     recorder = _Recorder()
     try:
         _read(function, recorder)
     except SettingsError:
-        return recorder.asked
-    raise CheckError(f"{function} needs no setting at all")
+        return recorder.names
+    raise CheckError(f"{function} has no required setting")
 
 
 def _read_settings(function: str, given: Mapping[str, str]) -> None:
-    known = {"SIGNING_SECRETS": "whsec_" + "A" * 32, "DIMMY_API_KEY": "a-key-of-the-tests"}
+    secrets = {"SIGNING_SECRETS": "whsec_" + "A" * 32, "DIMMY_API_KEY": "a-key-of-the-tests"}
     try:
-        _read(function, {name: value or known[name] for name, value in given.items()})
+        _read(function, {name: value or secrets[name] for name, value in given.items()})
     except SettingsError as error:
-        raise CheckError(f"what Terraform gives is refused: {error}") from error
+        raise CheckError(f"{function} rejects the settings from Terraform: {error}") from error
 
 
 def _read(function: str, environment: Mapping[str, str]) -> None:
-    _READERS[function](environment)
+    _SETTINGS_READERS[function](environment)
 
 
 def _test(folder: Path, provider: GoogleProvider, *options: str) -> Plans:
-    """Run `terraform test`, and read what it planned."""
+    """Run `terraform test`; return the plans of its runs."""
     done = _terraform(folder, "test", "-json", "-verbose", *options, provider=provider)
     plans: Plans = {}
     for event in _events(done.stdout):
@@ -300,9 +299,10 @@ def _test(folder: Path, provider: GoogleProvider, *options: str) -> Plans:
                 if change["mode"] == "managed"
             }
         elif event["type"] == "diagnostic" and event["diagnostic"]["severity"] == "error":
-            said = event["diagnostic"]
-            raise CheckError(f"{event.get('@testrun', '')}: {said['summary']}\n{said['detail']}")
-    _succeed(done)
+            diagnostic = event["diagnostic"]
+            text = f"{diagnostic['summary']}\n{diagnostic['detail']}"
+            raise CheckError(f"{event.get('@testrun', '')}: {text}")
+    _require_success(done)
     return plans
 
 
@@ -315,7 +315,7 @@ def _events(printed: str) -> Iterator[dict[str, Any]]:
 def _terraform(
     folder: Path, *arguments: str, provider: GoogleProvider | None = None
 ) -> subprocess.CompletedProcess[str]:
-    # A person's own configuration of Terraform has no say here.
+    # The user's own configuration of Terraform must not affect the checks.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
     with tempfile.TemporaryDirectory() as data:
         environment |= {"TF_DATA_DIR": data, "CHECKPOINT_DISABLE": "1"}
@@ -328,6 +328,6 @@ def _terraform(
         )
 
 
-def _succeed(done: subprocess.CompletedProcess[str]) -> None:
+def _require_success(done: subprocess.CompletedProcess[str]) -> None:
     if done.returncode:
         raise CheckError(f"{' '.join(done.args[2:])}:\n{done.stdout}{done.stderr}")

@@ -1,4 +1,4 @@
-"""Cloud Logging's query language, as far as the log-based metrics use it.
+"""The part of Cloud Logging's query language that the log-based metrics use.
 
 https://cloud.google.com/logging/docs/view/logging-query-language: comparisons joined by AND, with
 `=`, `=~` (a regular expression found anywhere), `>=` on severities and numbers, and several values
@@ -16,10 +16,10 @@ _COMPARISON = re.compile(rf"([\w.]+)(=~|>=|=)({_VALUE}|\((?:{_VALUE})(?: OR (?:{
 
 
 def matches(query: str, entry: Entry) -> bool:
-    """Whether a log entry is what the query looks for.
+    """Whether a log entry matches the query.
 
     Raises:
-        ValueError: the query uses more of the language than is known here.
+        ValueError: the query uses syntax that is not supported here.
     """
     position, comparisons = 0, []
     while found := _COMPARISON.match(query, position):
@@ -30,7 +30,7 @@ def matches(query: str, entry: Entry) -> bool:
         if not query.startswith(" AND ", position):
             break
         position += len(" AND ")
-    raise ValueError(f"not understood from here on: {query[position:]}")
+    raise ValueError(f"unsupported query syntax: {query[position:]}")
 
 
 def field(entry: Entry, path: str) -> Any:

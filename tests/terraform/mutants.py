@@ -1,4 +1,4 @@
-"""`make mutants`: break `infra/` in many ways, and count how many of them the checks notice."""
+"""`make mutants`: add faults to `infra/`, one at a time, and count those that are detected."""
 
 import shutil
 import sys
@@ -10,50 +10,50 @@ from rich.table import Table
 
 from operate.console import open_console
 from operate.google.deployment import INFRA
-from terraform.checks import CheckError, check_all, make_tidy
+from terraform.checks import CheckError, check_all, format_folder
 from terraform.provider import GoogleProvider
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """One way to break it: in a file, this text becomes that one."""
+    """A fault: in one file, `text` is replaced by `replacement`."""
 
     name: str
     file: str
     text: str
-    becomes: str
+    replacement: str
 
 
 MUTANTS = (
     Mutant(
-        "a role dropped",
+        "receiver cannot publish",
         "pubsub.tf",
         'role   = "roles/pubsub.publisher"\n  member = local._members["receiver"]',
         'role   = "roles/pubsub.viewer"\n  member = local._members["receiver"]',
     ),
     Mutant(
-        "a role for too many",
+        "resolver reads the signing secret",
         "secrets.tf",
         'readers = ["receiver"]',
         'readers = ["receiver", "resolver"]',
     ),
-    Mutant("a role without its condition", "storage.tf", '/${folder}/\\")"', '/\\")"'),
+    Mutant("a role on all objects of the bucket", "storage.tf", '/${folder}/\\")"', '/\\")"'),
     Mutant(
-        "resolve for the public",
+        "resolve is public",
         "functions.tf",
         'resolve   = local._members["pusher"]',
         'resolve   = "allUsers"',
     ),
     Mutant(
-        "reconcile for the pusher",
+        "reconcile is called by the pusher",
         "functions.tf",
         'reconcile = local._members["scheduler"]',
         'reconcile = local._members["pusher"]',
     ),
-    Mutant("ingress opened", "functions.tf", '"ALLOW_INTERNAL_ONLY"', '"ALLOW_ALL"'),
-    Mutant("ingress misspelt", "functions.tf", '"ALLOW_INTERNAL_ONLY"', '"ALLOW_INTERNAL"'),
+    Mutant("open ingress", "functions.tf", '"ALLOW_INTERNAL_ONLY"', '"ALLOW_ALL"'),
+    Mutant("misspelt ingress", "functions.tf", '"ALLOW_INTERNAL_ONLY"', '"ALLOW_INTERNAL"'),
     Mutant(
-        "receive open behind its load balancer",
+        "receive reachable without its load balancer",
         "functions.tf",
         '"ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB"',
         '"ALLOW_ALL" : "ALLOW_ALL"',
@@ -65,7 +65,7 @@ MUTANTS = (
         "",
     ),
     Mutant(
-        "dead letters without permission",
+        "no permission to forward dead letters",
         "pubsub.tf",
         'role         = "roles/pubsub.subscriber"',
         'role         = "roles/pubsub.viewer"',
@@ -77,7 +77,7 @@ MUTANTS = (
         'ack_deadline               = local._ack_deadline_seconds\n  message_retention_duration = "${var.event',
     ),
     Mutant(
-        "a deadline beyond the limit",
+        "an ack deadline beyond the limit",
         "functions.tf",
         "_ack_deadline_seconds    = 600",
         "_ack_deadline_seconds    = 660",
@@ -102,7 +102,7 @@ MUTANTS = (
         "  dead_letter_policy",
     ),
     Mutant(
-        "a token for someone else",
+        "a token for another audience",
         "pubsub.tf",
         "audience              = local._resolve_url",
         "audience              = local._reconcile_url",
@@ -115,31 +115,31 @@ MUTANTS = (
         'THREADS = "4"',
     ),
     Mutant(
-        "a setting that nobody reads",
+        "a setting that no function reads",
         "functions.tf",
         "    LOG_LEVEL            = var.log_level",
         '    LOG_LEVEL  = var.log_level\n    LOG_COLOUR = "no"',
     ),
     Mutant(
-        "a setting that is not given",
+        "a missing setting",
         "functions.tf",
         "    DIMMY_API_URL         = var.dimmy_api_url\n",
         "",
     ),
     Mutant(
-        "a setting that is refused",
+        "an invalid setting",
         "functions.tf",
         'LOG_FORMAT           = "json"',
         'LOG_FORMAT = "jsonl"',
     ),
     Mutant(
-        "a secret as a plain setting",
+        "a secret as a plain environment variable",
         "functions.tf",
         'LOG_FORMAT           = "json"',
         'LOG_FORMAT    = "json"\n    DIMMY_API_KEY = "a-key-of-the-tests"',
     ),
     Mutant(
-        "a secret's version that moves",
+        "the latest version of a secret",
         "functions.tf",
         "var.secret_versions[secret.value]",
         '"latest"',
@@ -150,10 +150,12 @@ MUTANTS = (
         'public_access_prevention    = "enforced"\n  force_destroy               = !var',
         'public_access_prevention    = "inherited"\n  force_destroy               = !var',
     ),
-    Mutant("a bucket that forgets", "storage.tf", "    enabled = true", "    enabled = false"),
+    Mutant(
+        "a bucket without versioning", "storage.tf", "    enabled = true", "    enabled = false"
+    ),
     Mutant("items that are deleted with the payloads", "storage.tf", '["payloads/"]', '[""]'),
     Mutant(
-        "protection that protects nothing",
+        "no deletion protection",
         "names.tf",
         '? "PREVENT" : "DELETE"',
         '? "DELETE" : "DELETE"',
@@ -165,33 +167,33 @@ MUTANTS = (
         "",
     ),
     Mutant(
-        "a validation that accepts all",
+        "a validation that accepts too much",
         "variables.tf",
         "var.max_delivery_attempts >= 5 && var.max_delivery_attempts <= 100",
         "var.max_delivery_attempts >= 0 && var.max_delivery_attempts <= 1000",
     ),
     Mutant(
-        "a schedule that is none",
+        "an invalid schedule",
         "variables.tf",
         'schedule = "17 * * * *"',
         'schedule = "hourly"',
     ),
-    Mutant("an address of Svix less", "load_balancer.tf", '"54.90.7.123/32", ', ""),
+    Mutant("a missing address of Svix", "load_balancer.tf", '"54.90.7.123/32", ', ""),
     Mutant(
-        "everyone through the load balancer",
+        "a load balancer that admits everyone",
         "load_balancer.tf",
         'action      = "deny(403)"\n    priority    = 2147483647',
         'action      = "allow"\n    priority    = 2147483647',
     ),
     Mutant("a table that splits its lines", "bigquery.tf", '"\\u0001"', '","'),
     Mutant(
-        "an alert that looks elsewhere",
+        "an alert on another subscription",
         "alerts.tf",
         "pubsub_subscription.dead_letters.name",
         "pubsub_subscription.resolve.name",
     ),
     Mutant(
-        "an alert that needs more",
+        "an alert with a higher threshold",
         "alerts.tf",
         "threshold = 0\n      text      = \"Dimmy's",
         "threshold = 10\n      text      = \"Dimmy's",
@@ -213,37 +215,37 @@ MUTANTS = (
 
 def main() -> int:
     console = open_console()
-    table = Table("broken so", "noticed as", box=None, pad_edge=False)
-    caught = 0
+    table = Table("mutant", "detected as", box=None, pad_edge=False)
+    detected = 0
     with GoogleProvider() as provider, console.status("") as status:
         for mutant in MUTANTS:
             status.update(mutant.name)
             with tempfile.TemporaryDirectory() as folder:
-                noticed = catch(mutant, provider, Path(folder))
-            caught += bool(noticed)
-            style = None if noticed else "red"
-            table.add_row(mutant.name, noticed or "NOBODY NOTICED", style=style)
+                failure = detect(mutant, provider, Path(folder))
+            detected += bool(failure)
+            style = None if failure else "red"
+            table.add_row(mutant.name, failure or "NOT DETECTED", style=style)
     console.print(table)
-    console.print(f"{caught} of {len(MUTANTS)} noticed.")
-    return 0 if caught == len(MUTANTS) else 1
+    console.print(f"{detected} of {len(MUTANTS)} detected.")
+    return 0 if detected == len(MUTANTS) else 1
 
 
-def catch(mutant: Mutant, provider: GoogleProvider, folder: Path) -> str:
-    """Break a copy; return the first line of what the checks say, or nothing.
+def detect(mutant: Mutant, provider: GoogleProvider, folder: Path) -> str:
+    """Apply the mutant to a copy and check it; return the beginning of the failure, or nothing.
 
     Raises:
-        ValueError: the text that it changes is not there exactly once: the mutant is out of date.
+        ValueError: the file does not contain the text of the mutant, which is out of date.
     """
-    broken = folder / "infra"
-    shutil.copytree(INFRA, broken)
-    file = broken / mutant.file
-    before = file.read_text()
-    if mutant.text not in before:
-        raise ValueError(f"{mutant.file} has nothing to break by: {mutant.name}")
-    file.write_text(before.replace(mutant.text, mutant.becomes))
-    make_tidy(broken)  # so that nobody notices it by its form
+    mutated = folder / "infra"
+    shutil.copytree(INFRA, mutated)
+    file = mutated / mutant.file
+    original = file.read_text()
+    if mutant.text not in original:
+        raise ValueError(f"{mutant.file} does not contain the text of the mutant: {mutant.name}")
+    file.write_text(original.replace(mutant.text, mutant.replacement))
+    format_folder(mutated)  # so that its formatting does not give it away
     try:
-        check_all(broken, provider)
+        check_all(mutated, provider)
     except CheckError as error:
         return " ".join(str(error).split())[:80]
     return ""

@@ -1,13 +1,13 @@
-"""A stand-in for Terraform's google provider, so that `infra/` is checked without a registry.
+"""A replacement for Terraform's google provider, which checks `infra/` without a registry.
 
-It knows the schema of the resources that `infra/` uses (`schema.json`, renewed by
-`make provider-schema`) and the values that a schema does not tell (`rules.py`).
-That is enough for `terraform validate`, and for `terraform test` with a mocked provider. It can
-neither plan nor apply anything by itself.
+It has the schemas of the resources that `infra/` uses (`schema.json`, updated by
+`make provider-schema`) and rules on their values, which schemas do not contain (`rules.py`). That
+is enough for `terraform validate`, and for `terraform test` with a mocked provider. It can neither
+plan nor apply.
 
-Terraform talks to it as to a provider that is being debugged: TF_REATTACH_PROVIDERS names a socket
-on which plain gRPC answers (https://developer.hashicorp.com/terraform/plugin/debugging). The
-messages are those of tfplugin6.proto, as far as they are needed.
+Terraform connects to it as to a provider in a debugger: TF_REATTACH_PROVIDERS names a socket that
+serves gRPC without TLS (https://developer.hashicorp.com/terraform/plugin/debugging). The messages
+are the required part of tfplugin6.proto.
 """
 
 import json
@@ -23,7 +23,7 @@ import grpc
 import msgpack
 import proto
 
-from terraform.rules import faults_of
+from terraform.rules import find_problems
 
 SOURCE = "hashicorp/google"
 SCHEMA = Path(__file__).with_name("schema.json")
@@ -96,33 +96,33 @@ class Findings(proto.Message):
     diagnostics = proto.RepeatedField(Diagnostic, number=1)
 
 
-class Nothing(proto.Message):
+class Empty(proto.Message):
     pass
 
 
 class GoogleProvider:
-    """The provider, as a context. `environment` is what Terraform needs to find it."""
+    """The provider, as a context manager. `environment` has the variables that Terraform needs."""
 
     def __init__(self) -> None:
-        # Short, because a socket's path may have no more than about a hundred characters.
+        # Short, because the path of a socket is limited to about a hundred characters.
         self._folder = tempfile.TemporaryDirectory(prefix="tf")
         self._socket = f"{self._folder.name}/s"
         self._server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
         schemas = _schemas(json.loads(SCHEMA.read_bytes()))
         rpcs: dict[str, tuple[Any, Any, Callable[[Any], Any]]] = {
-            "GetProviderSchema": (Nothing, Schemas, lambda _: schemas),
-            "ValidateProviderConfig": (Nothing, Nothing, lambda _: Nothing()),
+            "GetProviderSchema": (Empty, Schemas, lambda _: schemas),
+            "ValidateProviderConfig": (Empty, Empty, lambda _: Empty()),
             "ValidateResourceConfig": (Resource, Findings, _validate),
             "ValidateDataResourceConfig": (Resource, Findings, lambda _: Findings()),
-            "StopProvider": (Nothing, Nothing, lambda _: Nothing()),
+            "StopProvider": (Empty, Empty, lambda _: Empty()),
         }
         handlers = {
             name: grpc.unary_unary_rpc_method_handler(
                 lambda request, _, answer=answer: answer(request),
-                request_deserializer=asked.deserialize,
-                response_serializer=said.serialize,
+                request_deserializer=request_type.deserialize,
+                response_serializer=response_type.serialize,
             )
-            for name, (asked, said, answer) in rpcs.items()
+            for name, (request_type, response_type, answer) in rpcs.items()
         }
         handler = grpc.method_handlers_generic_handler("tfplugin6.Provider", handlers)
         self._server.add_generic_rpc_handlers((handler,))
@@ -191,7 +191,7 @@ def _block(block: Json) -> Block:
 
 
 def _validate(resource: Resource) -> Findings:
-    # What Terraform does not know yet comes as an extension type of MessagePack.
+    # Terraform encodes unknown values as an extension type of MessagePack.
     config = msgpack.unpackb(
         resource.config.msgpack, ext_hook=lambda _code, _data: None, strict_map_key=False
     )
@@ -199,9 +199,9 @@ def _validate(resource: Resource) -> Findings:
         diagnostics=[
             Diagnostic(
                 severity=_ERROR,
-                summary=f"{resource.type_name}.{path}: {fault}",
+                summary=f"{resource.type_name}.{path}: {problem}",
                 attribute=AttributePath(steps=[Step(attribute_name=path.split(".")[0])]),
             )
-            for path, fault in faults_of(resource.type_name, config)
+            for path, problem in find_problems(resource.type_name, config)
         ]
     )

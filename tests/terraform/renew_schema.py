@@ -1,8 +1,8 @@
-"""`make provider-schema`: renew what `schema.json` knows of Terraform's provider.
+"""`make provider-schema`: updates `schema.json` from Terraform's google provider.
 
-Terraform itself is asked (`terraform providers schema`), so the provider has to be installed where
-`infra/` is: `terraform -chdir=infra init -backend=false` does that. Kept is what `infra/` uses,
-without descriptions.
+It calls `terraform providers schema`, for which the provider has to be installed in `infra/`:
+`terraform -chdir=infra init -backend=false` does that. `schema.json` has only the types that
+`infra/` uses, without descriptions.
 """
 
 import json
@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 def main() -> int:
     try:
-        asked = subprocess.run(
+        done = subprocess.run(
             ["terraform", f"-chdir={INFRA}", "providers", "schema", "-json"],
             capture_output=True,
             text=True,
@@ -31,16 +31,16 @@ def main() -> int:
         return 2
     except subprocess.CalledProcessError as error:
         print(error.stderr.strip())
-        print("Try `terraform -chdir=infra init -backend=false` first.")
+        print("Run `terraform -chdir=infra init -backend=false` first.")
         return 1
     schema = next(
         schema
-        for name, schema in json.loads(asked.stdout)["provider_schemas"].items()
+        for name, schema in json.loads(done.stdout)["provider_schemas"].items()
         if name.endswith(SOURCE)
     )
-    kept = slim(schema, used_in(INFRA))
-    SCHEMA.write_text(as_text(kept))
-    counts = {kind: len(kept[kind]) for kind in ("resource_schemas", "data_source_schemas")}
+    reduced = reduce_schema(schema, used_in(INFRA))
+    SCHEMA.write_text(as_text(reduced))
+    counts = {kind: len(reduced[kind]) for kind in ("resource_schemas", "data_source_schemas")}
     print(f"{SCHEMA.name}: {counts}")
     return 0
 
@@ -54,24 +54,24 @@ def used_in(folder: Path) -> dict[str, set[str]]:
     }
 
 
-def slim(schema: Json, used: dict[str, set[str]]) -> Json:
-    """The schema of just these types, without what is for people.
+def reduce_schema(schema: Json, used: dict[str, set[str]]) -> Json:
+    """The schema of these types only, without descriptions.
 
     Raises:
-        KeyError: the provider does not know one of them.
+        KeyError: the provider does not have one of them.
     """
-    kept = {
-        kind: {name: _slim(schema[kind][name]) for name in sorted(names)}
+    reduced = {
+        kind: {name: _without_descriptions(schema[kind][name]) for name in sorted(names)}
         for kind, names in used.items()
     }
-    return kept | {"provider": _slim(schema["provider"])}
+    return reduced | {"provider": _without_descriptions(schema["provider"])}
 
 
 def as_text(schema: Json) -> str:
-    """One line for each type, so that a renewal shows which of them changed."""
+    """One line for each type, so that the diff of an update shows which types changed."""
     lines = [f'"provider":{_compact(schema["provider"])}']
     for kind in ("resource_schemas", "data_source_schemas"):
-        entries = [f'"{name}":{_compact(what)}' for name, what in sorted(schema[kind].items())]
+        entries = [f'"{name}":{_compact(entry)}' for name, entry in sorted(schema[kind].items())]
         lines.append(f'"{kind}":{{\n' + ",\n".join(entries) + "\n}")
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
@@ -80,10 +80,10 @@ def _compact(node: Any) -> str:
     return json.dumps(node, separators=(",", ":"), sort_keys=True)
 
 
-def _slim(node: Any) -> Any:
+def _without_descriptions(node: Any) -> Any:
     if isinstance(node, dict):
         return {
-            name: _slim(value)
+            name: _without_descriptions(value)
             for name, value in node.items()
             if not (name.startswith("description") and isinstance(value, str))
         }

@@ -1,8 +1,9 @@
-"""What Google Cloud accepts, beyond what the schema of Terraform's provider tells.
+"""Rules on the values that Google Cloud accepts, which the schema of the provider does not contain.
 
-Enumerations and ranges of just the attributes that `infra/` sets, from the provider's
+They cover the attributes that `infra/` sets. Enumerations and ranges are from the provider's
 documentation (https://registry.terraform.io/providers/hashicorp/google/latest/docs) and from the
-limits of the products. A path goes through nested blocks, whose number does not matter.
+limits of the products. A path such as `rule.match.versioned_expr` applies to every nested block of
+these names.
 """
 
 import re
@@ -17,7 +18,9 @@ def one_of(*values: str) -> Rule:
 
 
 def number(low: float, high: float) -> Rule:
-    return lambda value: None if low <= float(value) <= high else f"{value} is not {low} to {high}"
+    return lambda value: (
+        None if low <= float(value) <= high else f"{value} is not from {low} to {high}"
+    )
 
 
 def seconds(low: float, high: float) -> Rule:
@@ -25,27 +28,27 @@ def seconds(low: float, high: float) -> Rule:
 
     def rule(value: str) -> str | None:
         if not re.fullmatch(r"\d+(\.\d{1,9})?s", value):
-            return f"{value!r} is no duration such as 600s"
+            return f"{value!r} is not a duration such as 600s"
         return number(low, high)(value[:-1])
 
     return rule
 
 
-def form(pattern: str, example: str) -> Rule:
+def matching(pattern: str, example: str) -> Rule:
     return lambda value: (
-        None if re.fullmatch(pattern, value) else f"{value!r} has not the form of {example}"
+        None if re.fullmatch(pattern, value) else f"{value!r} does not have the form of {example}"
     )
 
 
 _DELETION = one_of("DELETE", "PREVENT", "ABANDON")
-_MEMBER = form(
+_MEMBER = matching(
     r"allUsers|(serviceAccount|user|group|domain):[^\s:]+@?[^\s:]*", "serviceAccount:...@..."
 )
-_ROLE = form(r"roles/[a-z]+\.[A-Za-z.]+|projects/[^/]+/roles/\w+", "roles/pubsub.publisher")
-_ACCOUNT = form(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", "dimmy-prod-receiver (6 to 30 characters)")
-_NAME = form(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", "dimmy-prod-receive (up to 63 characters)")
-_PUBSUB_ID = form(r"(?!goog)[A-Za-z][A-Za-z0-9._~%+-]{2,254}", "dimmy-prod-events")
-_URL = form(r"https://.+", "https://...")
+_ROLE = matching(r"roles/[a-z]+\.[A-Za-z.]+|projects/[^/]+/roles/\w+", "roles/pubsub.publisher")
+_ACCOUNT = matching(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", "dimmy-prod-receiver (6 to 30 characters)")
+_NAME = matching(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", "dimmy-prod-receive (up to 63 characters)")
+_PUBSUB_ID = matching(r"(?!goog)[A-Za-z][A-Za-z0-9._~%+-]{2,254}", "dimmy-prod-events")
+_URL = matching(r"https://.+", "https://...")
 
 _ALIGNER = one_of("ALIGN_DELTA", "ALIGN_RATE", "ALIGN_MAX", "ALIGN_SUM", "ALIGN_PERCENTILE_99")
 _REDUCER = one_of("REDUCE_NONE", "REDUCE_MAX", "REDUCE_SUM")
@@ -58,27 +61,27 @@ RULES: dict[str, dict[str, Rule]] = {
         "cleanup_policies.action": one_of("DELETE", "KEEP"),
     },
     "google_artifact_registry_repository_iam_member": _IAM,
-    "google_bigquery_dataset": {"dataset_id": form(r"\w{1,1024}", "dimmy_prod")},
+    "google_bigquery_dataset": {"dataset_id": matching(r"\w{1,1024}", "dimmy_prod")},
     "google_bigquery_table": {
         "external_data_configuration.source_format": one_of(
             "CSV", "NEWLINE_DELIMITED_JSON", "AVRO", "PARQUET", "ORC", "ICEBERG"
         ),
         "external_data_configuration.csv_options.encoding": one_of("UTF-8", "ISO-8859-1"),
-        "external_data_configuration.source_uris": form(r"gs://.+", "gs://bucket/items/*.json"),
+        "external_data_configuration.source_uris": matching(r"gs://.+", "gs://bucket/items/*.json"),
     },
     "google_cloud_run_service_iam_member": _IAM,
     "google_cloud_scheduler_job": {
         "attempt_deadline": seconds(15, 1800),
         "http_target.http_method": one_of("POST", "GET", "HEAD", "PUT", "DELETE", "PATCH"),
         "retry_config.retry_count": number(0, 5),
-        "schedule": form(r"\S+( \S+){4}", "17 * * * *"),
+        "schedule": matching(r"\S+( \S+){4}", "17 * * * *"),
     },
     "google_cloudfunctions2_function": {
         "build_config.entry_point": one_of("receive", "resolve", "reconcile"),
         "build_config.runtime": one_of("python311", "python312", "python313", "python314"),
         "name": _NAME,
         "service_config.available_cpu": number(0.08, 8),
-        "service_config.available_memory": form(r"\d+(Mi|Gi)", "512Mi"),
+        "service_config.available_memory": matching(r"\d+(Mi|Gi)", "512Mi"),
         "service_config.ingress_settings": one_of(
             "ALLOW_ALL", "ALLOW_INTERNAL_ONLY", "ALLOW_INTERNAL_AND_GCLB"
         ),
@@ -86,7 +89,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "service_config.max_instance_request_concurrency": number(1, 1000),
         "service_config.min_instance_count": number(0, 1000),
         "service_config.timeout_seconds": number(1, 3600),
-        "service_config.secret_environment_variables.version": form(r"latest|\d+", "7"),
+        "service_config.secret_environment_variables.version": matching(r"latest|\d+", "7"),
     },
     "google_compute_backend_service": {
         "load_balancing_scheme": one_of(
@@ -97,13 +100,15 @@ RULES: dict[str, dict[str, Rule]] = {
     "google_compute_global_forwarding_rule": {
         "ip_protocol": one_of("TCP"),
         "load_balancing_scheme": one_of("EXTERNAL", "EXTERNAL_MANAGED"),
-        "port_range": form(r"443(-443)?", "443"),
+        "port_range": matching(r"443(-443)?", "443"),
     },
     "google_compute_region_network_endpoint_group": {
         "network_endpoint_type": one_of("SERVERLESS", "PRIVATE_SERVICE_CONNECT"),
     },
     "google_compute_security_policy": {
-        "rule.action": form(r"allow|deny\((403|404|502)\)|throttle|rate_based_ban", "deny(403)"),
+        "rule.action": matching(
+            r"allow|deny\((403|404|502)\)|throttle|rate_based_ban", "deny(403)"
+        ),
         "rule.match.versioned_expr": one_of("SRC_IPS_V1"),
         "rule.priority": number(0, 2**31 - 1),
         "type": one_of("CLOUD_ARMOR", "CLOUD_ARMOR_EDGE"),
@@ -115,7 +120,7 @@ RULES: dict[str, dict[str, Rule]] = {
     "google_logging_metric": {
         "metric_descriptor.metric_kind": one_of("DELTA"),
         "metric_descriptor.value_type": one_of("INT64", "DISTRIBUTION"),
-        "name": form(r"[A-Za-z0-9_.,+!*',()%/-]{1,100}", "dimmy-prod-webhooks"),
+        "name": matching(r"[A-Za-z0-9_.,+!*',()%/-]{1,100}", "dimmy-prod-webhooks"),
     },
     "google_monitoring_alert_policy": {
         "combiner": one_of("AND", "OR", "AND_WITH_MATCHING_RESOURCE"),
@@ -134,7 +139,9 @@ RULES: dict[str, dict[str, Rule]] = {
         "type": one_of("email", "sms", "slack", "pagerduty", "webhook_tokenauth", "pubsub")
     },
     "google_project_iam_member": _IAM,
-    "google_project_service": {"service": form(r"[a-z]+\.googleapis\.com", "run.googleapis.com")},
+    "google_project_service": {
+        "service": matching(r"[a-z]+\.googleapis\.com", "run.googleapis.com")
+    },
     "google_pubsub_subscription": {
         "ack_deadline_seconds": number(10, 600),
         "dead_letter_policy.max_delivery_attempts": number(5, 100),
@@ -150,7 +157,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "name": _PUBSUB_ID,
     },
     "google_pubsub_topic_iam_member": _IAM,
-    "google_secret_manager_secret": {"secret_id": form(r"[\w-]{1,255}", "dimmy-prod-api-key")},
+    "google_secret_manager_secret": {"secret_id": matching(r"[\w-]{1,255}", "dimmy-prod-api-key")},
     "google_secret_manager_secret_iam_member": _IAM,
     "google_service_account_iam_member": _IAM,
     "google_service_account": {"account_id": _ACCOUNT},
@@ -159,7 +166,7 @@ RULES: dict[str, dict[str, Rule]] = {
             "Delete", "SetStorageClass", "AbortIncompleteMultipartUpload"
         ),
         "lifecycle_rule.condition.with_state": one_of("LIVE", "ARCHIVED", "ANY"),
-        "name": form(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]", "my-project-dimmy-prod-data"),
+        "name": matching(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]", "my-project-dimmy-prod-data"),
         "public_access_prevention": one_of("enforced", "inherited"),
         "soft_delete_policy.retention_duration_seconds": (
             lambda value: None if value == 0 else number(7 * 86_400, 90 * 86_400)(value)
@@ -175,16 +182,16 @@ RULES: dict[str, dict[str, Rule]] = {
 }
 
 
-def faults_of(resource_type: str, config: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Each fault of a resource's configuration: the path of the attribute, and what is wrong.
+def find_problems(resource_type: str, config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The problems of a resource's configuration: the path of each attribute, and what is wrong.
 
-    What is not set, or not known yet, has no fault.
+    Attributes that are not set or not known yet are skipped.
     """
     rules = RULES.get(resource_type, {}) | {"deletion_policy": _DELETION}
     for path, rule in rules.items():
         for value in _values(config, path.split(".")):
-            if fault := rule(value):
-                yield path, fault
+            if problem := rule(value):
+                yield path, problem
 
 
 def _values(config: Any, path: list[str]) -> Iterator[Any]:

@@ -92,7 +92,7 @@ class DimmyClient:
         self._request = self._session.prepare_request(requests.Request("GET", self._items_url))
 
     def fetch_item(self, item_id: str, deadline: Deadline, statistics: RequestStatistics) -> Item:
-        """The item, after a few tries if need be.
+        """The item. Transient failures are retried.
 
         `item_id` becomes part of a URL, so it must have passed `is_item_id`.
 
@@ -196,7 +196,7 @@ class DimmyClient:
             raise _TransientError(f"200, but {str(error)[:100]}") from error
 
     def _hold_requests(self, seconds: float) -> None:
-        """Let no request of the process begin for so long."""
+        """Start no request of the process for this many seconds."""
         until = time.monotonic() + min(seconds, _LONGEST_RATE_LIMIT_SECONDS)
         with self._rate_limit_lock:
             self._rate_limited_until = max(self._rate_limited_until, until)
@@ -239,7 +239,7 @@ class _Session(requests.Session):
 
 def _open_session(settings: DimmySettings) -> requests.Session:
     session = _Session()
-    # The environment is read once, not before every request; .netrc never replaces the key.
+    # The environment is read once, not before every request, and .netrc never replaces the key.
     session.proxies = requests.utils.get_environ_proxies(settings.api_url)
     session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
     session.trust_env = False

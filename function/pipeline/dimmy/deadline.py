@@ -10,7 +10,7 @@ _POLL_SECONDS = 0.25  # how soon a sleep notices that the server is asked to sto
 
 
 def read_attempt_seconds(environment: Environment, longest: float) -> float:
-    """ATTEMPT_SECONDS, the time of one attempt; `longest` depends on who waits for its end."""
+    """ATTEMPT_SECONDS, the time of one attempt; `longest` depends on the timeout of the caller."""
     return environment.optional("ATTEMPT_SECONDS", seconds(1, longest), _DEFAULT_SECONDS)
 
 
@@ -34,7 +34,7 @@ class Deadline:
     def reason(self) -> str:
         """Why nothing remains, for a receipt."""
         if is_shutting_down():
-            return "the process was told to stop"
+            return "the process was asked to stop"
         return "this attempt's time was over"
 
     def allows(self, seconds: float) -> bool:

@@ -12,7 +12,7 @@ class RequestStatistics:
         self._slowest_seconds = 0.0
 
     def add(self, seconds: float, *, failed: bool) -> None:
-        """Count a request that took so long."""
+        """Count a request, with its duration."""
         with self._lock:
             self._requests += 1
             self._failed += failed

@@ -13,8 +13,9 @@ _LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "::1"}
 
 @dataclass(frozen=True, slots=True)
 class DimmySettings:
-    """`concurrency` is the number of simultaneous requests of the process, `timeout_seconds` that
-    of one request.
+    """`concurrency` is the limit of simultaneous requests of the process.
+
+    `timeout_seconds` is the timeout of one request.
     """
 
     api_url: str

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 from starlette.requests import ClientDisconnect
 
-MAX_BODY_BYTES = 32 * 1024 * 1024  # Google Cloud lets no more through to a function
+MAX_BODY_BYTES = 32 * 1024 * 1024  # Google Cloud's limit for a request to a function
 MAX_BUFFERED_BYTES = 4 * MAX_BODY_BYTES
 BODY_SECONDS = 15.0  # the sender does not wait longer for an answer
 _DRAINED_BYTES = 2 * MAX_BODY_BYTES
@@ -45,8 +45,8 @@ class BodyBuffers:
         """The body of a request. Pass it to `release` once it is no longer needed.
 
         Raises:
-            BodyError: one of its kinds; nothing is held then. A body that is too large, or that
-                finds the buffers full, has a rest for `drain`.
+            BodyError: one of its subclasses; no memory is held then. After BodyTooLargeError and
+                BuffersFullError the caller has to `drain` the stream.
         """
         body = bytearray()
         try:
@@ -72,7 +72,7 @@ class BodyBuffers:
             raise SlowBodyError from None
 
     def release(self, body: bytes | bytearray) -> None:
-        """Give back the memory of a body."""
+        """Release the memory of a body."""
         self._held_bytes -= len(body)
 
 

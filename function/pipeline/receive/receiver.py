@@ -72,7 +72,7 @@ class Receiver:
         return answer.response
 
     async def _answer(self, request: Request, headers: "_Headers") -> Answer:
-        """Check what needs no body; then take the body."""
+        """Check everything that does not need the body; then process the body."""
         if request.method != "POST":
             answer = answers.refused(405, "method_not_allowed", "Webhooks are sent with POST.")
             answer.response.headers["Allow"] = "POST"
@@ -89,9 +89,9 @@ class Receiver:
         except VerificationError as error:
             await drain(request.stream())
             return answers.unverified(error, **_claimed(headers))
-        return await self._take(request, signed)
+        return await self._process_body(request, signed)
 
-    async def _take(self, request: Request, headers: SignedHeaders) -> Answer:
+    async def _process_body(self, request: Request, headers: SignedHeaders) -> Answer:
         """Read the body, verify it and publish it."""
         event_id = headers.event_id
         stream = request.stream()

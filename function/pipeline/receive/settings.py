@@ -32,7 +32,7 @@ def read_receive_settings(variables: Mapping[str, str]) -> ReceiveSettings:
     """The settings of `receive`.
 
     Raises:
-        SettingsError: something is missing or malformed; the message names all of it.
+        SettingsError: something is missing or malformed; the message lists every problem.
     """
     environment = Environment(variables)
     settings = ReceiveSettings(
@@ -55,8 +55,8 @@ def read_receive_settings(variables: Mapping[str, str]) -> ReceiveSettings:
 def parse_signing_secrets(text: str) -> tuple[str, ...]:
     """Secrets separated by spaces, commas or newlines, each checked strictly.
 
-    The svix package takes almost any text for a key and then refuses every event (a sample's
-    placeholder, a public key, a quoted value). So the form is checked here: `whsec_`, then base64
+    The svix package accepts almost any text as a key (a sample's placeholder, a public key, a
+    quoted value) and then refuses every event. So the format is checked here: `whsec_`, then base64
     of 24 to 75 bytes, which is what Svix issues. Missing `=` signs at the end do no harm.
 
     Raises:
@@ -79,11 +79,11 @@ def _signing_secret_problem(secret: str) -> str | None:
     try:
         key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):
-        return "is not base64 after whsec_: copy it again, whole"
+        return "is not base64 after whsec_: copy all of it again"
     if base64.b64encode(key).decode().rstrip("=") != encoded:
-        return "is not whole base64 after whsec_: its end seems to be cut off, copy it again"
+        return "is incomplete base64 after whsec_: its end seems to be cut off, copy it again"
     if not 24 <= len(key) <= 75:
-        return f"is a key of {len(key)} bytes where 24 to 75 are expected: copy it again, whole"
+        return f"is a key of {len(key)} bytes where 24 to 75 are expected: copy all of it again"
     return None
 
 

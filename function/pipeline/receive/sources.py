@@ -1,4 +1,4 @@
-"""The source address of a request, and whether it is allowed. Signatures count in any case."""
+"""The source address of a request, and whether it is allowed."""
 
 from collections.abc import Sequence
 from ipaddress import (
@@ -35,8 +35,8 @@ def parse(text: str) -> tuple[Network, ...]:
         return tuple(ip_network(address) for address in addresses)
     except ValueError as error:
         raise ValueError(
-            f"has an entry that is no address, no CIDR range and none of {', '.join(SVIX_SOURCES)}:"
-            f" {error}"
+            "has an entry that is neither an address nor a CIDR range nor one of"
+            f" {', '.join(SVIX_SOURCES)}: {error}"
         ) from None
 
 

@@ -19,8 +19,8 @@ def read_pages(
 ) -> Iterator[Page]:
     """The items of a window, page by page, with one page in memory.
 
-    Items that are created while it runs move others to a later place, so an item may come twice.
-    The page size shrinks where a page is too large to be read.
+    Items that are created while it runs move others to a later position, so an item may be returned
+    twice. The page size is reduced when a page is too large to be read.
 
     Raises:
         DimmyError: the API failed, ignores `skip`, or the deadline has passed.

@@ -43,7 +43,7 @@ class Reconciler:
         self._pool = ThreadPoolExecutor(settings.dimmy.concurrency, thread_name_prefix="items")
 
     def handle(self, request: flask.Request) -> Answer:
-        """200 with the counts of the whole window; 503, with the counts so far, of a part of it.
+        """200 with the counts of the complete window; 503 with the counts so far after a failure.
 
         400 where the window cannot be read. Repeating a request is always safe.
         """
@@ -71,7 +71,8 @@ class Reconciler:
         }
         if reason:
             log("ERROR", "reconcile unfinished", outcome="unfinished", reason=reason, **fields)
-            return {**counts, "error": "unfinished", "message": f"Ask again: {reason}."}, 503
+            message = f"Repeat the request: {reason}."
+            return {**counts, "error": "unfinished", "message": message}, 503
         log("INFO", "reconcile done", outcome="done", **fields)
         return dict(counts), 200
 

@@ -26,7 +26,7 @@ def read_reconcile_settings(variables: Mapping[str, str]) -> ReconcileSettings:
     """The settings of `reconcile`.
 
     Raises:
-        SettingsError: something is missing or malformed; the message names all of it.
+        SettingsError: something is missing or malformed; the message lists every problem.
     """
     environment = Environment(variables)
     settings = ReconcileSettings(

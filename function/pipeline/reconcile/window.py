@@ -52,7 +52,9 @@ def _read_date(parameters: Mapping[str, Any], name: str) -> datetime | None:
         date = datetime.fromisoformat(text)
         return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise WindowError(f"{name} is no date such as 2026-11-01 or 2026-11-01T08:00:00.") from None
+        raise WindowError(
+            f"{name} is not a date such as 2026-11-01 or 2026-11-01T08:00:00."
+        ) from None
 
 
 def _read_length(parameters: Mapping[str, Any]) -> timedelta:
@@ -60,7 +62,7 @@ def _read_length(parameters: Mapping[str, Any]) -> timedelta:
     if text is None:
         return DEFAULT_LENGTH
     if not re.fullmatch(r"[1-9]\d{0,3}", text):
-        raise WindowError("hours is no whole number from 1 to 9999.")
+        raise WindowError("hours is not a whole number from 1 to 9999.")
     return timedelta(hours=int(text))
 
 

@@ -14,7 +14,7 @@ _SHOWN_CHARACTERS = 80
 
 @dataclass(frozen=True, slots=True)
 class ItemsScanned:
-    """`items.scanned`: the ids to fetch, without duplicates, and why each other value is no id."""
+    """`items.scanned`: the ids to fetch, without duplicates, and why other values are not ids."""
 
     kind: ClassVar[Kind] = "items.scanned"
     item_ids: tuple[str, ...]
@@ -66,7 +66,7 @@ def _items_scanned(values: list[object]) -> ItemsScanned:
 
 
 def _shown(value: object) -> str:
-    """A name for a value that is no id, short enough for a receipt."""
+    """A name for a value that is not an id, short enough for a receipt."""
     text = value if isinstance(value, str) else f"{json.dumps(value)} (not a string)"
     if len(text) <= _SHOWN_CHARACTERS:
         return text

@@ -17,7 +17,7 @@ from pipeline.store.items import Item
 from pipeline.store.receipts import PENDING, STORED, UNCHANGED, is_settled
 from pipeline.store.store import Store, WriteResult
 
-# Requests get so long to notice the deadline; after that the attempt ends without them.
+# How long running requests may overrun the deadline before the attempt ends without them.
 GRACE_SECONDS = 2.0
 
 
@@ -88,7 +88,7 @@ class ItemFetcher:
         """Get one item and store it; return its state.
 
         Raises:
-            ApiKeyRejectedError: so would every other item; any other failure becomes the state.
+            ApiKeyRejectedError: every other item would fail, too. Other failures become the state.
         """
         try:
             result = self._store.put_item(get())

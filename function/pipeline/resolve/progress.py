@@ -13,7 +13,7 @@ _LEAST_WAIT_SECONDS = 0.05
 
 
 class Progress:
-    """Stores the states of an attempt's items, so that a killed attempt has not worked in vain."""
+    """Stores the states of an attempt's items, so that a killed attempt keeps its progress."""
 
     def __init__(self, store: Store, receipt: Receipt) -> None:
         self.event_id = receipt.event_id

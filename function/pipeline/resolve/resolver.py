@@ -119,7 +119,7 @@ class Resolver:
         return progress.store(states)
 
     def _receipt_of_earlier_attempt(self, delivery: Delivery) -> Receipt | None:
-        """The receipt of the same delivery by the sender; a resend starts afresh."""
+        """The receipt of the same delivery by the sender, if any; a resend is a new delivery."""
         if delivery.attempt == 1:
             return None
         receipt = self._store.get_receipt(delivery.event_id)

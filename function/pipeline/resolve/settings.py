@@ -26,7 +26,7 @@ def read_resolve_settings(variables: Mapping[str, str]) -> ResolveSettings:
     """The settings of `resolve`.
 
     Raises:
-        SettingsError: something is missing or malformed; the message names all of it.
+        SettingsError: something is missing or malformed; the message lists every problem.
     """
     environment = Environment(variables)
     settings = ResolveSettings(

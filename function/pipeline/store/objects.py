@@ -94,7 +94,7 @@ class Objects:
         """Replace an object; False where it is no longer the one that was read."""
         if self._folder is None:
             return self._put(name, content, stored.version)
-        # Files have no conditional replace, and their times are too coarse to tell versions apart.
+        # Files have no conditional replace, and their times are too coarse to distinguish versions.
         # So writers take turns and compare the content.
         with _storage_errors(name), _locked(self._folder / ".lock"):
             if self.get(name).content != stored.content:

@@ -14,7 +14,7 @@ Outcome = Literal["done", "partial", "unrecognised"]
 # States of an item. Any other state is the reason why the item is not stored.
 STORED = "stored"
 UNCHANGED = "unchanged"  # storage already had it, or a newer version
-PENDING = "pending"  # a long attempt has not come to it yet
+PENDING = "pending"  # not reached yet by an attempt in progress
 
 
 class ReceiptError(ValueError):
@@ -32,7 +32,7 @@ class Receipt:
 
     `items` maps each item's id to its state. `received_at` (RFC 3339, UTC) is the time of the
     latest delivery by the sender: repetitions by Pub/Sub keep it, a resend has a new one.
-    `payload` is the body of the event. `redriven`: the event has come back from the dead letters.
+    `payload` is the body of the event. `redriven`: the event was sent again from the dead letters.
     """
 
     event_id: str

@@ -11,7 +11,7 @@ def read_last(settings: Mapping[str, str], default: str) -> str:
     """LAST, a length of time such as 30m, 1h or 2d.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a length of time.
     """
     last = settings.get("LAST") or default
     if not re.fullmatch(r"\d+[smhd]", last):
@@ -29,7 +29,7 @@ def read_number(settings: Mapping[str, str], name: str, default: int, highest: i
     """A whole number from 1 to `highest`.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a number in this range.
     """
     text = settings.get(name) or str(default)
     if not re.fullmatch(r"[0-9]{1,9}", text) or not 0 < int(text) <= highest:
@@ -41,14 +41,16 @@ def read_window(settings: Mapping[str, str]) -> tuple[datetime, datetime]:
     """From SINCE to UNTIL, by default now; UTC where no zone is given.
 
     Raises:
-        UsageError: one of them is no date, or the window is empty.
+        UsageError: one of them is not a date, or the window is empty.
     """
     if not settings.get("SINCE"):
         raise UsageError("SINCE is missing: the date to begin with, as in SINCE=2026-11-01")
     start = _read_date(settings, "SINCE")
     end = _read_date(settings, "UNTIL") if settings.get("UNTIL") else datetime.now(UTC)
     if start >= end:
-        raise UsageError(f"Nothing lies between SINCE={start:%F %T} and UNTIL={end:%F %T} (UTC).")
+        raise UsageError(
+            f"The window from SINCE={start:%F %T} to UNTIL={end:%F %T} (UTC) is empty."
+        )
     return start, end
 
 
@@ -57,6 +59,6 @@ def _read_date(settings: Mapping[str, str], name: str) -> datetime:
         date = datetime.fromisoformat(settings[name])
     except ValueError:
         raise UsageError(
-            f"{name}={settings[name]} is no date such as 2026-11-01 or 2026-11-01T08:00:00."
+            f"{name}={settings[name]} is not a date such as 2026-11-01 or 2026-11-01T08:00:00."
         ) from None
     return date if date.tzinfo else date.replace(tzinfo=UTC)

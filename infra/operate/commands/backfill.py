@@ -1,7 +1,7 @@
-"""`make backfill SINCE=2026-11-01 [UNTIL=...]`: stores what Dimmy has of a window of any length.
+"""`make backfill SINCE=2026-11-01 [UNTIL=...]`: stores the items of a window of any length.
 
 The deployed `reconcile` does it. A long window is divided, because one request to a function has
-limited time; a part that is not finished is asked for again. What is stored stays stored, so a
+limited time; a part that is not finished is requested again. Stored items stay stored, so a
 backfill that is stopped can be repeated. Exit status 0 when the window is finished; 1 when it is
 not; 2 when it could not begin.
 """
@@ -26,8 +26,8 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
         windows = list(divide(start, end, reconcile.longest or end - start))
         print_text(
             console,
-            f"reconcile stores what Dimmy has from {start:%F %T} to {end:%F %T} (UTC) and storage"
-            f" does not have, or has in an older version: {len(windows)} requests to"
+            f"reconcile stores the items created from {start:%F %T} to {end:%F %T} (UTC) that are"
+            f" missing from storage, or newer than there: {len(windows)} requests to"
             f" {reconcile.description}",
         )
         if installation.asks_before_changes:

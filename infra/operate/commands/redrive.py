@@ -52,9 +52,9 @@ def redrive(
     event_ids: set[str],
     progress: Callable[[int], None] = lambda _: None,
 ) -> set[str]:
-    """Push until these events are finished, or none was for a while; return the unfinished ones.
+    """Push until these events are finished or progress stops; return the unfinished ones.
 
-    `progress` is called with the number of those that are finished.
+    `progress` is called with the number of finished events.
     """
     left = set(event_ids)
     try:
@@ -74,7 +74,7 @@ def redrive(
 
 
 def _show(installation: Installation, dead_letters: DeadLetters, console: Console) -> set[str]:
-    """Print which events are there, and why; return their ids."""
+    """Print the dead letters and the reasons; return the ids of their events."""
     event_ids = dead_letters.event_ids()
     receipts = installation.receipts(event_ids)
     for event_id in sorted(event_ids)[:_MAX_SHOWN]:
@@ -84,7 +84,7 @@ def _show(installation: Installation, dead_letters: DeadLetters, console: Consol
         reasons = Counter(_describe(receipts.get(event_id)) for event_id in event_ids)
         for reason, count in reasons.most_common(_MAX_SHOWN):
             print_text(console, f"  {count:6}  {reason}")
-    print_text(console, f"{len(event_ids)} dead letters were there.")
+    print_text(console, f"{len(event_ids)} dead letters.")
     return event_ids
 
 

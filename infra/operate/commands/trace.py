@@ -55,7 +55,7 @@ def _read_ids(settings: Mapping[str, str]) -> tuple[str, str]:
             " followed by the id of an item."
         )
     if (event_id and not is_event_id(event_id)) or (item_id and not is_item_id(item_id)):
-        raise UsageError(f"{event_id or item_id} is no id: letters, digits, _ and - only.")
+        raise UsageError(f"{event_id or item_id} is not an id: letters, digits, _ and - only.")
     return event_id, item_id
 
 

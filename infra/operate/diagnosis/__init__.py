@@ -1,1 +1,1 @@
-"""Draws conclusions from what an installation knows: the story of an event, and checks."""
+"""Draws conclusions from the data of an installation: status, checks, the history of an event."""

@@ -1,6 +1,7 @@
 """Checks of `make doctor` that are the same for every installation.
 
-No check prints or keeps a secret. Each one asks a real server and says how to solve what it finds.
+No check prints or keeps a secret. Each one sends real requests and says how to solve a problem it
+finds.
 """
 
 import json

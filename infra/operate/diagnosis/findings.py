@@ -1,4 +1,4 @@
-"""How an installation is doing, and which command helps where something needs a person."""
+"""The status of an installation, and which command helps where something needs a person."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -10,7 +10,7 @@ _MAX_ERRORS = 100
 
 
 def findings(installation: Installation) -> Iterator[Finding]:
-    """How an installation is doing."""
+    """The status, line by line."""
     yield from installation.components()
     yield from _backlog(installation)
     last_event = _last(installation, "webhook published", "30d")
@@ -42,7 +42,7 @@ def _backlog(installation: Installation) -> Iterator[Finding]:
 def _errors(
     installation: Installation, last_event: LogLine | None, last_reconcile: LogLine | None
 ) -> Finding:
-    """The errors of the last hour; only those need a person that nothing has put right since."""
+    """The errors of the last hour. Only those that have not been resolved since need a person."""
     name = "errors in the last hour"
     errors = installation.log_lines(LogQuery("1h", _MAX_ERRORS, severity="ERROR"))
     value = f"{len(errors)} or more" if len(errors) == _MAX_ERRORS else str(len(errors))
@@ -78,7 +78,7 @@ def _repairs(last_reconcile: LogLine | None) -> Finding:
     """What the last reconcile stored, because its webhook had not arrived."""
     name = "repaired by reconcile"
     if last_reconcile is None:
-        return Finding(name, "none has ended in 7 days")
+        return Finding(name, "none finished in 7 days")
     counts = last_reconcile.fields
     stored, updated, seen = (int(counts.get(count, 0)) for count in ("stored", "updated", "seen"))
     value = f"{stored} stored and {updated} updated of {seen}, {_shown(last_reconcile.time)}"

@@ -95,7 +95,10 @@ def _conclusion(evidence: Evidence, instructions: Instructions) -> tuple[str, st
     if refusals:
         latest = max(refusals, key=lambda line: line.time)
         return _refused(latest.fields, instructions)
-    state = "Nothing is known about it: it was never received, or before the period searched."
+    state = (
+        "Nothing is known about it: it was never received, or it was received before the period"
+        " searched."
+    )
     next_step = (
         "Look for it in the webhook dashboard: Resend sends it again, and Recover Failed Messages"
         " sends all that a disabled endpoint has missed."
@@ -107,7 +110,7 @@ def _conclusion(evidence: Evidence, instructions: Instructions) -> tuple[str, st
 
 def _finished(receipt: Receipt) -> tuple[str, str, bool]:
     if receipt.outcome == "unrecognised":
-        state = "Kept: its shape is that of no known event; its body is in the receipt."
+        state = "Kept: its body does not have the shape of a known event. The receipt contains it."
         return state, "Nothing, unless it should have been a known event.", False
     count = len(receipt.items)
     return f"Done: {count_items(count)} of {count} in storage.", "Nothing.", False
@@ -116,7 +119,7 @@ def _finished(receipt: Receipt) -> tuple[str, str, bool]:
 def _unfinished(evidence: Evidence, instructions: Instructions) -> tuple[str, str, bool]:
     states = list(evidence.receipt.unsettled.values()) if evidence.receipt else []
     failed_attempts = _failed_attempts(evidence.log_lines)
-    # While an attempt is running, the reason of the attempt before it explains most.
+    # While an attempt is running, the reason of the previous one is the best explanation.
     reasons = [state for state in states if state != PENDING]
     reasons += [str(line.fields["reason"]) for line in reversed(failed_attempts)]
     remedy, needs_person = remedy_of(reasons[0], instructions) if reasons else ("", False)
@@ -213,7 +216,7 @@ def _refused(fields: Mapping[str, Any], instructions: Instructions) -> tuple[str
         )
     elif outcome == "timestamp_out_of_tolerance":
         next_step = (
-            "The clock of the sender or of this machine is wrong, or somebody repeated an old"
+            "The clock of the sender or of this machine is wrong, or someone replayed an old"
             f" request: {instructions.command('doctor')} compares the clocks. {recover}"
         )
     elif outcome == "source_not_allowed":

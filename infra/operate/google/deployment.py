@@ -78,7 +78,7 @@ def read_deployment(settings: Mapping[str, str]) -> Deployment:
         )
     if not _PROJECT.fullmatch(project):
         problems.append(
-            f"PROJECT={project} is no project's id (6 to 30 lower-case letters, digits, dashes)"
+            f"PROJECT={project} is not a project's id (6 to 30 lower-case letters, digits, dashes)"
             if project
             else "PROJECT is missing: the id of the Google Cloud project"
         )

@@ -68,7 +68,7 @@ class GoogleInstallation:
         self._monitoring = Monitoring(self._gcloud)
         self._secret_values: dict[str, str] = {}
 
-    # What has happened
+    # History
 
     def log_lines(self, query: LogQuery) -> list[LogLine]:
         return read_log_lines(self._gcloud, query)
@@ -82,7 +82,7 @@ class GoogleInstallation:
     def dead_letters(self) -> DeadLetters:
         return GoogleDeadLetters(self._gcloud, self._outputs, self._settings)
 
-    # How it is doing
+    # Status
 
     def components(self) -> Iterator[Finding]:
         outputs = self._outputs
@@ -126,7 +126,7 @@ class GoogleInstallation:
                 self.instructions.command("logs", SEVERITY="ERROR") if failed else "",
             )
 
-    # What is wrong
+    # Diagnosis
 
     def check_access(self) -> Iterator[Check]:
         project = self._deployment.project
@@ -183,7 +183,7 @@ class GoogleInstallation:
         patience = float(self._settings.get("PATIENCE_SECONDS") or _DELIVERY_SECONDS)
         return Endpoint(url, signing_secrets, patience)
 
-    # What can be done with it
+    # Operations
 
     def reconcile(self) -> AbstractContextManager[Reconcile]:
         url = self._outputs["functions"]["reconcile"]["url"]

@@ -52,8 +52,8 @@ class Monitoring:
         return round(sum(map(_value, points)))
 
     def _points(self, query: str, *, minutes: int, **aggregation: str) -> list[dict[str, Any]]:
-        # gcloud has no command for time series. This variable gives gcloud another address of the
-        # API, so it counts here, too.
+        # gcloud has no command for time series. This variable sets another address of the API
+        # for gcloud, so it is used here, too.
         base = os.environ.get(
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING", "https://monitoring.googleapis.com/"
         )

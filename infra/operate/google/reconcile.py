@@ -13,7 +13,7 @@ from operate.installation import ReconcileAnswer
 from pipeline.reconcile.counts import COUNTS
 
 _TRIES = 3
-_REQUEST_SECONDS = 1830  # a little more than the function has
+_REQUEST_SECONDS = 1830  # a little longer than the function's timeout
 _TOKEN_SECONDS = 1800  # an identity token is valid for an hour
 
 

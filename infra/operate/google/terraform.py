@@ -19,7 +19,7 @@ class Terraform:
         self._deployment = deployment
 
     def init(self) -> None:
-        """Connect to the deployment's state. This comes before everything else."""
+        """Connect to the deployment's state. Must be called before `plan`."""
         self._run(
             "init",
             "-input=false",

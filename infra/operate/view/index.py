@@ -30,7 +30,7 @@ _COARSE_SECONDS = 2.0
 
 
 class UnreadableError(Exception):
-    """Storage cannot be read; the text is its answer."""
+    """Storage cannot be read; the text is its error."""
 
 
 class Index:
@@ -162,7 +162,7 @@ class _Folder(Generic[T]):
         self._unchanged_since: float | None = None  # the folder's time, once it is reliable
 
     def refresh(self, on_object: Callable[[], None]) -> bool:
-        """Read what is new or newer, forget what is gone; return whether anything changed."""
+        """Read new and changed objects, drop deleted ones; return whether anything changed."""
         listed_at, changed = time.time(), self._changed_at()
         if changed is not None and changed == self._unchanged_since:
             return False
@@ -180,8 +180,8 @@ class _Folder(Generic[T]):
 
     def _read_new(self, on_object: Callable[[], None]) -> bool:
         newest = {_name(meta["path"]): meta for meta in self._newest()}
-        gone = self._listed.keys() - newest.keys()
-        for name in gone:
+        deleted = self._listed.keys() - newest.keys()
+        for name in deleted:
             del self._listed[name]
             self.values.pop(name, None)
         unread = [
@@ -199,7 +199,7 @@ class _Folder(Generic[T]):
                     self.values[name] = value
                 self._listed[name] = listed
                 on_object()
-        return bool(unread or gone)
+        return bool(unread or deleted)
 
     def get(self, name: str) -> tuple[bytes, datetime] | None:
         """An object of the latest listing, as it is now; None for any other name."""
@@ -229,7 +229,7 @@ class _Folder(Generic[T]):
         try:
             return bytes(obstore.get(self._storage, path).bytes())
         except FileNotFoundError:
-            return None  # gone since it was listed
+            return None  # deleted since it was listed
 
 
 @contextlib.contextmanager

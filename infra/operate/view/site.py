@@ -44,8 +44,8 @@ _HEADERS = {
 class Site:
     """The pages of one installation, for as long as `app` is served.
 
-    Storage and the status are read at the intervals of the installation, but only while somebody
-    looks at a page.
+    Storage and the status are read at the intervals of the installation, but only while a page
+    is open.
     """
 
     def __init__(self, installation: Installation, index: Index) -> None:
@@ -93,7 +93,7 @@ class Site:
         name = path.removesuffix(".json")
         found = await asyncio.to_thread(self._index.item, name)
         if found is None:
-            return self._page("nothing.html", status=404, what=f"There is no item {name}.")
+            return self._page("nothing.html", status=404, message=f"There is no item {name}.")
         body, stored = found
         if name != path:
             return web.Response(body=body, content_type="application/json")
@@ -114,7 +114,7 @@ class Site:
         name = request.match_info["name"].removesuffix(".json")
         body = await asyncio.to_thread(self._index.receipt, name)
         if body is None:
-            return self._page("nothing.html", status=404, what=f"There is no receipt {name}.")
+            return self._page("nothing.html", status=404, message=f"There is no receipt {name}.")
         return web.Response(body=body, content_type="application/json")
 
     async def _send_changes(self, request: web.Request) -> web.StreamResponse:
@@ -145,7 +145,9 @@ class Site:
         try:
             return await handler(request)
         except UnreadableError as error:
-            return self._page("nothing.html", status=503, what=f"Storage cannot be read: {error}")
+            return self._page(
+                "nothing.html", status=503, message=f"Storage cannot be read: {error}"
+            )
 
     async def _follow(self, _app: web.Application) -> AsyncIterator[None]:
         tasks = [

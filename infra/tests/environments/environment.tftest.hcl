@@ -1,4 +1,4 @@
-# Each environment plans with nothing but its own file; `terraform test` alone does not run this one:
+# Each environment can be planned with only its own file. `terraform test` alone does not run this test:
 # terraform test -test-directory=tests/environments -var-file=envs/dev.tfvars
 
 mock_provider "google" {
@@ -16,11 +16,11 @@ run "environment" {
 
   assert {
     condition     = output.environment == var.environment && google_pubsub_topic.events.name == "dimmy-${var.environment}-events"
-    error_message = "Names say which environment a thing belongs to."
+    error_message = "The names of resources contain the environment."
   }
 
   assert {
     condition     = var.environment != "prod" || (var.deletion_protection && google_cloudfunctions2_function.this["receive"].service_config[0].min_instance_count >= 1)
-    error_message = "prod is protected, and always has an instance of receive waiting."
+    error_message = "prod is protected, and always runs an instance of receive."
   }
 }

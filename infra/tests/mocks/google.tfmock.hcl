@@ -1,4 +1,4 @@
-# What Google would answer: the values that are known only once something exists, the same in every run.
+# Values that Google assigns when a resource is created, fixed for the tests.
 
 mock_data "google_project" {
   defaults = {

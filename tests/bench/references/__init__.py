@@ -1,1 +1,1 @@
-"""What the functions are compared with, each served by functions-framework like ours."""
+"""The alternatives to compare with, each served by functions-framework, as this software is."""

@@ -1,4 +1,4 @@
-"""The receiver that the documentation of Svix and of Pub/Sub suggests, put together."""
+"""A receiver that combines the examples in the documentation of Svix and of Pub/Sub."""
 
 import functools
 import os
@@ -10,7 +10,7 @@ from svix.webhooks import Webhook, WebhookVerificationError
 
 @functools.cache
 def _publisher() -> pubsub_v1.PublisherClient:
-    return pubsub_v1.PublisherClient()  # after the server has forked
+    return pubsub_v1.PublisherClient()  # not before the server has forked
 
 
 def documented(request: flask.Request) -> tuple[str, int]:

@@ -1,8 +1,8 @@
-"""The framework's synchronous function that does nothing."""
+"""A synchronous function of the framework that does nothing."""
 
 import flask
 
 
 def empty(_: flask.Request) -> tuple[str, int]:
-    """204, whatever was sent."""
+    """204 for every request."""
     return "", 204

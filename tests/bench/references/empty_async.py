@@ -1,4 +1,4 @@
-"""The framework's asynchronous function that does nothing: the limit for any HTTP function."""
+"""An asynchronous function of the framework that does nothing: the limit of any function."""
 
 import functions_framework.aio
 from starlette.requests import Request
@@ -7,5 +7,5 @@ from starlette.responses import Response
 
 @functions_framework.aio.http
 async def empty_async(_: Request) -> Response:
-    """204, whatever was sent."""
+    """204 for every request."""
     return Response(status_code=204)

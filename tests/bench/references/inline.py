@@ -1,7 +1,7 @@
-"""The design of the vendor's sample: everything happens while the sender waits.
+"""The design of the vendor's sample: it fetches and stores everything while the sender waits.
 
-One request to the API after the other, each over a connection of its own; where the sample prints
-an item, this one stores it.
+Requests to the API are sequential, each over its own connection. The sample prints the items; this
+version stores them.
 """
 
 import os
@@ -13,7 +13,7 @@ from svix.webhooks import Webhook, WebhookVerificationError
 
 
 def inline(request: flask.Request) -> tuple[str, int]:
-    """Verify, fetch each item, store it, answer."""
+    """Verify the webhook, then fetch and store each item."""
     try:
         Webhook(os.environ["SIGNING_SECRETS"]).verify(request.get_data(), dict(request.headers))
     except WebhookVerificationError:

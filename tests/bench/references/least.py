@@ -1,4 +1,4 @@
-"""The least that any receiver has to do, without publishing: read, verify, say one line."""
+"""A minimal receiver, without publishing: it reads, verifies and writes one log line."""
 
 import json
 import os
@@ -15,7 +15,7 @@ _SIGNED = (b"svix-id", b"svix-timestamp", b"svix-signature")
 
 @functions_framework.aio.http
 async def least(request: Request) -> Response:
-    """204; an exception where the signature is wrong."""
+    """204, or an exception if the signature is wrong."""
     started = time.perf_counter()
     body = await request.body()
     headers = dict(request.headers.raw)

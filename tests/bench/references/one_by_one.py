@@ -1,8 +1,8 @@
-"""Fetching as the vendor's sample does: `requests.get`, one item after the other.
+"""Fetches items as the vendor's sample does: sequentially, with `requests.get`.
 
     python -m bench.references.one_by_one URL KEY ID...
 
-Prints the seconds that it took and those of the processor.
+Prints the seconds and the CPU seconds that it took.
 """
 
 import json
@@ -13,7 +13,7 @@ import requests
 
 
 def main() -> None:
-    """Fetch every id of the command line."""
+    """Fetch every id on the command line."""
     url, key, *item_ids = sys.argv[1:]
     started, cpu_started = time.perf_counter(), time.process_time()
     for item_id in item_ids:

@@ -1,4 +1,4 @@
-"""Our own receiver without a Pub/Sub behind it: what the publishing itself costs is left out."""
+"""This software's receiver without the publishing, to measure the rest."""
 
 import main
 from pipeline.receive import receiver as receiver_module

@@ -1,7 +1,7 @@
-"""`receive` as deployed, but without the check of the secrets' form: their list comes as JSON.
+"""`receive` as deployed, but without the check of the secrets' format.
 
-The public signature cases use a key without its prefix and two without padding. The settings refuse
-such secrets; this lets the cases reach the verifier all the same.
+The public signature cases use a key without its prefix and two without padding, which the settings
+refuse. Here, CASE_SECRETS passes secrets to the verifier unchecked, as a JSON list.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-// Pages are complete without scripts. This updates them when something changes, and adds the keyboard.
+// Pages are complete without this script. It updates them on changes, and adds keyboard shortcuts.
 "use strict";
 
 const parser = new DOMParser();
@@ -81,7 +81,7 @@ if (search) {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   const isTyping = event.target === search;
-  // Letters belong to the search, except for "/" in an empty one, which is typed from habit.
+  // The search field gets all characters, except for "/" while it is empty: it remains a shortcut.
   const key = isTyping && event.key.length === 1 && search.value + event.key !== "/" ? "" : event.key;
   if (key === "/" && search) {
     search.focus();
