@@ -8,7 +8,7 @@ locals {
 
   _alerts = {
     dead-letters = {
-      title     = "events are parked"
+      title     = "events are dead letters"
       severity  = "ERROR"
       filter    = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"${google_pubsub_subscription.dead_letters.name}\""
       aligner   = "ALIGN_MAX"
@@ -53,7 +53,7 @@ locals {
       text      = "Dimmy's API rejects the API key (401), so no item can be fetched. No data is lost: Pub/Sub keeps the events.\n\nCreate a new key under *Account & Limits* in the Dimmy web app and run `make secrets ${local._make_arguments}`, then `make deploy ${local._make_arguments}`. If events have become dead letters by then, `make redrive ${local._make_arguments}` sends them to resolve again."
     }
     missed-items = {
-      title     = "reconcile found items that no webhook had told of"
+      title     = "reconcile stored items whose webhook never arrived"
       severity  = "WARNING"
       filter    = local._user_metrics["missed-items"]
       aligner   = "ALIGN_DELTA"

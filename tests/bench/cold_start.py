@@ -15,7 +15,7 @@ from bench.processes import REFERENCES, SERVERS, Bench, on_core, send
 from bench.report import Section, Target
 from sandbox.functions import SOURCE
 
-_TARGETS = {"receive": 2.2, "resolve": 1.4, "reconcile": 1.4}
+_TARGETS = {"receive": 1.9, "resolve": 1.4, "reconcile": 1.4}
 _CREDENTIALS = "google.auth, google.pubsub_v1.services.publisher.transports"
 _FRAMEWORK = "the framework's empty function"
 
