@@ -19,7 +19,7 @@ TERRAFORM := $(shell command -v terraform)
 CHECKOV := $(VENV)/checkov/.installed
 
 # Variables of make's command line, passed to the commands in their environment.
-export ENV PROJECT SINCE UNTIL YES LAST LIMIT EVENT ITEM SEVERITY
+export ENV PROJECT SINCE UNTIL YES LAST LIMIT EVENT ITEM SEVERITY OUTCOME REPAIR
 ON_CLOUD := PYTHONPATH=function:infra $(VENV)/bin/python -m operate
 ON_SANDBOX := PYTHONPATH=function:infra:tests $(VENV)/bin/python -m sandbox
 TESTS := PYTHONPATH=function:infra:tests $(VENV)/bin/python -m
@@ -27,7 +27,8 @@ TESTS := PYTHONPATH=function:infra:tests $(VENV)/bin/python -m
 INSTALLATION := $(if $(ENV),$(ON_CLOUD),$(ON_SANDBOX))
 INSTALLED := $(if $(ENV),$(OPERATOR),$(DEVELOPER))
 
-.PHONY: help demo run view chaos bench bootstrap secrets plan deploy status logs trace doctor backfill redrive destroy \
+.PHONY: help demo run view chaos bench bootstrap secrets plan deploy status logs trace doctor backfill verify redrive \
+	replay discard destroy \
 	package test lint format mutants provider-schema lock clean
 
 help: ## Show what each command does
@@ -69,8 +70,17 @@ view: $(INSTALLED) ## Show the stored items in a browser, as they arrive
 backfill: $(INSTALLED) ## Store the items that Dimmy has since a date (SINCE=2026-11-01 [UNTIL=2026-11-08])
 	@$(INSTALLATION) backfill
 
+verify: $(INSTALLED) ## Compare what Dimmy lists with what is stored, day by day (SINCE=2026-11-01 [UNTIL=...] [REPAIR=1])
+	@$(INSTALLATION) verify
+
 redrive: $(INSTALLED) ## Push the dead letters to resolve again
 	@$(INSTALLATION) redrive
+
+replay: $(INSTALLED) ## Resolve stored events again (OUTCOME=unrecognised [SINCE=...] or EVENT=msg_...)
+	@$(INSTALLATION) replay
+
+discard: $(INSTALLED) ## Give up the items of an event that Dimmy no longer has (EVENT=msg_... [ITEM=...])
+	@$(INSTALLATION) discard
 
 ##@ Deploy to Google Cloud: all take ENV=dev|staging|prod PROJECT=project-id; YES=1 answers their questions
 

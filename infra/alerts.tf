@@ -23,7 +23,25 @@ locals {
       aligner   = "ALIGN_MAX"
       period    = "300s"
       threshold = 900
-      text      = "The oldest event has been waiting for more than 15 minutes: resolve cannot finish it, or is too slow. Usual causes: Dimmy's API is down, slow or limits the rate, or storage refuses writes. No data is lost: Pub/Sub keeps the events and delivers them again.\n\n`make logs SEVERITY=WARNING ${local._make_arguments}` shows the reasons."
+      text      = "The oldest event has been waiting for more than 15 minutes: resolve cannot finish it, or is too slow. Usual causes: Dimmy's API is down, slow or limits the rate, or storage refuses writes. No data is lost: Pub/Sub keeps the events and delivers them again.\n\n`make logs SEVERITY=WARNING ${local._make_arguments}` shows the reasons. If the alert *events wait for items that Dimmy does not know* is open and *attempts fail* is not, deleted items are the reason and there is no outage."
+    }
+    failing-attempts = {
+      title     = "attempts fail"
+      severity  = "ERROR"
+      filter    = "${local._user_metrics["unfinished-attempts"]} AND metric.labels.reason_class!=\"not_found\""
+      aligner   = "ALIGN_DELTA"
+      period    = "900s"
+      threshold = 4
+      text      = "resolve cannot finish events because of Dimmy's API, storage, or items that cannot be stored. No data is lost: Pub/Sub keeps the events and delivers them again.\n\n`make status ${local._make_arguments}` names an event, and `make trace` explains it."
+    }
+    unknown-items = {
+      title     = "events wait for items that Dimmy does not know"
+      severity  = "WARNING"
+      filter    = "${local._user_metrics["unfinished-attempts"]} AND metric.labels.reason_class=\"not_found\""
+      aligner   = "ALIGN_DELTA"
+      period    = "3600s"
+      threshold = 4
+      text      = "Dimmy's API answers 404 for items that events have announced: they were deleted, or the API key belongs to another account. This is no outage: other events are stored.\n\n`make status ${local._make_arguments}` names such an event; `make trace ${local._make_arguments} EVENT=...` says which of the two it is. `make discard ${local._make_arguments} EVENT=...` gives up deleted items."
     }
     receive-errors = {
       title     = "receive answers 5xx"

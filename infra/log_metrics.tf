@@ -18,6 +18,11 @@ locals {
       filter      = "${local._resolve_filter} AND jsonPayload.message=~\"^event \""
       labels      = { outcome = "EXTRACT(jsonPayload.outcome)" }
     }
+    unfinished-attempts = {
+      description = "Attempts that could not finish an event, by what prevented it"
+      filter      = "${local._resolve_filter} AND jsonPayload.reason_class=~\"^[a-z_]+$\""
+      labels      = { reason_class = "EXTRACT(jsonPayload.reason_class)" }
+    }
     failed-items = {
       description = "Items that an attempt could not store"
       filter      = "${local._resolve_filter} AND jsonPayload.message=\"item\" AND severity>=WARNING"

@@ -1,4 +1,5 @@
-# Scheduled runs of reconcile. Their windows overlap, so the next run covers for one that fails.
+# Scheduled runs of reconcile. A run that fails is repeated and goes on where it ended; besides, the
+# windows overlap.
 
 resource "google_cloud_scheduler_job" "reconcile" {
   for_each = var.reconcile_schedules
@@ -11,7 +12,7 @@ resource "google_cloud_scheduler_job" "reconcile" {
   attempt_deadline = "${local._reconcile_timeout_seconds}s"
 
   retry_config {
-    retry_count          = 3
+    retry_count          = 5
     min_backoff_duration = "60s"
     max_backoff_duration = "600s"
   }

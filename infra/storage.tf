@@ -5,7 +5,7 @@ locals {
   _writers = {
     receiver   = { role = "roles/storage.objectUser", folders = ["payloads"] }
     resolver   = { role = "roles/storage.objectUser", folders = ["events", "items"] }
-    reconciler = { role = "roles/storage.objectUser", folders = ["items"] }
+    reconciler = { role = "roles/storage.objectUser", folders = ["items", "reconcile"] }
   }
   _readers = {
     resolver = { role = "roles/storage.objectViewer", folders = ["payloads"] }

@@ -212,8 +212,8 @@ variable "payload_retention_days" {
 
   validation {
     # At most 31 days in the subscription of resolve, then 31 in that of the dead letters.
-    condition     = var.payload_retention_days >= 62 && floor(var.payload_retention_days) == var.payload_retention_days
-    error_message = "payload_retention_days is a whole number, 62 or more: an event may be 62 days old when it is re-driven, and would be lost without its body."
+    condition     = var.payload_retention_days >= 63 && floor(var.payload_retention_days) == var.payload_retention_days
+    error_message = "payload_retention_days is a whole number, 63 or more: an event may be 62 days old when it is re-driven, and would be lost without its body."
   }
 }
 
@@ -245,6 +245,7 @@ variable "reconcile_schedules" {
   default = {
     hourly = { schedule = "17 * * * *", hours = 6 }
     daily  = { schedule = "41 3 * * *", hours = 72 }
+    weekly = { schedule = "23 4 * * 0", hours = 2160 }
   }
   nullable = false
 

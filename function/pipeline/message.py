@@ -14,6 +14,8 @@ TIMESTAMP = "svix-timestamp"  # of the sender's attempt, in unix seconds
 RECEIVED_AT = "received-at"  # RFC 3339, UTC; differs between two deliveries of the same event
 PAYLOAD = "payload"  # the object that holds the body
 
+MAX_DATA_BYTES = 9_495_904  # of the 10 MB that a request to Pub/Sub may have, with the attributes
+
 _EVENT_ID_FORM = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
 

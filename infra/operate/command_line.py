@@ -11,7 +11,18 @@ from operate.installation import Installation
 
 # Commands for any installation, and those that deploy one to Google Cloud. Each has a module of its
 # name in `commands`, which is imported when it is needed.
-COMMANDS = ("backfill", "doctor", "logs", "redrive", "status", "trace", "view")
+COMMANDS = (
+    "backfill",
+    "discard",
+    "doctor",
+    "logs",
+    "redrive",
+    "replay",
+    "status",
+    "trace",
+    "verify",
+    "view",
+)
 DEPLOYMENT_COMMANDS = ("bootstrap", "deploy", "destroy", "package", "plan", "secrets")
 
 OpenInstallation = Callable[[Mapping[str, str]], Installation]

@@ -1,9 +1,13 @@
 """Output, questions and exit statuses, shared by all commands."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import TypeVar
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+T = TypeVar("T")
 
 
 class UsageError(Exception):
@@ -43,9 +47,24 @@ def print_text(console: Console, text: str) -> None:
     console.print(text, markup=False, soft_wrap=True)
 
 
+def count_of(number: int, noun: str) -> str:
+    """A number of things in words: "1 item", "2 items"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def print_error(console: Console, error: object) -> None:
     """Print an error in red."""
     console.print(str(error), style="red", markup=False, soft_wrap=True)
+
+
+def show_progress(
+    console: Console, title: str, steps: Iterable[T], total: int | None = None
+) -> Iterator[T]:
+    """The same steps, with a bar that shows how many are done."""
+    number = len(steps) if total is None and isinstance(steps, Sized) else total
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        yield from progress.track(steps, total=number, description=title)
 
 
 def confirm(

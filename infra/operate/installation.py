@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from pipeline.dimmy.client import DimmyClient
 from pipeline.store.receipts import Receipt
+from pipeline.store.settings import StorageSettings
 
-if TYPE_CHECKING:
-    from obstore.store import GCSStore, LocalStore
+# For an object of 32 MiB over an office's connection.
+OBJECT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -135,10 +137,20 @@ class DeadLetters(Protocol):
 
 @dataclass(frozen=True)
 class ReconcileAnswer:
-    """The counts of a window; `reason` says why it is not finished, empty if it is."""
+    """The counts of a window; `reason` says why it is not finished, empty if it is.
+
+    `warning` is one of a finished window.
+    """
 
     counts: Mapping[str, int]
     reason: str = ""
+    warning: str = ""
+
+
+def request_parameters(start: datetime, end: datetime, *, fresh: bool) -> dict[str, str]:
+    """The query of a request to `reconcile`."""
+    parameters = {"start_date": start.isoformat(), "end_date": end.isoformat()}
+    return parameters | ({"fresh": "true"} if fresh else {})
 
 
 class Reconcile(Protocol):
@@ -148,11 +160,17 @@ class Reconcile(Protocol):
     longest: timedelta | None
 
     def window(
-        self, start: datetime, end: datetime, progress: Callable[[datetime, int], None]
+        self,
+        start: datetime,
+        end: datetime,
+        progress: Callable[[datetime, int], None],
+        *,
+        fresh: bool = False,
     ) -> ReconcileAnswer:
         """Store what is missing in a window.
 
         `progress` is called with the creation time and the number of the items seen so far.
+        `fresh`: begin at the start, even if an earlier run of the same window was interrupted.
 
         Raises:
             CommandError: it cannot be called at all.
@@ -222,5 +240,14 @@ class Installation(Protocol):
     def reconcile(self) -> AbstractContextManager[Reconcile]:
         """A `reconcile` that works on this installation's storage."""
 
-    def open_storage(self) -> "LocalStore | GCSStore":
-        """The stored objects."""
+    def storage(self) -> StorageSettings:
+        """Where the objects are stored."""
+
+    def dimmy(self) -> DimmyClient:
+        """A client of the API that this installation uses."""
+
+    def publish(self, attributes: Mapping[str, str], data: bytes) -> None:
+        """Publish a message to the topic of the events; returns once Pub/Sub has confirmed it."""
+
+    def operator(self) -> str:
+        """Who is using the commands."""

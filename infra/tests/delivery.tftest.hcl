@@ -117,8 +117,9 @@ run "delivery" {
       } == {
       hourly = "17 * * * * POST https://reconcile.a.run.app/?hours=6"
       daily  = "41 3 * * * POST https://reconcile.a.run.app/?hours=72"
+      weekly = "23 4 * * 0 POST https://reconcile.a.run.app/?hours=2160"
     }
-    error_message = "The scheduler calls reconcile hourly for the last 6 hours, and daily for the last 72."
+    error_message = "The scheduler calls reconcile hourly for the last 6 hours, daily for the last 72, and weekly for the last 90 days."
   }
 
   assert {
@@ -127,10 +128,10 @@ run "delivery" {
         job.http_target[0].oidc_token[0].audience == "https://reconcile.a.run.app"
         && job.http_target[0].oidc_token[0].service_account_email == "scheduler@warehouse-1.iam.gserviceaccount.com"
         && job.attempt_deadline == "1800s"
-        && job.retry_config[0].retry_count == 3
+        && job.retry_config[0].retry_count == 5
       )
     ])
-    error_message = "The scheduler sends a token for reconcile, waits 1800 s for the answer, and retries 3 times."
+    error_message = "The scheduler sends a token for reconcile, waits 1800 s for the answer, and retries 5 times."
   }
 
   assert {

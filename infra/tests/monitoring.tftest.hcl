@@ -25,13 +25,15 @@ run "monitoring" {
       } == {
       backlog            = "WARNING COMPARISON_GT 900 300s"
       dead-letters       = "ERROR COMPARISON_GT 0 300s"
+      failing-attempts   = "ERROR COMPARISON_GT 4 900s"
       missed-items       = "WARNING COMPARISON_GT 0 3600s"
+      unknown-items      = "WARNING COMPARISON_GT 4 3600s"
       receive-errors     = "ERROR COMPARISON_GT 4 300s"
       reconcile-fails    = "WARNING COMPARISON_GT 7 21600s"
       rejected-keys      = "ERROR COMPARISON_GT 0 300s"
       signature-failures = "ERROR COMPARISON_GT 4 900s"
     }
-    error_message = "Seven alerts, each with its severity, threshold and period."
+    error_message = "Nine alerts, each with its severity, threshold and period."
   }
 
   assert {

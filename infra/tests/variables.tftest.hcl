@@ -315,7 +315,7 @@ run "payload_retention_days_1" {
   command = plan
 
   variables {
-    payload_retention_days = 61
+    payload_retention_days = 62
   }
 
   expect_failures = [var.payload_retention_days]

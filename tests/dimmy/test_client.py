@@ -3,8 +3,12 @@
 One of them: .venv/bin/pytest tests/dimmy/test_client.py -k redirect
 """
 
+import asyncio
 import contextlib
+import functools
 import random
+import ssl
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +16,7 @@ from email.utils import formatdate
 from pathlib import Path
 
 import pytest
+import trustme
 
 from pipeline.dimmy import client as client_module
 from pipeline.dimmy.client import ApiKeyRejectedError, DimmyClient, DimmyError, NotFoundError
@@ -22,6 +27,7 @@ from pipeline.environment import Environment
 from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi, Fault
+from support.waiting import wait_for
 
 RNG = random.Random()
 
@@ -38,7 +44,7 @@ def make_client(api: DimmyApi, **changes: str) -> DimmyClient:
     environment = {
         "DIMMY_API_URL": api.url,
         "DIMMY_API_KEY": api.key,
-        "DIMMY_TIMEOUT_SECONDS": "0.5",
+        "DIMMY_TIMEOUT_SECONDS": "10",  # tests of timeouts have a short one
     }
     return DimmyClient(read_dimmy_settings(Environment(environment | changes)))
 
@@ -110,7 +116,7 @@ def test_the_target_of_a_redirect_is_not_parsed(api: DimmyApi, item_id: str, fau
     api.fail(fault)
 
     with pytest.raises(DimmyError, match=r"^302: |timeout"):
-        fetch(api, item_id)
+        fetch(api, item_id, DIMMY_TIMEOUT_SECONDS="0.5")
 
 
 def test_a_403_does_not_count_as_a_rejected_key(api: DimmyApi, item_id: str) -> None:
@@ -216,11 +222,8 @@ def test_a_rejected_key_has_its_own_error_and_is_not_retried(api: DimmyApi, item
     assert len(api.requests) == 1
 
 
-def test_a_key_echoed_by_the_api_is_removed_from_the_reason(
-    api: DimmyApi, item_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sandbox.dimmy_api.INJECTED_FAULT", "x" * 190 + f" bad key {api.key}!")
-    api.fail(Fault(status=403))
+def test_a_key_echoed_by_the_api_is_removed_from_the_reason(api: DimmyApi, item_id: str) -> None:
+    api.fail(Fault(status=403, detail="x" * 190 + f" bad key {api.key}!"))
 
     with pytest.raises(DimmyError, match=r"^403: x+ bad key \*") as error:
         fetch(api, item_id)
@@ -299,3 +302,73 @@ def test_a_netrc_file_is_ignored(
 
     assert fetch(api, item_id) == api.body_of(item_id)
     assert [(request.key, request.authorization) for request in api.requests] == [(api.key, None)]
+
+
+SLOW_RESPONSES = {
+    "head": b"HTTP/1.1 200 OK\r\nX-Slow: ",
+    "chunk size": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;slow=",
+}
+
+
+@pytest.mark.parametrize("part", SLOW_RESPONSES)
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_a_response_that_is_sent_byte_by_byte_ends_with_the_timeout(
+    background: Background, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool, part: str
+) -> None:
+    """A read from the socket never times out, because each byte arrives in time."""
+    server_tls = None
+    if tls:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+        server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost").configure_cert(server_tls)
+    server = background.run(
+        asyncio.start_server(
+            functools.partial(_send_slowly, SLOW_RESPONSES[part]), "127.0.0.1", 0, ssl=server_tls
+        )
+    )
+    url = f"http{'s' * tls}://localhost:{server.sockets[0].getsockname()[1]}"
+    client = DimmyClient(
+        read_dimmy_settings(
+            Environment(
+                {
+                    "DIMMY_API_URL": url,
+                    "DIMMY_API_KEY": "a-test-api-key",
+                    "DIMMY_TIMEOUT_SECONDS": "0.5",
+                }
+            )
+        )
+    )
+    with ThreadPoolExecutor(1) as pool:
+        fetched = pool.submit(client.fetch_item, "a" * 24, Deadline(1.0), RequestStatistics())
+        try:
+            wait_for(fetched.done, "the end of the request")
+        finally:
+            server.close()
+
+    assert str(fetched.exception()) == "timeout"
+    assert [thread.name for thread in threading.enumerate()].count("closer") == 1
+
+
+async def _send_slowly(
+    beginning: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(beginning)
+    with contextlib.suppress(ConnectionError):
+        while not writer.is_closing():
+            writer.write(b"a")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("body", ["no JSON here", '{"message": "no such route"}', "[]"])
+def test_a_404_that_is_not_the_apis_does_not_say_that_the_item_is_unknown(
+    api: DimmyApi, item_id: str, body: str
+) -> None:
+    api.fail(Fault("bare status", status=404, detail=body))
+
+    with pytest.raises(DimmyError, match=r"^404, but not from Dimmy's API") as error:
+        fetch(api, item_id)
+    assert not isinstance(error.value, NotFoundError)

@@ -15,7 +15,7 @@ import sqlglot
 
 from operate.google.deployment import INFRA
 from pipeline.json_text import compact
-from pipeline.store.receipts import Receipt
+from pipeline.store.receipts import DeliveryId, Receipt
 from sandbox import catalogue
 
 VARIETY = random.Random(7)
@@ -91,7 +91,7 @@ def test_the_events_view_has_a_row_with_the_state_of_each_event(tmp_path: Path) 
     receipt = Receipt(
         event_id="msg_1",
         kind="items.scanned",
-        received_at="2026-11-01T08:00:00.123456Z",
+        delivery=DeliveryId("2026-11-01T08:00:00.123456Z", "1"),
         attempts=3,
         items={"a": "stored", "b": "404: Item not found"},
         payload=b'{"item_ids": ["a", "b"]}',

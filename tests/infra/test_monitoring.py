@@ -128,6 +128,7 @@ def test_the_log_based_metrics_count_what_the_functions_log(
         "dimmy-test-webhooks": {("receive", "published"), ("receive", "signature_mismatch")},
         "dimmy-test-attempts": {("resolve", "done"), ("resolve", "partial")},
         "dimmy-test-failed-items": {("resolve",)},
+        "dimmy-test-unfinished-attempts": {("resolve", "not_found"), ("resolve", "api_key")},
         "dimmy-test-rejected-keys": {("resolve",), ("reconcile",)},
         "dimmy-test-missed-items": {("reconcile",)},
         "dimmy-test-api-errors": {("resolve",), ("reconcile",)},
@@ -158,11 +159,13 @@ def test_alerts_and_charts_use_existing_metrics(plan: Plan) -> None:
 
     used = {re.search(r'metric\.type="([^"]+)"', text)[1] for text in filters}  # type: ignore[index]
 
-    assert len(filters) == 8 + 15
+    assert len(filters) == 10 + 15
     assert used - ours <= PLATFORM_METRICS
     assert ours <= used, "a metric is neither in an alert nor in a chart"
     outcomes = {found for text in filters for found in re.findall(r'outcome="(\w+)"', text)}
     assert outcomes == {"published", "signature_mismatch", "unfinished"}
+    classes = {found for text in filters for found in re.findall(r'reason_class!?="(\w+)"', text)}
+    assert classes == {"not_found"}
 
 
 @pytest.mark.parametrize(

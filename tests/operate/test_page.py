@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import requests
@@ -30,7 +30,7 @@ from operate.view.scan import Sides, indented, read_scan, read_summary
 from operate.view.site import Site
 from pipeline.json_text import compact
 from pipeline.store.objects import open_storage
-from pipeline.store.receipts import Receipt
+from pipeline.store.receipts import DeliveryId, Receipt
 from pipeline.store.settings import StorageSettings
 from sandbox import catalogue
 from sandbox.background import Background
@@ -44,9 +44,6 @@ from sandbox.stack import SANDBOX_API_KEY, Stack, start_stack
 from support.browser import console_messages, emulate_phone, open_browser
 from support.programs import needs
 from support.waiting import wait_for
-
-if TYPE_CHECKING:
-    from obstore.store import GCSStore, LocalStore
 
 NOW = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
 HOSTILE = (
@@ -64,8 +61,8 @@ class Served(SandboxInstallation):
         self.title = "the test's sandbox"
         self._storage = storage
 
-    def open_storage(self) -> "LocalStore | GCSStore":
-        return open_storage(self._storage)
+    def storage(self) -> StorageSettings:
+        return self._storage
 
 
 Serve = Callable[..., str]
@@ -77,7 +74,7 @@ def serve(background: Background, tmp_path: Path) -> Iterator[Serve]:
     runners: list[web.AppRunner] = []
 
     async def start(installation: Served, limit: int) -> str:
-        site = Site(installation, Index(installation.open_storage(), limit))
+        site = Site(installation, Index(open_storage(installation.storage()), limit))
         runners.append(web.AppRunner(site.app, access_log=None, shutdown_timeout=0.1))
         await runners[-1].setup()
         await web.TCPSite(runners[-1], "127.0.0.1", 0).start()
@@ -263,7 +260,7 @@ def test_only_the_newest_items_of_a_bucket_are_read(background: Background, serv
     receipt = Receipt(
         event_id="msg_of_the_last",
         kind="items.scanned",
-        received_at="2026-11-01T08:00:00.123456Z",
+        delivery=DeliveryId("2026-11-01T08:00:00.123456Z", "1"),
         attempts=1,
         items={items[-1]["_id"]: "stored"},
         payload=b"{}",

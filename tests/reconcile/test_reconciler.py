@@ -7,9 +7,9 @@ ITEMS=50000 before the command makes that window larger.
 
 import itertools
 import json
+import math
 import os
 import random
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,67 +24,16 @@ from pipeline.dimmy import client
 from pipeline.reconcile.pages import PAGE_ITEMS
 from pipeline.reconcile.reconciler import Reconciler
 from pipeline.reconcile.settings import read_reconcile_settings
-from pipeline.reconcile.window import DEFAULT_LENGTH, Window, WindowError, read_window
+from pipeline.reconcile.window import DEFAULT_LENGTH, WindowError, read_window
 from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi, Fault
-from sandbox.functions import Function
+from support.reconciling import RunningReconcile
 
 RNG = random.Random()
 ITEMS = int(os.environ.get("ITEMS", "1000"))
 
 pytestmark = pytest.mark.xdist_group("reconcile")
-
-
-class RunningReconcile:
-    """A running `reconcile`, the API that it calls, and the folder that it writes to."""
-
-    def __init__(self, function: Function, api: DimmyApi, folder: Path) -> None:
-        self.function = function
-        self.api = api
-        self.folder = folder
-
-    def request(self, **window: str) -> tuple[int, dict[str, Any]]:
-        response = requests.post(self.function.url, params=window, timeout=60)
-        return response.status_code, response.json()
-
-    def put(self, day: int, hour: int = 8, count: int = 1) -> list[str]:
-        """Add items to the API, created 0.1 s apart in January 2026; return their ids."""
-        first = datetime(2026, 1, day, hour)  # noqa: DTZ001
-        return [
-            self.api.put(
-                catalogue.make_item(RNG)
-                | {"created_at": (first + timedelta(milliseconds=100 * n)).isoformat()}
-            )
-            for n in range(count)
-        ]
-
-    def stored(self) -> dict[str, bytes]:
-        return {path.stem: path.read_bytes() for path in (self.folder / "items").glob("*.json")}
-
-    def store(self, item_ids: list[str]) -> None:
-        (self.folder / "items").mkdir(exist_ok=True)
-        for item_id in item_ids:
-            (self.folder / "items" / f"{item_id}.json").write_bytes(self.api.body_of(item_id))
-
-
-@pytest.fixture
-def reconcile(background: Background, tmp_path: Path) -> Iterator[RunningReconcile]:
-    api = DimmyApi("a-test-api-key")
-    background.run(api.start())
-    function = Function(
-        "reconcile",
-        {
-            "STORAGE_URL": f"file://{tmp_path}",
-            "DIMMY_API_URL": api.url,
-            "DIMMY_API_KEY": api.key,
-            "DIMMY_TIMEOUT_SECONDS": "2",
-        },
-    )
-    function.wait_until_up()
-    yield RunningReconcile(function, api, tmp_path)
-    function.stop()
-    background.run(api.stop())
 
 
 def test_it_stores_exactly_the_missing_items_page_by_page(reconcile: RunningReconcile) -> None:
@@ -106,7 +55,8 @@ def test_it_stores_exactly_the_missing_items_page_by_page(reconcile: RunningReco
     }
     assert reconcile.stored() == {i: reconcile.api.body_of(i) for i in item_ids}
     assert {p: p.stat().st_mtime_ns for p in before} == before, "another item was written"
-    assert len(reconcile.api.requests) == ITEMS / PAGE_ITEMS + 1
+    pages = math.ceil((ITEMS - 1) / (PAGE_ITEMS - 1))
+    assert len(reconcile.api.requests) == pages + 2  # the last item, and nothing after it
     megabytes = [worker.memory_info().rss / 1e6 for worker in reconcile.function.workers]
     assert max(megabytes) < 110, "memory must not grow with the window"
 
@@ -227,6 +177,7 @@ def test_an_api_that_ignores_skip_is_detected(reconcile: RunningReconcile) -> No
 
     assert status == 503
     assert "same page" in summary["message"]
+    assert len(reconcile.api.requests) <= 3
 
 
 def test_a_malformed_window_is_refused(reconcile: RunningReconcile) -> None:
@@ -235,6 +186,21 @@ def test_a_malformed_window_is_refused(reconcile: RunningReconcile) -> None:
     assert (status, refusal["error"]) == (400, "malformed_window")
     response = requests.post(reconcile.function.url, json=["2026-01-05"], timeout=9)
     assert response.status_code == 400
+
+
+@pytest.mark.parametrize("depth", [101, 100_000])
+def test_a_body_that_is_nested_too_deeply_is_refused(
+    reconcile: RunningReconcile, depth: int
+) -> None:
+    response = requests.post(
+        reconcile.function.url,
+        data=b"[" * depth + b"]" * depth,
+        headers={"Content-Type": "application/json"},
+        timeout=9,
+    )
+
+    assert (response.status_code, response.json()["error"]) == (400, "malformed_window")
+    assert "nested" in response.json()["message"]
 
 
 def test_a_window_can_be_given_in_the_body(reconcile: RunningReconcile) -> None:
@@ -259,11 +225,10 @@ def test_a_window_can_be_given_in_the_body(reconcile: RunningReconcile) -> None:
 def test_a_window_is_parsed(
     parameters: dict[str, str], start: tuple[int, int], end: tuple[int, int]
 ) -> None:
-    expected = Window(
-        datetime(2026, 1, start[0], start[1], tzinfo=UTC),
-        datetime(2026, 1, end[0], end[1], tzinfo=UTC),
-    )
-    assert read_window(parameters) == expected
+    window = read_window(parameters)
+
+    assert window.start == datetime(2026, 1, start[0], start[1], tzinfo=UTC)
+    assert window.end == datetime(2026, 1, end[0], end[1], tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,65 @@ def test_a_resend_of_a_finished_event_fetches_its_items_again(
     assert resolve.api.requests_for(item_id) == 2
 
 
+def test_a_repetition_whose_attempt_number_fell_back_fetches_nothing_again(
+    resolve: RunningResolve,
+) -> None:
+    stored, late = resolve.put_item(), catalogue.make_item(RNG)
+    event = {"item_ids": [stored, late["_id"]]}
+    resolve.deliver(event, event_id := new_message_id())
+    resolve.api.put(late)
+
+    assert resolve.deliver(event, event_id, attempt=1)[0] == 204
+    assert resolve.deliver(event, event_id, attempt=1)[0] == 204
+
+    assert resolve.api.requests_for(stored) == 1
+    assert resolve.api.requests_for(late["_id"]) == 2
+
+
+def test_a_repetition_of_a_message_published_by_hand_fetches_nothing_again(
+    resolve: RunningResolve,
+) -> None:
+    item_id = resolve.put_item()
+    pushed = envelope({"item_ids": [item_id]}, "")
+    pushed["message"] |= {"messageId": "1234567", "attributes": {}}
+    for published_at in ("2026-11-01T08:00:00.1Z", "2026-11-01T08:00:05.25Z"):
+        pushed["message"]["publishTime"] = published_at
+        assert resolve.push(pushed).status_code == 204
+
+    assert resolve.api.requests_for(item_id) == 1
+    assert resolve.receipt("1234567")["received_at"] == "2026-11-01T08:00:00.1Z"
+
+
+def test_an_older_delivery_is_acknowledged_once_a_resend_has_stored_everything(
+    resolve: RunningResolve,
+) -> None:
+    item_id = resolve.put_item()
+    event = {"item_ids": [item_id]}
+    resolve.deliver(event, event_id := new_message_id(), delivery=2)
+
+    status, receipt = resolve.deliver(event, event_id, attempt=2, delivery=1)
+
+    assert (status, receipt["attempts"]) == (204, 1)
+    assert resolve.api.requests_for(item_id) == 1
+
+
+def test_an_item_that_an_older_delivery_stores_is_not_settled_for_a_resend(
+    resolve: RunningResolve,
+) -> None:
+    item_id = resolve.put_item()
+    event, event_id = {"item_ids": [item_id]}, new_message_id()
+    resolve.api.fail(Fault(status=503, item_id=item_id))
+    assert resolve.deliver(event, event_id, delivery=2)[0] == 503
+    resolve.api.clear_faults()
+
+    assert resolve.deliver(event, event_id, delivery=1)[0] == 204
+    receipt = resolve.receipt(event_id)
+    assert receipt["items"] == {item_id: "503: an injected fault"}
+    assert receipt["outcome"] == "partial"
+
+    assert resolve.deliver(event, event_id, attempt=2, delivery=2)[0] == 204
+
+
 HOSTILE = [
     "../x",
     "a/b",
@@ -361,6 +420,49 @@ def test_a_process_never_exceeds_its_request_concurrency(api: DimmyApi, tmp_path
 
     assert [status for status, _ in outcomes] == [204] * 4
     assert api.max_concurrent_requests == 3
+
+
+def test_of_two_contents_of_the_same_time_the_later_fetched_one_stays(
+    resolve: RunningResolve,
+) -> None:
+    item = catalogue.make_item(RNG)
+    assert resolve.deliver(item | {"note": "of the payload"})[0] == 204
+    resolve.api.put(item | {"note": "of the API"})
+
+    status, receipt = resolve.deliver({"item_ids": [item["_id"]]})
+
+    assert (status, receipt["items"]) == (204, {item["_id"]: "stored"})
+    assert resolve.read(f"items/{item['_id']}.json") == resolve.api.body_of(item["_id"])
+    assert resolve.deliver(item | {"note": "of the payload"})[0] == 204
+    assert resolve.read(f"items/{item['_id']}.json") == resolve.api.body_of(item["_id"])
+
+
+def test_an_item_whose_time_cannot_be_read_is_reported_and_not_acknowledged(
+    resolve: RunningResolve,
+) -> None:
+    item = catalogue.make_item(RNG)
+    resolve.api.put(item)
+    resolve.deliver({"item_ids": [item["_id"]]})
+    resolve.api.put(item | {"updated_at": "31/12/2026 8 pm"})
+
+    status, receipt = resolve.deliver({"item_ids": [item["_id"]]})
+
+    assert status == 503
+    assert receipt["items"] == {
+        item["_id"]: 'malformed: its updated_at is not a time: "31/12/2026 8 pm"'
+    }
+
+
+def test_a_body_at_the_limit_of_depth_can_be_resent(resolve: RunningResolve) -> None:
+    item = catalogue.make_item(RNG)
+    for depth in (90, 101, 400):
+        body = json.dumps(item)[:-1].encode() + b',"x":' + b"[" * depth + b"]" * depth + b"}"
+        event_id = new_message_id()
+        for delivery in (1, 2, 3):
+            status, receipt = resolve.deliver(body, event_id, delivery=delivery)
+            assert status == 204
+        assert receipt["outcome"] == ("done" if depth == 90 else "unrecognised")
+        assert receipt["attempts"] == 3
 
 
 def test_a_transient_fault_is_retried_within_the_attempt(resolve: RunningResolve) -> None:

@@ -1,12 +1,17 @@
 """`make chaos`: sends thousands of events while components fail, then checks for lost items.
 
-The API returns errors and invalid bodies, responds late and drops connections. Storage refuses
-writes, both functions are killed every few seconds, and Pub/Sub is unreachable for a while. The
-sender follows Svix's retry schedule on an accelerated clock. At the end, all expected items are
-compared with storage byte by byte.
+The API returns errors, pages of a gateway and invalid bodies, responds late and drops connections.
+Storage refuses writes, and carries some out without an answer. Both functions are killed every few
+seconds, Pub/Sub is unreachable for a while, and its attempt counter falls back. Events are resent.
+The sender follows Svix's retry schedule on an accelerated clock.
 
-Exit status 0 when every event was accepted and every item is stored correctly; 1 otherwise; 2 when
-the run could not start.
+Some items are deleted before they are fetched: their events are finished with `discard`. Some are
+edited without an event, and some have no event at all: `reconcile` stores them, while the API
+fails and items are deleted between its pages. At the end, all expected items are compared with
+storage byte by byte, and the counts of `reconcile` with what it has written.
+
+Exit status 0 when every event was accepted, every item is stored correctly and every count is true;
+1 otherwise; 2 when the run could not start.
 """
 
 import argparse
@@ -18,16 +23,23 @@ import random
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import requests
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from operate.console import open_console
+from pipeline.reconcile.counts import COUNTS
+from pipeline.store.errors import ObjectNotFoundError
+from pipeline.store.settings import StorageSettings
+from pipeline.store.store import Store
 from sandbox import catalogue
-from sandbox.cloud_storage import CloudStorage
+from sandbox.cloud_storage import CloudStorage, StoredObject
 from sandbox.dimmy_api import DimmyApi, Fault
 from sandbox.functions import Function
 from sandbox.google_pubsub import MissingEmulatorError
@@ -44,6 +56,13 @@ SENDERS = 24
 SEND_INTERVAL_SECONDS = 0.6  # between two messages of a sender, on average
 STALL_SECONDS = 120.0  # the run gives up after this time without progress
 BUCKET = "scans"
+_RECONCILE_SETTINGS = (
+    "STORAGE_URL",
+    "STORAGE_EMULATOR_HOST",
+    "DIMMY_API_URL",
+    "DIMMY_API_KEY",
+    "DIMMY_TIMEOUT_SECONDS",
+)
 
 FAULTS = (
     Fault(status=500, share=0.10),
@@ -51,15 +70,28 @@ FAULTS = (
     Fault(status=429, retry_after="0", share=0.05 / 0.80),
     Fault("cut", share=0.03 / 0.75),
     Fault("truncated", share=0.02 / 0.72),
+    Fault("bare status", status=404, detail="<html>no such page</html>", share=0.02 / 0.70),
 )
+LOST_ANSWER_SHARE = 0.02
+ATTEMPT_RESET_SHARE = 0.05
+DELETED_SHARE = 0.01  # of the events: one item of each
+WITHOUT_EVENT_SHARE = 0.05
+MAX_RECONCILES = 60
 
 
 @dataclass
 class Plan:
-    """The messages in sending order, and the items that must be stored at the end."""
+    """The messages in sending order, and the items that must be stored at the end.
+
+    `edited` items have a newer version and `without_event` items exist in the API, once all events
+    are finished. `deleted` maps items that the API never knows to their events.
+    """
 
     messages: list[Message]
     expected: dict[str, bytes]
+    edited: list[catalogue.Item]
+    without_event: list[catalogue.Item]
+    deleted: dict[str, str]
 
 
 @dataclass
@@ -81,12 +113,18 @@ class Report:
     dead_letters: int
     kills: int
     refused_writes: int
+    lost_answers: int
+    discarded: int
+    reconciles: int
+    wrong_counts: list[str]
     seconds: float
     most_attempts: int
 
     @property
     def is_clean(self) -> bool:
-        return not (self.lost or self.wrong or self.unfinished or self.never_accepted)
+        return not (
+            self.lost or self.wrong or self.unfinished or self.never_accepted or self.wrong_counts
+        )
 
 
 @dataclass
@@ -98,6 +136,8 @@ class _Run:
     rng: random.Random
     sends: int = 0
     kills: int = 0
+    reconciles: int = 0
+    wrong_counts: list[str] = field(default_factory=list)
 
 
 def main() -> int:
@@ -113,7 +153,7 @@ def main() -> int:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         return 2
     console.print(as_table(report))
-    for name in ("lost", "wrong", "unfinished", "never_accepted"):
+    for name in ("lost", "wrong", "unfinished", "never_accepted", "wrong_counts"):
         for object_id in getattr(report, name)[:10]:
             console.print(f"{name}: {object_id}", style="red", markup=False)
     return 0 if report.is_clean else 1
@@ -135,6 +175,7 @@ def run_chaos(kind: PubSubKind, seed: int, events: int, console: Console) -> Rep
                 backoff_seconds=None if kind == "google" else (0.2, 2.0),
                 max_delivery_attempts=100,
                 sender_speed=SPEED,
+                attempt_reset_share=ATTEMPT_RESET_SHARE,
             )
         )
         assert stack.api
@@ -143,12 +184,13 @@ def run_chaos(kind: PubSubKind, seed: int, events: int, console: Console) -> Rep
         for fault in FAULTS:
             stack.api.fail(fault)
         stack.api.latency = lambda: random.uniform(0.0, 0.03)
-        storage.fail_writes(STORAGE_ERROR_SHARE, seed)
+        storage.fail_writes(STORAGE_ERROR_SHARE, seed, LOST_ANSWER_SHARE)
         stack.background.run(_send_during_faults(run, console))
         stack.api.clear_faults()
         storage.fail_writes(0.0, seed)
         dead_letters = _redrive_dead_letters(run)
         stack.background.run(_wait_for_remaining_events(run, console))
+        _reconcile(run, seed)
         return _compare(run, kind, seed, dead_letters, time.monotonic() - started)
 
 
@@ -156,6 +198,8 @@ def make_plan(api: DimmyApi, rng: random.Random, events: int) -> Plan:
     """Events of both types with about ten items each, a tenth of them twice, in random order."""
     expected: dict[str, bytes] = {}
     messages: list[Message] = []
+    edited: list[catalogue.Item] = []
+    deleted: dict[str, str] = {}
 
     def new_item() -> catalogue.Item:
         item = catalogue.make_item(rng)
@@ -172,13 +216,21 @@ def make_plan(api: DimmyApi, rng: random.Random, events: int) -> Plan:
             messages.append(new_message(api.body_of(item["_id"])))
             continue
         items = [new_item() for _ in range(rng.randint(1, 23))]
-        messages.append(new_message({"item_ids": [item["_id"] for item in items]}))
-        if rng.random() < 0.05:  # plus an event with an older version of an item
+        item_ids = [item["_id"] for item in items]
+        messages.append(new_message({"item_ids": item_ids}))
+        if rng.random() < DELETED_SHARE:
+            deleted_id = catalogue.new_id(rng)
+            messages[-1] = new_message({"item_ids": [*item_ids, deleted_id]})
+            deleted[deleted_id] = messages[-1].message_id
+        elif rng.random() < 0.05:
+            edited.append(items[-1])
+        elif rng.random() < 0.05:  # plus an event with an older version of an item
             expect(catalogue.updated(items[0], flow_id="Corrected"))
             messages.append(new_message(items[0]))
     messages += rng.sample(messages, len(messages) // 10)
     rng.shuffle(messages)
-    return Plan(messages, expected)
+    without_event = [catalogue.make_item(rng) for _ in range(round(events * WITHOUT_EVENT_SHARE))]
+    return Plan(messages, expected, edited, without_event, deleted)
 
 
 async def _send_during_faults(run: _Run, console: Console) -> None:
@@ -248,9 +300,88 @@ def _redrive_dead_letters(run: _Run) -> int:
     return count
 
 
+async def _discard_deleted_items(run: _Run) -> None:
+    """Give up the items that the API does not know, as `make discard` does."""
+    store = Store(StorageSettings(f"gs://{BUCKET}", run.storage.url))
+    left = dict(run.plan.deleted)
+    while left:
+        for item_id, event_id in list(left.items()):
+            with contextlib.suppress(ObjectNotFoundError):  # the event has not been resolved yet
+                await asyncio.to_thread(store.discard_items, event_id, [item_id], "make chaos")
+                del left[item_id]
+        await asyncio.sleep(0.5)
+
+
+def _reconcile(run: _Run, seed: int) -> None:
+    """Let `reconcile` store what no event has announced, and check its counts."""
+    for item in run.plan.edited:
+        _expect(run, catalogue.updated(item, flow_id="Edited"))
+    for item in run.plan.without_event:
+        _expect(run, item)
+    before = dict(run.storage.objects)
+    function = Function(
+        "reconcile",
+        {name: run.stack.resolve.settings[name] for name in _RECONCILE_SETTINGS}
+        | {"LOG_LEVEL": "ERROR"},
+    )
+    function.wait_until_up()
+    for fault in FAULTS:
+        run.api.fail(fault)
+    run.storage.fail_writes(STORAGE_ERROR_SHARE, seed, LOST_ANSWER_SHARE)
+    # Stored items that disappear from the API stay stored.
+    deletable = iter(run.rng.sample(sorted(run.plan.expected), len(run.plan.expected) // 100))
+
+    def delete_now_and_then() -> float:
+        if run.rng.random() < 0.2 and (item_id := next(deletable, "")):
+            run.api.delete(item_id)
+        return run.rng.uniform(0.0, 0.03)
+
+    run.api.latency = delete_now_and_then
+    counts: Counter[str] = Counter()
+    answer: dict[str, Any] = {}
+    status = 0
+    try:
+        while status != 200 and run.reconciles < MAX_RECONCILES:
+            run.reconciles += 1
+            response = requests.post(function.url, params={"hours": 48}, timeout=600)
+            status, answer = response.status_code, response.json()
+            counts.update({name: answer.get(name, 0) for name in COUNTS})
+    finally:
+        function.stop()
+        run.api.clear_faults()
+        run.storage.fail_writes(0.0, seed)
+    if status != 200:
+        run.wrong_counts.append(f"reconcile: the last answer is {status} {answer}")
+    _check_counts(run, before, counts)
+
+
+def _expect(run: _Run, item: catalogue.Item) -> None:
+    item_id = run.api.put(item)
+    run.plan.expected[item_id] = run.api.body_of(item_id)
+
+
+def _check_counts(run: _Run, before: dict[str, StoredObject], counts: "Counter[str]") -> None:
+    items = {n: o for n, o in run.storage.objects.items() if n.startswith(f"{BUCKET}/items/")}
+    created = sum(name not in before for name in items)
+    replaced = sum(
+        name in before and before[name].content != stored.content for name, stored in items.items()
+    )
+    handled = sum(counts[name] for name in COUNTS if name != "seen")
+    for name, counted, actual in (
+        ("stored", counts["stored"], created),
+        ("updated", counts["updated"], replaced),
+        ("seen", counts["seen"], handled),
+    ):
+        if counted != actual:
+            run.wrong_counts.append(f"reconcile: {name} is {counted} and should be {actual}")
+
+
 async def _wait_for_remaining_events(run: _Run, console: Console) -> None:
+    discarding = asyncio.create_task(_discard_deleted_items(run))
     with _progress(console) as progress:
         await _watch_storage(run, progress, until_share=1.0, stall_seconds=STALL_SECONDS)
+    discarding.cancel()
+    await asyncio.gather(discarding, return_exceptions=True)
 
 
 async def _watch_storage(
@@ -293,6 +424,10 @@ def _compare(run: _Run, kind: str, seed: int, dead_letters: int, seconds: float)
         dead_letters=dead_letters,
         kills=run.kills,
         refused_writes=run.storage.refused,
+        lost_answers=run.storage.lost_answers,
+        discarded=len(run.plan.deleted),
+        reconciles=run.reconciles,
+        wrong_counts=run.wrong_counts,
         seconds=seconds,
         most_attempts=max((r.get("attempts", 0) for r in receipts), default=0),
     )
@@ -314,6 +449,10 @@ def as_table(report: Report) -> Table:
         "dead letters, re-driven at the end": str(report.dead_letters),
         "processes killed": str(report.kills),
         "writes refused by storage": str(report.refused_writes),
+        "writes whose answer was lost": str(report.lost_answers),
+        "items discarded": str(report.discarded),
+        "runs of reconcile": str(report.reconciles),
+        "wrong counts of reconcile": str(len(report.wrong_counts)),
         "most attempts of one event": str(report.most_attempts),
         "seconds": f"{report.seconds:.0f}",
         "result": "nothing was lost" if report.is_clean else "SOMETHING WAS LOST",

@@ -1,4 +1,4 @@
-"""A local Cloud Storage: PUT, GET, HEAD and listing of its XML API, with generations.
+"""A local Cloud Storage: PUT, GET, HEAD, DELETE and listing of its XML API, with generations.
 
 STORAGE_EMULATOR_HOST makes the functions use it.
 """
@@ -33,12 +33,19 @@ class CloudStorage:
         self.objects: dict[str, StoredObject] = {}
         self.writes = 0
         self.holds_write = False
+        self.held_writes = 0
         self._held_name: str | None = None
         self.always_conflicting = False  # every write fails with 412
         self.refused = 0
         self.repeated_writes = 0  # writes of an item that did not change it
         self._next_failures: list[int] = []
+        self._next_lost_answers: list[int | None] = []
+        self._broken_writes = 0
+        self._cut_reads = 0
+        self._garbled_reads = 0
         self._failing_share = 0.0
+        self._lost_answer_share = 0.0
+        self.lost_answers = 0
         self._rng = random.Random()
         self._generations = itertools.count(1_700_000_000_000_000)
         self._runner: web.AppRunner | None = None
@@ -53,6 +60,7 @@ class CloudStorage:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_put("/{name:.+}", self._put)
         app.router.add_get("/{name:.+}", self._get)
+        app.router.add_delete("/{name:.+}", self._delete)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -65,9 +73,29 @@ class CloudStorage:
         """Answer the next requests with an error status."""
         self._next_failures += [status] * times
 
-    def fail_writes(self, share: float, seed: int) -> None:
-        """Answer a share of all writes with 403, which clients do not retry."""
+    def lose_answers(self, status: int | None, times: int = 1) -> None:
+        """Carry out the next writes, and answer them with an error status or, for None, not."""
+        self._next_lost_answers += [status] * times
+
+    def break_writes(self, times: int = 1) -> None:
+        """Close the connection of the next writes, and carry out none of them."""
+        self._broken_writes += times
+
+    def cut_reads(self, times: int = 1) -> None:
+        """Close the connection of the next reads after half of their content."""
+        self._cut_reads += times
+
+    def garble_reads(self, times: int = 1) -> None:
+        """Answer the next reads with another content."""
+        self._garbled_reads += times
+
+    def fail_writes(self, share: float, seed: int, lost_answer_share: float = 0.0) -> None:
+        """Answer a share of all writes with 403, which clients do not retry.
+
+        Another share is carried out and then answered with 503, or not at all.
+        """
         self._failing_share = share
+        self._lost_answer_share = lost_answer_share
         self._rng = random.Random(seed)
 
     def hold_writes(self, name: str | None) -> None:
@@ -86,18 +114,14 @@ class CloudStorage:
     async def _put(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
         content = await request.read()
+        self.held_writes += bool(self._held_name and self._held_name in name)
         while self._held_name and self._held_name in name:
             self.holds_write = True
             await asyncio.sleep(0.02)
             if request.transport is None or request.transport.is_closing():
                 return web.Response()  # the client has disconnected: discard its write
-        if self._next_failures:
-            return web.Response(status=self._next_failures.pop(0))
-        if self._rng.random() < self._failing_share:
-            self.refused += 1
-            return web.Response(status=403)
-        if self.always_conflicting:
-            return web.Response(status=412)
+        if failure := self._failure(request):
+            return failure
         present = self.objects.get(name)
         expected = request.headers.get("x-goog-if-generation-match")
         if expected is not None and int(expected) != (present.generation if present else 0):
@@ -105,9 +129,27 @@ class CloudStorage:
         self.writes += 1
         self.repeated_writes += bool(present and present.content == content and "/items/" in name)
         self.put(name, content)
+        if not self._next_lost_answers and self._rng.random() < self._lost_answer_share:
+            self._next_lost_answers.append(self._rng.choice([503, None]))
+        if self._next_lost_answers:
+            status = self._next_lost_answers.pop(0)
+            self.lost_answers += 1
+            return _close(request) if status is None else web.Response(status=status)
         return web.Response(headers=_headers(self.objects[name]))
 
-    async def _get(self, request: web.Request) -> web.Response:
+    def _failure(self, request: web.Request) -> web.Response | None:
+        """The response to a write that is not carried out."""
+        if self._next_failures:
+            return web.Response(status=self._next_failures.pop(0))
+        if self._broken_writes:
+            self._broken_writes -= 1
+            return _close(request)
+        if self._rng.random() < self._failing_share:
+            self.refused += 1
+            return web.Response(status=403)
+        return web.Response(status=412) if self.always_conflicting else None
+
+    async def _get(self, request: web.Request) -> web.StreamResponse:
         if self._next_failures:
             return web.Response(status=self._next_failures.pop(0))
         if "list-type" in request.query:
@@ -115,7 +157,25 @@ class CloudStorage:
         found = self.objects.get(request.match_info["name"])
         if not found:
             return web.Response(status=404, text="<Error><Code>NoSuchKey</Code></Error>")
-        return web.Response(body=found.content, headers=_headers(found))
+        headers = _headers(found)
+        part = request.http_range
+        content = found.content[part]
+        if part.start:
+            last = part.start + len(content) - 1
+            headers["Content-Range"] = f"bytes {part.start}-{last}/{len(found.content)}"
+        if self._garbled_reads:
+            self._garbled_reads -= 1
+            return web.Response(body=b"?" * len(content), headers=headers)
+        if self._cut_reads:
+            self._cut_reads -= 1
+            return await _send_half(request, content, headers)
+        return web.Response(status=206 if part.start else 200, body=content, headers=headers)
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        if self._next_failures:
+            return web.Response(status=self._next_failures.pop(0))
+        found = self.objects.pop(request.match_info["name"], None)
+        return web.Response(status=204 if found else 404)
 
     def _list(self, request: web.Request) -> web.Response:
         bucket, query = request.match_info["name"].rstrip("/"), request.query
@@ -133,6 +193,23 @@ class CloudStorage:
             text=f"<ListBucketResult>{contents}</ListBucketResult>",
             content_type="application/xml",
         )
+
+
+def _close(request: web.Request) -> web.Response:
+    """Close the connection in place of an answer."""
+    if request.transport:
+        request.transport.abort()
+    return web.Response()
+
+
+async def _send_half(
+    request: web.Request, content: bytes, headers: dict[str, str]
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers=headers | {"Content-Length": str(len(content))})
+    await response.prepare(request)
+    await response.write(content[: len(content) // 2])
+    _close(request)
+    return response
 
 
 def _listed(name: str, stored: StoredObject) -> str:

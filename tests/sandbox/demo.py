@@ -13,10 +13,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from operate.console import open_console
+from operate.diagnosis.completeness import Comparison
+from pipeline.dimmy.client import DimmyClient
+from pipeline.dimmy.settings import DimmySettings
+from pipeline.store.objects import open_storage
+from pipeline.store.settings import StorageSettings
 from sandbox import catalogue
 from sandbox.dimmy_api import DimmyApi, Fault
 from sandbox.google_pubsub import MissingEmulatorError
@@ -98,6 +104,7 @@ def _run_demo(stack: Stack, api: DimmyApi, journal: Journal) -> list[str]:
     }
     journal.console.print()
     journal.console.print(item_table(stored.values()))
+    problems += _verify(stack, api, journal)
     return problems + _compare(api, scanned + by_payload, stored)
 
 
@@ -160,6 +167,17 @@ def _is_done(stack: Stack, message: Message) -> bool:
 
 def _receipt(stack: Stack, message: Message) -> dict[str, Any]:
     return stack.receipt(message.message_id) or {}
+
+
+def _verify(stack: Stack, api: DimmyApi, journal: Journal) -> list[str]:
+    """Compare what the API lists with what is stored, as `make verify` does."""
+    dimmy = DimmyClient(DimmySettings(api.url, api.key, concurrency=4, timeout_seconds=10.0))
+    comparison = Comparison(dimmy, open_storage(StorageSettings(f"file://{stack.folder}")))
+    start = datetime.fromisoformat(catalogue.VENDOR_EXAMPLE["created_at"]).replace(tzinfo=UTC)
+    found = comparison.compare_day(start, datetime.now(UTC) + timedelta(minutes=1))
+    text = f"{found.listed} items in the API, {found.stored} of them stored in this version"
+    journal.print_text(f"make verify: {text}.")
+    return [] if found.is_complete else [f"Not everything is stored: {text}."]
 
 
 def _compare(api: DimmyApi, item_ids: list[str], stored: dict[str, bytes]) -> list[str]:

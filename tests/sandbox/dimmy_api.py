@@ -42,11 +42,14 @@ class Fault:
 
     `item_id` limits it to the requests for one item. `share` is the probability that a matching
     request fails, `times` the maximum number of failures, `after` the number of matching requests
-    that succeed first.
+    that succeed first. `listings`: only requests for lists of items match, not for single ones.
+    `detail` is the reason in the body.
     """
 
     kind: FaultKind = "status"
     status: int = 500
+    detail: str = INJECTED_FAULT
+    listings: bool = False
     retry_after: str | None = None
     location: str | None = None
     item_id: str | None = None
@@ -78,6 +81,8 @@ class DimmyApi:
         self.compress = False
         self._held_id: str | None = None
         self.ignores_skip = False
+        self.excludes_start = False  # of a window: only items created after it are listed
+        self.unservable_ids: set[str] = set()  # every response with one of them is a 500
         self.latency: Callable[[], float] = lambda: 0.0
         self._items: dict[str, bytes] = {}
         self._created: dict[str, datetime] = {}
@@ -120,6 +125,11 @@ class DimmyApi:
         self._created[item["_id"]] = datetime.fromisoformat(item["created_at"])
         self._by_age = None
         return str(item["_id"])
+
+    def delete(self, item_id: str) -> None:
+        """Delete an item."""
+        del self._items[item_id], self._created[item_id]
+        self._by_age = None
 
     def body_of(self, item_id: str) -> bytes:
         """The JSON of an item, as it is served."""
@@ -201,11 +211,14 @@ class DimmyApi:
             return _error(422, [{"type": "greater_than_equal", "loc": ["query"], "msg": ">= 0"}])
         if self._by_age is None:
             self._by_age = sorted((created, name) for name, created in self._created.items())
-        first = bisect_left(self._by_age, (start, "")) if start else 0
+        after = "g" if self.excludes_start else ""  # ids are hexadecimal
+        first = bisect_left(self._by_age, (start, after)) if start else 0
         last = bisect_left(self._by_age, (end, "")) if end else len(self._by_age)
         skip = 0 if self.ignores_skip else skip
         chosen = self._by_age[first + skip : min(last, first + skip + limit)]
         page = [self._items[item_id] for _, item_id in chosen]
+        if any(item_id in self.unservable_ids for _, item_id in chosen):
+            return _error(500, INJECTED_FAULT)
         if not page:
             return _error(404, "No items found")
         return _json(b"[" + b",".join(page) + b"]")
@@ -213,6 +226,8 @@ class DimmyApi:
     def _fault_for(self, item_id: str | None) -> Fault | None:
         for fault in self._faults:
             if fault.item_id not in {None, item_id} or fault.times == 0:
+                continue
+            if fault.listings and item_id is not None:
                 continue
             if fault.after:
                 fault.after -= 1
@@ -278,7 +293,7 @@ def _faulty_response(fault: Fault) -> web.Response:
         case "another item":
             return _json(b'{"_id":"000000000000000000000000"}')
     headers = {"Retry-After": fault.retry_after, "Location": fault.location}
-    response = _error(fault.status, INJECTED_FAULT)
+    response = _error(fault.status, fault.detail)
     response.headers.update({name: value for name, value in headers.items() if value})
     return response
 

@@ -1,12 +1,13 @@
 """The installation of a local `make run`: its folder and, while it is running, its Pub/Sub."""
 
 import contextlib
+import getpass
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import requests
 from google.api_core.exceptions import ServiceUnavailable
@@ -26,20 +27,22 @@ from operate.installation import (
     Reconcile,
     ReconcileAnswer,
     Secret,
+    request_parameters,
 )
 from operate.ports import is_free
-from pipeline.dimmy.settings import parse_api_key
+from pipeline.dimmy.client import DimmyClient
+from pipeline.dimmy.settings import DimmySettings, parse_api_key
 from pipeline.layout import RECEIPTS, receipt_name
 from pipeline.message import event_id_of
 from pipeline.receive.settings import parse_signing_secrets
 from pipeline.reconcile.counts import COUNTS
-from pipeline.store.objects import open_storage
 from pipeline.store.receipts import Receipt, ReceiptError
 from pipeline.store.settings import StorageSettings
 from sandbox.environment import (
     DEFAULT_PORT,
     ROOT,
     ApiAccess,
+    RunningStack,
     data_folder,
     real_api,
     running_stack,
@@ -48,14 +51,13 @@ from sandbox.functions import Function
 from sandbox.log_file import LogFile, LogTail
 from sandbox.processes import StartError
 from sandbox.pubsub_admin import PubSubAdmin, PulledMessage
-from sandbox.stack import DEAD_LETTERS, SANDBOX_API_KEY
-
-if TYPE_CHECKING:
-    from obstore.store import GCSStore, LocalStore
+from sandbox.stack import DEAD_LETTERS, EVENTS, SANDBOX_API_KEY
 
 _SEVERITIES = ["DEBUG", "INFO", "WARNING", "ERROR"]
 _DELIVERY_SECONDS = 15.0
 _RECONCILE_SECONDS = 1800
+_CONCURRENCY = 8
+_API_SECONDS = 10.0
 
 
 class SandboxInstallation:
@@ -114,9 +116,7 @@ class SandboxInstallation:
         return found
 
     def dead_letters(self) -> DeadLetters:
-        stack = running_stack(self._folder)
-        if stack is None:
-            raise UsageError("`make run` is not running: start it in another terminal first.")
+        stack = self._stack()
         return SandboxDeadLetters(stack.pubsub_host, stack.resolve_url)
 
     # Status
@@ -229,8 +229,25 @@ class SandboxInstallation:
     def reconcile(self) -> AbstractContextManager[Reconcile]:
         return _running_reconcile(self._folder, self._api_access())
 
-    def open_storage(self) -> "LocalStore | GCSStore":
-        return open_storage(StorageSettings(f"file://{self._folder}"))
+    def storage(self) -> StorageSettings:
+        return StorageSettings(f"file://{self._folder}")
+
+    def dimmy(self) -> DimmyClient:
+        access = self._api_access()
+        return DimmyClient(DimmySettings(access.url, access.key, _CONCURRENCY, _API_SECONDS))
+
+    def publish(self, attributes: Mapping[str, str], data: bytes) -> None:
+        with closing(PubSubAdmin(self._stack().pubsub_host)) as admin:
+            admin.publish(EVENTS, data, **attributes)
+
+    def operator(self) -> str:
+        return getpass.getuser()
+
+    def _stack(self) -> RunningStack:
+        stack = running_stack(self._folder)
+        if stack is None:
+            raise UsageError("`make run` is not running: start it in another terminal first.")
+        return stack
 
     def _api_access(self) -> ApiAccess:
         """The real API, or that of a running `make run`."""
@@ -297,19 +314,24 @@ class SandboxReconcile:
         self._progress: Callable[[datetime, int], None] = lambda _reached, _seen: None
 
     def window(
-        self, start: datetime, end: datetime, progress: Callable[[datetime, int], None]
+        self,
+        start: datetime,
+        end: datetime,
+        progress: Callable[[datetime, int], None],
+        *,
+        fresh: bool = False,
     ) -> ReconcileAnswer:
         self._progress = progress
         response = requests.post(
             self._function.url,
-            params={"start_date": start.isoformat(), "end_date": end.isoformat()},
+            params=request_parameters(start, end, fresh=fresh),
             timeout=_RECONCILE_SECONDS,
         )
         answer = response.json()
         counts = {name: int(answer.get(name, 0)) for name in COUNTS}
         is_done = response.status_code == 200
         reason = "" if is_done else f"{response.status_code} {answer.get('message', '')}"
-        return ReconcileAnswer(counts, reason)
+        return ReconcileAnswer(counts, reason, str(answer.get("warning", "")))
 
     def show_progress(self, fields: Mapping[str, Any]) -> None:
         """Report the progress in a log line of the function."""
@@ -358,6 +380,6 @@ def _matches(line: LogLine, query: LogQuery) -> bool:
 def _is_for_status(line: LogLine) -> bool:
     """Whether `make status` needs the line."""
     return (
-        line.fields.get("message") in {"webhook published", "reconcile done"}
+        line.fields.get("message") in {"webhook published", "event partial", "reconcile done"}
         or line.fields.get("severity") == "ERROR"
     )

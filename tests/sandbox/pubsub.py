@@ -15,6 +15,7 @@ import base64
 import heapq
 import itertools
 import json
+import random
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -74,9 +75,14 @@ class _Subscription:
 
 
 class PubSub:
-    """The server. Start and stop it in the same event loop; messages survive a restart."""
+    """The server. Start and stop it in the same event loop; messages survive a restart.
 
-    def __init__(self) -> None:
+    `attempt_reset_share` is the share of repeated pushes that say they are the first attempt:
+    Google's counter is "best effort".
+    """
+
+    def __init__(self, attempt_reset_share: float = 0.0) -> None:
+        self._attempt_reset_share = attempt_reset_share
         self._topics: dict[str, Message] = {}
         self._subscriptions: dict[str, _Subscription] = {}
         self._numbers = itertools.count(1)
@@ -357,7 +363,8 @@ class PubSub:
     async def _post(self, config: Message, queued: _QueuedMessage, endpoint: str) -> bool:
         assert self._http
         timeout = aiohttp.ClientTimeout(total=config.ack_deadline_seconds)
-        body = _push_body(config, queued)
+        is_reset = random.random() < self._attempt_reset_share
+        body = _push_body(config, queued, attempt=1 if is_reset else queued.attempts)
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "CloudPubSub-Sandbox",
@@ -432,7 +439,7 @@ def _backoff(config: Message, attempts: int) -> float:
     return float(max(MIN_BACKOFF_SECONDS, min(longest, shortest * 2 ** (attempts - 1))))
 
 
-def _push_body(config: Message, queued: _QueuedMessage) -> bytes:
+def _push_body(config: Message, queued: _QueuedMessage, attempt: int) -> bytes:
     message = queued.message
     published = message.publish_time.ToJsonString()
     envelope: dict[str, Any] = {
@@ -447,7 +454,7 @@ def _push_body(config: Message, queued: _QueuedMessage) -> bytes:
         "subscription": config.name,
     }
     if config.dead_letter_policy.dead_letter_topic:
-        envelope["deliveryAttempt"] = queued.attempts
+        envelope["deliveryAttempt"] = attempt
     return json.dumps(envelope).encode()
 
 

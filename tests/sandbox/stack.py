@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.layout import payload_name, receipt_name
 from sandbox.background import Background
 from sandbox.cloud_storage import CloudStorage
 from sandbox.dimmy_api import DimmyApi
@@ -73,12 +74,12 @@ class Stack:
 
     def receipt(self, event_id: str) -> dict[str, Any] | None:
         """The receipt of an event."""
-        line = _read(self.folder / "events" / f"{event_id}.json")
+        line = _read(self.folder / receipt_name(event_id))
         return json.loads(line) if line else None
 
     def payload(self, event_id: str) -> bytes | None:
         """A stored body that was too large for a Pub/Sub message."""
-        return _read(self.folder / "payloads" / event_id)
+        return _read(self.folder / payload_name(event_id))
 
     def cut_pubsub(self) -> None:
         """Make Pub/Sub unreachable for `receive`."""
@@ -101,6 +102,7 @@ def start_stack(
     max_delivery_attempts: int = 5,
     cloud_storage: CloudStorage | None = None,
     sender_speed: float = 1.0,
+    attempt_reset_share: float = 0.0,
     on_log: Callable[[str, dict[str, Any]], None] = lambda _target, _line: None,
 ) -> Iterator[Stack]:
     """Start the pipeline; stop it when the context ends.
@@ -116,6 +118,7 @@ def start_stack(
         max_delivery_attempts: before a message becomes a dead letter.
         cloud_storage: becomes the storage (gs://scans) instead of the folder.
         sender_speed: how many times faster the clock of the sender's retry schedule runs.
+        attempt_reset_share: of repeated pushes by the sandbox's Pub/Sub, as its class says.
         on_log: gets each log line of `receive` and `resolve`.
 
     Raises:
@@ -127,7 +130,7 @@ def start_stack(
         # Registered first, so that it runs last and searches everything that was stored.
         cleanup.callback(lambda: assert_no_secrets_below(folder, [*secrets, SANDBOX_API_KEY]))
         background = cleanup.enter_context(Background())
-        pubsub_host = _start_pubsub(pubsub, background, cleanup)
+        pubsub_host = _start_pubsub(pubsub, background, cleanup, attempt_reset_share)
         admin = PubSubAdmin(pubsub_host)
         cleanup.callback(admin.close)
         relay = Relay(int(pubsub_host.rpartition(":")[2]))
@@ -224,12 +227,17 @@ def new_secret() -> str:
     return "whsec_" + base64.b64encode(random.randbytes(24)).decode()
 
 
-def _start_pubsub(kind: PubSubKind, background: Background, cleanup: contextlib.ExitStack) -> str:
+def _start_pubsub(
+    kind: PubSubKind,
+    background: Background,
+    cleanup: contextlib.ExitStack,
+    attempt_reset_share: float,
+) -> str:
     if kind == "google":
         process, host = start_emulator()
         cleanup.callback(process.stop)
         return host
-    server = PubSub()
+    server = PubSub(attempt_reset_share)
     port = background.run(server.start())
     cleanup.callback(lambda: background.run(server.stop()))
     return f"127.0.0.1:{port}"

@@ -4,13 +4,23 @@ One of them: .venv/bin/pytest tests/store/test_items.py -k numbers
 """
 
 import json
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.json_text import NotJsonError, compact, read_json
-from pipeline.store.items import NotAnItemError, is_item_id, read_item
+from pipeline.json_text import MAX_DEPTH, NotJsonError, TooDeepError, compact, read_json
+from pipeline.store.items import (
+    Item,
+    MalformedItem,
+    NotAnItemError,
+    Order,
+    is_item_id,
+    read_item,
+    read_items,
+)
+from pipeline.store.timestamps import read_timestamp
 
 json_values = st.recursive(
     st.none()
@@ -114,27 +124,89 @@ def test_ids_of_other_formats_are_accepted(value: str) -> None:
     assert is_item_id(value)
 
 
+MICROSECONDS = "2025-03-05T14:38:22.903456"
+
+
 @pytest.mark.parametrize(
-    ("new", "stored", "replaces"),
+    ("new", "stored", "order"),
     [
-        ("2025-03-05T14:38:22.903001", "2025-03-05T14:38:22.903000", True),
-        ("2025-03-05T14:38:22.903000", "2025-03-05T14:38:22.903001", False),
-        ("2025-03-05T14:38:22.903000", "2025-03-05T14:38:22.903000", False),
-        ("2025-03-05T14:38:23", "2025-03-05T14:38:22.903000", True),
-        ("2025-03-05T14:38:22Z", "2025-03-05T15:38:22.5+01:00", False),
-        ("2025-03-05T14:38:23Z", "2025-03-05T14:38:22.9", True),
-        ("2025-03-05T14:38:22", None, True),
-        (None, "2025-03-05T14:38:22", False),
-        ("yesterday", "2025-03-05T14:38:22", False),
-        (None, None, True),
+        ("2025-03-05T14:38:22.903001", "2025-03-05T14:38:22.903002", Order.OLDER),
+        ("2025-03-05T14:38:22.903002", "2025-03-05T14:38:22.903001", Order.NEWER),
+        ("2025-03-05T14:38:22.903000", "2025-03-05T14:38:22.903000", Order.SAME_TIME),
+        ("2025-03-05T14:38:23", "2025-03-05T14:38:22.903000", Order.NEWER),
+        ("2025-03-05T14:38:22Z", "2025-03-05T15:38:22+01:00", Order.SAME_TIME),
+        ("2025-03-05T14:38:23Z", "2025-03-05T14:38:22.9", Order.NEWER),
+        # The same time, as databases of another precision keep it
+        ("2025-03-05T14:38:22.903000", MICROSECONDS, Order.SAME_TIME),
+        (MICROSECONDS, "2025-03-05T14:38:22.903000", Order.SAME_TIME),
+        ("2025-03-05T14:38:22.903", MICROSECONDS, Order.SAME_TIME),
+        ("2025-03-05T14:38:22", MICROSECONDS, Order.OLDER),  # Python omits a fraction of zero
+        (1741185502, MICROSECONDS, Order.SAME_TIME),
+        ("2025-03-05T14:38:22.904", MICROSECONDS, Order.NEWER),
+        ("2025-03-05T14:38:22.902", MICROSECONDS, Order.OLDER),
+        # Other ways to write a time
+        ("2025-03-05 14:38:23", "2025-03-05T14:38:22.903000", Order.NEWER),
+        (1741185503, "2025-03-05T14:38:22.903000", Order.NEWER),
+        (1741185502904, MICROSECONDS, Order.NEWER),
+        ("1741185502.902", MICROSECONDS, Order.OLDER),
+        (1741185502.903, MICROSECONDS, Order.SAME_TIME),
+        ("2025-03-06", MICROSECONDS, Order.NEWER),
+        ("2025-03-05", MICROSECONDS, Order.SAME_TIME),
+        # No times
+        ("2025-03-05T14:38:22", None, Order.NEWER),
+        ("2025-03-05T14:38:22", "yesterday", Order.NEWER),
+        (None, "2025-03-05T14:38:22", Order.UNKNOWN),
+        ("31/12/2025", "2025-03-05T14:38:22", Order.UNKNOWN),
+        (True, "2025-03-05T14:38:22", Order.UNKNOWN),
+        ("202503051438", "2025-03-05T14:38:22", Order.UNKNOWN),
+        (20250305143822, "2025-03-05T14:38:22", Order.UNKNOWN),
+        ("0001-01-01T00:00:00+14:00", "2025-03-05T14:38:22", Order.UNKNOWN),
+        (None, None, Order.SAME_TIME),
     ],
 )
-def test_the_newer_updated_at_wins(new: str | None, stored: str | None, replaces: bool) -> None:
-    def item(updated_at: str | None, note: str) -> bytes:
-        return json.dumps({"_id": "a", "updated_at": updated_at, "note": note}).encode()
+def test_updated_at_gives_the_order(new: object, stored: object, order: Order) -> None:
+    def item(updated_at: object, note: str) -> Item:
+        return read_item(json.dumps({"_id": "a", "updated_at": updated_at, "note": note}).encode())
 
-    assert read_item(item(new, "new")).is_newer_than(read_item(item(stored, "old"))) is replaces
+    assert item(new, "new").compare(item(stored, "old")) is order
 
 
-def test_equal_content_is_not_newer() -> None:
-    assert not read_item(b'{"_id":"a"}').is_newer_than(read_item(b'{ "_id": "a" }'))
+def test_equal_content_has_no_order() -> None:
+    same = read_item(b'{"_id":"a"}').compare(read_item(b'{ "_id": "a" }'))
+
+    assert same is Order.SAME_CONTENT
+
+
+@given(st.datetimes(), st.datetimes())
+def test_the_order_is_that_of_the_times_at_their_common_precision(
+    one: datetime, other: datetime
+) -> None:
+    first, second = read_timestamp(one.isoformat()), read_timestamp(other.isoformat())
+    assert first
+    assert second
+
+    assert first.compare(second) == -second.compare(first)
+    if abs(one - other) >= timedelta(seconds=1):
+        assert first.compare(second) == (1 if one > other else -1)
+
+
+def nested(depth: int) -> bytes:
+    return b"[" * depth + b"]" * depth
+
+
+def test_the_depth_that_can_be_read_is_far_below_what_python_can_read() -> None:
+    assert read_json(nested(MAX_DEPTH))
+    with pytest.raises(TooDeepError, match="nested more than 100 deep"):
+        read_json(nested(MAX_DEPTH + 1))
+    with pytest.raises(TooDeepError):
+        read_json(b'{"a":' * 101 + b"1" + b"}" * 101)
+
+
+def test_an_element_that_is_nested_too_deeply_does_not_hide_the_others() -> None:
+    deep = b'{"_id":"b","x":' + nested(MAX_DEPTH) + b"}"
+
+    found = read_items(b'[{"_id":"a"},' + deep + b',7,{"_id":"c"}]')
+
+    assert [getattr(each, "item_id", None) for each in found] == ["a", None, None, "c"]
+    assert found[1] == MalformedItem("nested more than 100 deep", deep)
+    assert found[2] == MalformedItem("not a JSON object", b"7")

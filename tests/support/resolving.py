@@ -59,7 +59,7 @@ def envelope(
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     standard = {"svix-id": event_id, "received-at": f"2026-11-01T08:00:00.{delivery:06}Z"}
     message = {
-        "messageId": "1",
+        "messageId": str(delivery),
         "publishTime": "2026-11-01T08:00:00.1Z",
         "attributes": standard | attributes,
         "data": base64.b64encode(body).decode(),

@@ -25,5 +25,7 @@ def test_nothing_is_lost_while_every_component_fails(kind: PubSubKind) -> None:
     assert report.is_clean, output
     assert report.kills > 0, output
     assert report.refused_writes > 0, output
+    assert report.lost_answers > 0, output
+    assert report.reconciles > 0, output
     assert report.repeated_writes == 0, output
     assert "nothing was lost" in output

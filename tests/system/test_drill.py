@@ -1,4 +1,4 @@
-"""The drill: eight failures, one at a time. A command names cause and remedy; the remedy works.
+"""The drill: eleven failures, one at a time. A command names cause and remedy; the remedy works.
 
 Each test acts as an operator: it diagnoses the failure with `make trace` or `make doctor`, applies
 the remedy that the command names, and checks again.
@@ -7,6 +7,7 @@ One of them: .venv/bin/pytest tests/system/test_drill.py -k revoked
 """
 
 import dataclasses
+import json
 import os
 import re
 import subprocess
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 
 from operate.google.deployment import ROOT
+from pipeline.layout import receipt_name
 from sandbox import catalogue
 from sandbox.dimmy_api import DimmyApi, Fault
 from sandbox.environment import announce
@@ -170,7 +172,7 @@ def test_a_dead_letter_is_diagnosed_and_solved(tmp_path: Path) -> None:
             "a dead letter",
         )
 
-        assert "Dimmy's API does not know the item" in drill.output
+        assert "Dimmy's API knows other items of this account" in drill.output
         assert "make redrive" in drill.output
         assert drill.make("status") == 1
         assert re.search(r"dead letters +1 +make redrive", drill.output)
@@ -181,6 +183,110 @@ def test_a_dead_letter_is_diagnosed_and_solved(tmp_path: Path) -> None:
         assert "re-driven from the dead letters" in drill.output
         assert drill.make("status") == 0, drill.output
         assert "1 in the last hour, 1 in the last day" in drill.output
+
+
+def test_a_deleted_item_is_diagnosed_and_discarded(drill: Drill) -> None:
+    item_id, message = drill.scan()
+    other_id = drill.api.put(catalogue.make_item(Random()))
+    drill.api.delete(item_id)
+    event = new_message({"item_ids": [item_id, other_id]})
+    drill.stack.attempt(event)
+    drill.wait_until_partial(event)
+
+    assert drill.trace(event) == 1
+    assert "Dimmy's API knows other items of this account" in drill.output
+    assert f"make discard EVENT={event.message_id}" in drill.output
+    assert drill.make("status") == 1
+    assert re.search(r"waiting for unknown items +1 +make trace", drill.output)
+
+    assert drill.make("discard", EVENT=event.message_id, ITEM=other_id) == 2
+    assert f"There is nothing to give up: {other_id} is stored." in drill.output
+    assert drill.make("discard", EVENT=message.message_id) == 2
+    assert "has no receipt" in drill.output
+    assert drill.make("discard", EVENT=event.message_id) == 0, drill.output
+    receipt = drill.stack.receipt(event.message_id) or {}
+    assert receipt["items"] == {item_id: "discarded", other_id: "stored"}
+    assert receipt["payload"] == {"item_ids": [item_id, other_id]}
+    assert drill.trace(event) == 0, drill.output
+    assert f"discarded by {receipt['discarded'][item_id]}" in drill.output
+    assert "Done: 1 item of 2 in storage, 1 discarded." in drill.output
+    wait_for(lambda: drill.make("status") == 0, "a delivery that is acknowledged")
+
+
+def test_an_api_key_of_another_account_is_diagnosed(drill: Drill) -> None:
+    item_id, message = drill.scan()
+    drill.api.delete(item_id)
+    drill.stack.attempt(message)
+    drill.wait_until_partial(message)
+
+    assert drill.trace(message) == 1
+    assert "Dimmy's API knows no items with this key" in drill.output
+    assert "make discard" not in drill.output
+
+
+def test_an_event_of_an_unknown_kind_is_resolved_once_an_upgrade_knows_it(drill: Drill) -> None:
+    item = catalogue.make_item(Random())
+    drill.api.put(item)
+    message = new_message({"items": [item["_id"]]})
+    drill.stack.attempt(message)
+    wait_for(lambda: drill.stack.receipt(message.message_id), "the receipt")
+    receipt_path = drill.stack.folder / receipt_name(message.message_id)
+    assert json.loads(receipt_path.read_bytes())["outcome"] == "unrecognised"
+    # The upgraded version would recognise this body.
+    line = receipt_path.read_bytes().replace(b'"payload":{"items"', b'"payload":{"item_ids"')
+    receipt_path.write_bytes(line)
+
+    assert drill.make("replay", OUTCOME="done") == 0
+    assert "0 events to resolve again." in drill.output
+    assert drill.make("replay") == 2
+    assert drill.make("replay", OUTCOME="unrecognised", SINCE="2026-01-01") == 0, drill.output
+    assert "1 event to resolve again." in drill.output
+    drill.wait_until_done(message)
+    assert drill.stack.item(item["_id"])
+
+    drill.api.put(catalogue.updated(item))
+    assert drill.make("replay", EVENT=message.message_id) == 0, drill.output
+    wait_for(lambda: drill.stack.item(item["_id"]) == drill.api.body_of(item["_id"]), "the update")
+
+
+def test_missing_and_older_items_are_found_and_repaired(drill: Drill) -> None:
+    items = [catalogue.make_item(Random()) for _ in range(5)]
+    for number, item in enumerate(items):
+        created = datetime(2026, 1, 1 + number % 2, 8, 0, number, tzinfo=UTC)
+        item["created_at"] = created.replace(tzinfo=None).isoformat()
+        item["_id"] = f"{int(created.timestamp()):08x}{item['_id'][8:]}"  # as an ObjectId
+        drill.api.put(item)
+    window = {"SINCE": "2026-01-01", "UNTIL": "2026-01-03"}
+    assert drill.make("backfill", **window) == 0, drill.output
+    assert drill.make("verify", **window) == 0, drill.output
+    assert "Everything that the API lists is stored." in drill.output
+
+    (drill.stack.folder / "items" / f"{items[0]['_id']}.json").unlink()
+    drill.api.put(catalogue.updated(items[1]))
+    drill.api.delete(items[2]["_id"])
+
+    assert drill.make("verify", **window) == 1
+    assert re.search(r"2026-01-01 +2 +1 +1 +0 +1", drill.output), drill.output
+    assert re.search(r"2026-01-02 +2 +1 +0 +1 +0", drill.output), drill.output
+    assert f"missing: {items[0]['_id']}" in drill.output
+    assert f"The API no longer lists 1 item: {items[2]['_id']}" in drill.output
+    assert "make verify SINCE=2026-01-01T00:00:00 UNTIL=2026-01-03T00:00:00 REPAIR=1" in (
+        drill.output
+    )
+
+    assert drill.make("verify", **window, REPAIR="1") == 0, drill.output
+    assert drill.stack.item(items[0]["_id"]) == drill.api.body_of(items[0]["_id"])
+    assert drill.stack.item(items[1]["_id"]) == drill.api.body_of(items[1]["_id"])
+    assert drill.stack.item(items[2]["_id"])
+
+
+def test_an_api_without_any_item_is_not_taken_for_a_complete_one(drill: Drill) -> None:
+    assert drill.make("verify", SINCE="2026-01-01", UNTIL="2026-01-02") == 1
+    assert "lists no items at all" in drill.output
+    assert drill.make("backfill", SINCE="2026-01-01", UNTIL="2026-01-02") == 1
+    assert "warning: the API lists no items at all" in drill.output
+    assert drill.make("status") == 1
+    assert "lists no items at all" in drill.output
 
 
 def test_a_pubsub_outage_is_diagnosed_and_solved(drill: Drill) -> None:

@@ -118,6 +118,18 @@ def test_a_body_too_large_for_a_message_is_passed_through_storage(
     assert stack.item(item["_id"]) == body
 
 
+@pytest.mark.parametrize("large", [False, True], ids=["in a message", "through storage"])
+def test_an_event_with_the_longest_id_is_stored(stack: Stack, large: bool) -> None:
+    event_id = f"msg_{large:d}{'x' * 251}"
+    body = {"items": "y" * 9_600_000} if large else {"items": 1}
+
+    message = stack.send(body, event_id)
+
+    assert message.delivered
+    receipt = finished_receipt(stack, message)
+    assert (receipt["event_id"], receipt["payload"]) == (event_id, body)
+
+
 def test_a_body_too_large_for_a_function_is_refused_with_advice(stack: Stack) -> None:
     message = stack.send(b"x" * (33 * 1024 * 1024))
 

@@ -45,7 +45,7 @@ ROLES = {
     "reconciler": {
         "secretmanager.secretAccessor on dimmy-test-api-key",
         "storage.legacyBucketReader on data",
-        "storage.objectUser on data for data/objects/items/",
+        "storage.objectUser on data for data/objects/items/, data/objects/reconcile/",
     },
     "resolver": {
         "secretmanager.secretAccessor on dimmy-test-api-key",

@@ -4,6 +4,8 @@
 limits are not documented, so a 429 is expected at any time, with or without Retry-After.
 """
 
+import contextlib
+import io
 import os
 import random
 import threading
@@ -12,19 +14,19 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 import requests
 import requests.utils
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
+from pipeline.dimmy.connections import DeadlineAdapter, response_deadline
 from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.dimmy.settings import DimmySettings
-from pipeline.json_text import NotJsonError, read_json
-from pipeline.store.items import Item, NotAnItemError, read_item, read_items
+from pipeline.json_text import NotJsonError, TooDeepError, read_json
+from pipeline.store.items import Item, MalformedItem, NotAnItemError, read_item, read_items
 
 T = TypeVar("T")
 
@@ -32,8 +34,10 @@ MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 CONNECT_SECONDS = 5.0
 
 _EXPECTED_STATUSES = {200, 404}  # of an API that is up and accepts the key
+_LARGE_RESPONSE_BYTES = 1024 * 1024
 _TRIES = 4
 _REASON_CHARACTERS = 200
+_ROUTE_UNKNOWN = "404: Not Found"
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 5.0
 _LONGEST_RATE_LIMIT_SECONDS = 600.0
@@ -48,22 +52,26 @@ class ApiKeyRejectedError(DimmyError):
 
 
 class NotFoundError(DimmyError):
-    """404: the API does not know the item."""
+    """404 with the API's own reason: it does not know the item, or has none in the window."""
 
 
-class TooLargeError(DimmyError):
-    """The response is larger than MAX_RESPONSE_BYTES."""
+class NoItemsError(DimmyError):
+    """The API answers like one that has no such route, and lists no item at all."""
 
 
-class _TransientError(DimmyError):
-    """Worth another try. `retry_after` is what the API asked for, in seconds."""
+class UnreadableError(DimmyError):
+    """The response is larger than MAX_RESPONSE_BYTES, or nested too deeply."""
+
+
+class TransientError(DimmyError):
+    """Another try may succeed. `retry_after` is what the API asked for, in seconds."""
 
     def __init__(self, reason: str, retry_after: float | None = None) -> None:
         self.retry_after = retry_after
         super().__init__(reason)
 
 
-class _RateLimitedError(_TransientError):
+class RateLimitedError(TransientError):
     """429: applies to all requests of the process."""
 
 
@@ -85,6 +93,8 @@ class DimmyClient:
         self._timeout = settings.timeout_seconds
         self._slots = threading.BoundedSemaphore(settings.concurrency)
         self._rate_limit_lock = threading.Lock()
+        # Decoding a large response takes several times its size, so only one at a time.
+        self._large_response = threading.Lock()
         self._rate_limited_until = 0.0  # monotonic; no request begins before it
         self._session = _open_session(settings)
         # Prepared once and copied: requests differ in nothing but their URL, whose every part has
@@ -111,14 +121,15 @@ class DimmyClient:
 
     def list_items(
         self, query: ItemQuery, deadline: Deadline, statistics: RequestStatistics
-    ) -> list[Item | NotAnItemError]:
+    ) -> list[Item | MalformedItem]:
         """A page of items; empty beyond the last one.
 
         The API takes times without a zone, which are UTC, and answers 404 where there are no items.
 
         Raises:
             ApiKeyRejectedError: the key is not accepted.
-            TooLargeError: the page is too large; ask for fewer items.
+            NoItemsError: there may be no such route, so the page says nothing.
+            UnreadableError: the page cannot be read; ask for fewer items.
             DimmyError: the page cannot be fetched now.
         """
         parameters = {
@@ -127,11 +138,34 @@ class DimmyClient:
             "skip": query.skip,
             "limit": query.limit,
         }
-        url = f"{self._items_url}?{urlencode(parameters)}"
         try:
-            return self._fetch(url, read_items, deadline, statistics)
-        except NotFoundError:
+            return self._list(parameters, deadline, statistics)
+        except NotFoundError as error:
+            # FastAPI answers so where it has no such route.
+            if str(error) == _ROUTE_UNKNOWN and not self.has_items(deadline, statistics):
+                raise NoItemsError("404: Not Found, and no item is listed at all") from error
             return []
+
+    def has_items(self, deadline: Deadline, statistics: RequestStatistics) -> bool:
+        """Whether the API lists any item at all.
+
+        Where it does not, an empty page says nothing: another program may answer at its address.
+
+        Raises:
+            DimmyError: as `list_items`.
+        """
+        try:
+            return bool(self._list({"limit": 1}, deadline, statistics))
+        except UnreadableError:
+            return True
+        except NotFoundError:
+            return False
+
+    def _list(
+        self, parameters: dict[str, Any], deadline: Deadline, statistics: RequestStatistics
+    ) -> list[Item | MalformedItem]:
+        url = f"{self._items_url}?{urlencode(parameters)}"
+        return self._fetch(url, read_items, deadline, statistics)
 
     def _fetch(
         self,
@@ -145,8 +179,8 @@ class DimmyClient:
         while True:
             try:
                 return self._fetch_once(url, read, deadline, statistics)
-            except _TransientError as error:
-                is_rate_limit = isinstance(error, _RateLimitedError)
+            except TransientError as error:
+                is_rate_limit = isinstance(error, RateLimitedError)
                 # Waiting because the API asked for it does not use up a try.
                 tries += not is_rate_limit
                 wait = max(error.retry_after or 0.0, pause * random.uniform(0.5, 1.0))
@@ -171,29 +205,39 @@ class DimmyClient:
             if timeout <= 0:
                 raise DimmyError(f"not tried: {deadline.reason}")
             started = time.monotonic()
+            end = started + timeout
             failed = True
             try:
                 request = self._request.copy()
                 request.url = url
-                with self._session.send(
-                    request,
-                    timeout=(min(CONNECT_SECONDS, timeout), timeout),
-                    allow_redirects=False,
-                    stream=True,
-                ) as response:
-                    body = _read_body(response, time.monotonic() + timeout)
+                with (
+                    response_deadline(end),
+                    self._session.send(
+                        request,
+                        timeout=(min(CONNECT_SECONDS, timeout), timeout),
+                        allow_redirects=False,
+                        stream=True,
+                    ) as response,
+                ):
+                    body = _read_body(response, end)
                 failed = response.status_code not in _EXPECTED_STATUSES
-            except (requests.Timeout, ReadTimeoutError):
-                raise _TransientError("timeout") from None
+            except (requests.Timeout, ReadTimeoutError, TimeoutError):
+                raise TransientError("timeout") from None
             except (requests.RequestException, HTTPError) as error:
-                raise _TransientError(f"connection failed: {type(error).__name__}") from error
+                if time.monotonic() >= end:
+                    raise TransientError("timeout") from None
+                raise TransientError(f"connection failed: {type(error).__name__}") from error
             finally:
                 statistics.add(time.monotonic() - started, failed=failed)
         self._raise_for_status(response, body)
         try:
-            return read(body)
+            is_large = len(body) > _LARGE_RESPONSE_BYTES
+            with self._large_response if is_large else contextlib.nullcontext():
+                return read(body)
+        except TooDeepError as error:
+            raise UnreadableError(f"200, but {error}") from error
         except (NotJsonError, NotAnItemError) as error:
-            raise _TransientError(f"200, but {str(error)[:100]}") from error
+            raise TransientError(f"200, but {str(error)[:100]}") from error
 
     def _hold_requests(self, seconds: float) -> None:
         """Start no request of the process for this many seconds."""
@@ -212,17 +256,20 @@ class DimmyClient:
         status = response.status_code
         if status == 200:
             return
-        detail = _detail(body) or response.reason or "no reason given"
+        api_detail = _detail(body)
+        detail = api_detail or response.reason or "no reason given"
         # An API may echo the key. It is removed first, because a part of it would not be found.
         reason = f"{status}: {detail.replace(self._api_key, '***')[:_REASON_CHARACTERS]}"
         if status == 401:
             raise ApiKeyRejectedError(reason)
         if status == 404:
+            if not api_detail:
+                raise DimmyError("404, but not from Dimmy's API (is DIMMY_API_URL right?)")
             raise NotFoundError(reason)
         if status == 429:
-            raise _RateLimitedError(reason, _retry_after(response))
+            raise RateLimitedError(reason, _retry_after(response))
         if status >= 500 or status == 408:
-            raise _TransientError(reason, _retry_after(response))
+            raise TransientError(reason, _retry_after(response))
         raise DimmyError(reason)
 
 
@@ -246,24 +293,22 @@ def _open_session(settings: DimmySettings) -> requests.Session:
     session.headers["X-API-KEY"] = settings.api_key
     session.headers["Accept"] = "application/json"
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    adapter = HTTPAdapter(pool_connections=1, pool_maxsize=settings.concurrency)
+    adapter = DeadlineAdapter(pool_connections=1, pool_maxsize=settings.concurrency)
     session.mount(settings.api_url, adapter)
     return session
 
 
 def _read_body(response: requests.Response, deadline: float) -> bytes:
     """The body, bounded in size and in time, also where a server sends it byte by byte."""
-    chunks = []
-    size = 0
+    body = io.BytesIO()  # which needs no copy of all chunks at the end
     # read1 returns what has arrived; iter_content would wait until a chunk is complete.
     while chunk := response.raw.read1(64 * 1024, decode_content=True):
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > MAX_RESPONSE_BYTES:
-            raise TooLargeError(f"the response is over {MAX_RESPONSE_BYTES} bytes")
+        body.write(chunk)
+        if body.tell() > MAX_RESPONSE_BYTES:
+            raise UnreadableError(f"the response is over {MAX_RESPONSE_BYTES} bytes")
         if time.monotonic() > deadline:
-            raise _TransientError("timeout")
-    return b"".join(chunks)
+            raise TransientError("timeout")
+    return body.getvalue()
 
 
 def _detail(body: bytes) -> str:

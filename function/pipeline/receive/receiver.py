@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pipeline.layout import payload_name
+from pipeline.message import MAX_DATA_BYTES
 from pipeline.receive import answers, sources
 from pipeline.receive.answers import Answer
 from pipeline.receive.body import (
@@ -22,7 +23,6 @@ from pipeline.receive.body import (
 )
 from pipeline.receive.publisher import (
     CONFIRMATION_SECONDS,
-    MAX_BATCH_BYTES,
     Publisher,
     PublishError,
     open_publisher,
@@ -40,7 +40,6 @@ from pipeline.receive.verification import (
 from pipeline.store.errors import StorageError
 from pipeline.store.store import Store
 
-_MAX_MESSAGE_BODY_BYTES = MAX_BATCH_BYTES - 4096  # leaves room for the attributes
 _LARGE_BODY_BYTES = 1024 * 1024  # from here on verified in a thread, beside the event loop
 
 _TOO_LARGE = (
@@ -141,7 +140,7 @@ class Receiver:
         Raises:
             PublishError, StorageError, TimeoutError: it has not.
         """
-        is_large = len(event.body) > _MAX_MESSAGE_BODY_BYTES
+        is_large = len(event.body) > MAX_DATA_BYTES
         if self._publisher and not is_large:
             await self._publisher.publish(event)
             return

@@ -15,10 +15,16 @@ class WindowError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Items created from `start` on and before `end`, both in UTC."""
+    """Items created from `start` on and before `end`, both in UTC.
+
+    `name` is the same for each request of the same window, also where it ends with the present: it
+    becomes the name of the window's checkpoint. `fresh`: no checkpoint of an earlier run is used.
+    """
 
     start: datetime
     end: datetime
+    name: str
+    fresh: bool = False
 
 
 def read_window(parameters: Mapping[str, Any]) -> Window:
@@ -29,9 +35,9 @@ def read_window(parameters: Mapping[str, Any]) -> Window:
     Raises:
         WindowError: a parameter cannot be read, or the window is empty.
     """
-    unknown = parameters.keys() - {"start_date", "end_date", "hours"}
+    unknown = parameters.keys() - {"start_date", "end_date", "hours", "fresh"}
     if unknown:
-        raise WindowError(f"{min(unknown)} is none of start_date, end_date and hours.")
+        raise WindowError(f"{min(unknown)} is none of start_date, end_date, hours and fresh.")
     if "hours" in parameters and "start_date" in parameters:
         raise WindowError("start_date and hours both say when to begin: leave one of them out.")
     end = _read_date(parameters, "end_date") or datetime.now(UTC)
@@ -41,7 +47,22 @@ def read_window(parameters: Mapping[str, Any]) -> Window:
         raise WindowError("The window would begin before the year 1.") from None
     if start >= end:
         raise WindowError("start_date is not before end_date.")
-    return Window(start, end)
+    return Window(start, end, _name(parameters, start, end), _read_fresh(parameters))
+
+
+def _name(parameters: Mapping[str, Any], start: datetime, end: datetime) -> str:
+    if _text(parameters, "end_date") is not None:
+        return f"{_compact(start)}-{_compact(end)}"
+    if _text(parameters, "start_date") is not None:
+        return f"since-{_compact(start)}"
+    return f"last-{(end - start) // timedelta(hours=1)}h"
+
+
+def _read_fresh(parameters: Mapping[str, Any]) -> bool:
+    text = (_text(parameters, "fresh") or "false").lower()
+    if text not in {"true", "false"}:
+        raise WindowError("fresh is neither true nor false.")
+    return text == "true"
 
 
 def _read_date(parameters: Mapping[str, Any], name: str) -> datetime | None:
@@ -55,6 +76,11 @@ def _read_date(parameters: Mapping[str, Any], name: str) -> datetime | None:
         raise WindowError(
             f"{name} is not a date such as 2026-11-01 or 2026-11-01T08:00:00."
         ) from None
+
+
+def _compact(time: datetime) -> str:
+    """A time as a part of a name."""
+    return f"{time:%Y%m%dT%H%M%S.%fZ}"
 
 
 def _read_length(parameters: Mapping[str, Any]) -> timedelta:

@@ -17,6 +17,7 @@ class ItemsScanned:
     """`items.scanned`: the ids to fetch, without duplicates, and why other values are not ids."""
 
     kind: ClassVar[Kind] = "items.scanned"
+    is_json: ClassVar[bool] = True
     item_ids: tuple[str, ...]
     malformed: Mapping[str, str]
 
@@ -26,6 +27,7 @@ class FullPayload:
     """`item.scanned.full_payload`: the item itself, or why the body is not one."""
 
     kind: ClassVar[Kind] = "item.scanned.full_payload"
+    is_json: ClassVar[bool] = True
     item: Item | None
     malformed: Mapping[str, str]
 
@@ -35,6 +37,7 @@ class Unrecognised:
     """Authentic, but of no known shape: kept in its receipt."""
 
     kind: ClassVar[Kind] = "unrecognised"
+    is_json: bool
 
 
 Event = ItemsScanned | FullPayload | Unrecognised
@@ -45,9 +48,9 @@ def recognise(body: bytes) -> Event:
     try:
         value = read_json(body)
     except NotJsonError:
-        return Unrecognised()
+        return Unrecognised(is_json=False)
     if not isinstance(value, dict):
-        return Unrecognised()
+        return Unrecognised(is_json=True)
     if isinstance(value.get("item_ids"), list):
         return _items_scanned(value["item_ids"])
     if "_id" in value:
@@ -55,14 +58,18 @@ def recognise(body: bytes) -> Event:
             return FullPayload(as_item(value, body), {})
         except NotAnItemError as error:
             return FullPayload(None, {_shown(value["_id"]): f"malformed: {error}"})
-    return Unrecognised()
+    return Unrecognised(is_json=True)
 
 
 def _items_scanned(values: list[object]) -> ItemsScanned:
-    return ItemsScanned(
-        item_ids=tuple(dict.fromkeys(str(value) for value in values if is_item_id(value))),
-        malformed={_shown(v): "malformed: not an item id" for v in values if not is_item_id(v)},
-    )
+    item_ids: dict[str, None] = {}
+    malformed: dict[str, str] = {}
+    for value in values:
+        if is_item_id(value):
+            item_ids[str(value)] = None
+        else:
+            malformed[_shown(value)] = "malformed: not an item id"
+    return ItemsScanned(tuple(item_ids), malformed)
 
 
 def _shown(value: object) -> str:

@@ -1,24 +1,32 @@
 """Fetches the items of an event and stores them, many at a time."""
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 
 from pipeline.dimmy.client import ApiKeyRejectedError, DimmyClient, DimmyError
 from pipeline.dimmy.deadline import Deadline
+from pipeline.dimmy.refresh import refresh_item
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.logs import Severity, log
 from pipeline.resolve.progress import Progress
 from pipeline.shutdown import is_shutting_down
 from pipeline.store.errors import StorageError
 from pipeline.store.items import Item
-from pipeline.store.receipts import PENDING, STORED, UNCHANGED, is_settled
+from pipeline.store.states import PENDING, STORED, UNCHANGED, is_settled
 from pipeline.store.store import Store, WriteResult
 
 # How long running requests may overrun the deadline before the attempt ends without them.
 GRACE_SECONDS = 2.0
+
+_POLL_SECONDS = 0.25  # how soon the loop notices the deadline, and that the server is asked to stop
+
+_STATES = {
+    WriteResult.CREATED: STORED,
+    WriteResult.REPLACED: STORED,
+    WriteResult.UNCHANGED: UNCHANGED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,65 +51,74 @@ class ItemFetcher:
         self._concurrency = concurrency
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="items")
 
-    def fetch_all(
-        self, item_ids: Sequence[str], states: Mapping[str, str], attempt: Attempt
-    ) -> dict[str, str]:
-        """Fetch and store these items until the deadline or until the API key is rejected.
+    def fetch_all(self, item_ids: Sequence[str], attempt: Attempt) -> None:
+        """Fetch and store those of the items that are not settled, and keep the state of each.
 
-        Returns:
-            The state of each of them, with the given states of other items.
+        It ends early at the deadline, less the time for the last write of the receipt, and when the
+        API key is rejected.
         """
-        all_states = dict(states) | dict.fromkeys(item_ids, PENDING)
-        waiting = iter(item_ids)
+        progress, deadline = attempt.progress, attempt.deadline
+        progress.set_unsettled(item_ids, PENDING)
+        waiting = progress.iterate_unsettled(item_ids)
         running: dict[Future[str], str] = {}
         stop_reason = ""
 
         def start(count: int) -> None:
             for item_id in islice(waiting, count):
-                fetch = functools.partial(
-                    self._dimmy.fetch_item, item_id, attempt.deadline, attempt.statistics
-                )
-                future = self._pool.submit(self.store_item, item_id, fetch, attempt.progress)
-                running[future] = item_id
+                running[self._pool.submit(self._fetch_one, item_id, attempt)] = item_id
 
         start(self._concurrency)
-        while running and not is_shutting_down() and attempt.deadline.overdue < GRACE_SECONDS:
-            timeout = attempt.progress.due_in
+        while running and not is_shutting_down() and deadline.overdue < GRACE_SECONDS:
+            timeout = min(progress.due_in, _POLL_SECONDS)
             finished, _ = wait(running, timeout=timeout, return_when=FIRST_COMPLETED)
             for future in finished:
                 item_id = running.pop(future)
                 try:
-                    all_states[item_id] = future.result()
+                    state = future.result()
                 except ApiKeyRejectedError as error:
-                    stop_reason = all_states[item_id] = str(error)
-            if not attempt.deadline.remaining:
-                stop_reason = stop_reason or attempt.deadline.reason
+                    stop_reason = state = str(error)
+                progress.set_state(item_id, state)
+            if deadline.remaining <= progress.write_seconds:
+                stop_reason = stop_reason or deadline.reason
             if not stop_reason:
                 start(self._concurrency - len(running))
-            attempt.progress.store_if_due(all_states)
-        unfinished = f"not finished: {attempt.deadline.reason}"
-        all_states |= dict.fromkeys(running.values(), unfinished)
-        not_tried = f"not tried: {stop_reason or attempt.deadline.reason}"
-        return all_states | dict.fromkeys(waiting, not_tried)
+            progress.store_if_due()
+        progress.set_unsettled(running.values(), f"not finished: {deadline.reason}")
+        progress.set_unsettled(waiting, f"not tried: {stop_reason or deadline.reason}")
 
-    def store_item(self, item_id: str, get: Callable[[], Item], progress: Progress) -> str:
-        """Get one item and store it; return its state.
+    def store_payload(self, item: Item, attempt: Attempt) -> str:
+        """Store an item that an event has brought with it; return its state."""
+        return self._store_one(item.item_id, lambda: (item, self._store.put_item(item)), attempt)
+
+    def _fetch_one(self, item_id: str, attempt: Attempt) -> str:
+        def fetch_and_store() -> tuple[Item, WriteResult]:
+            return refresh_item(
+                self._dimmy, self._store, item_id, attempt.deadline, attempt.statistics
+            )
+
+        return self._store_one(item_id, fetch_and_store, attempt)
+
+    def _store_one(
+        self, item_id: str, put: Callable[[], tuple[Item, WriteResult]], attempt: Attempt
+    ) -> str:
+        """Store one item; return its state.
 
         Raises:
             ApiKeyRejectedError: every other item would fail, too. Other failures become the state.
         """
         try:
-            result = self._store.put_item(get())
+            item, result = put()
         except ApiKeyRejectedError as error:
-            _log_item("ERROR", item_id, str(error), progress)
+            _log_item("ERROR", item_id, str(error), attempt.progress)
             raise
         except DimmyError as error:
             state = str(error)
         except StorageError as error:
             state = f"storage: {error}"
         else:
-            state = UNCHANGED if result is WriteResult.UNCHANGED else STORED
-        _log_item("DEBUG" if is_settled(state) else "WARNING", item_id, state, progress)
+            not_comparable = f"malformed: its updated_at is not a time: {item.unreadable_time}"
+            state = _STATES.get(result, not_comparable)
+        _log_item("DEBUG" if is_settled(state) else "WARNING", item_id, state, attempt.progress)
         return state
 
 

@@ -12,9 +12,11 @@ from typing import Any
 from pipeline import message as message_format
 from pipeline.json_text import NotJsonError, read_json
 from pipeline.layout import payload_name
+from pipeline.store.receipts import DeliveryId
 
-# Pub/Sub adds it to a message that it forwards to the dead-letter topic.
+# Pub/Sub adds these to a message that it forwards to the dead-letter topic.
 _DEAD_LETTER_SOURCE = "CloudPubSubDeadLetterSourceSubscription"
+_FIRST_PUBLISH_TIME = "CloudPubSubDeadLetterSourceTopicPublishTime"
 
 
 class EnvelopeError(ValueError):
@@ -27,12 +29,12 @@ class Delivery:
 
     `body` is None where it was too large for a message: it is in storage then. `attempt` counts
     from 1 and is None where the subscription has no dead-letter policy, and always with Google's
-    emulator. `received_at` differs between two deliveries by the sender. `redriven`: the message
-    comes from the dead letters.
+    emulator; it may fall back to 1. `delivery_id` tells the sender's deliveries apart. `redriven`:
+    the message comes from the dead letters.
     """
 
     event_id: str
-    received_at: str
+    delivery_id: DeliveryId
     attempt: int | None
     body: bytes | None = field(repr=False)
     redriven: bool
@@ -58,9 +60,11 @@ def read_delivery(request_body: bytes) -> Delivery:
     if not (isinstance(event_id, str) and message_format.is_event_id(event_id)):
         raise EnvelopeError("the event id is malformed")
     published_at = _field(message, "publishTime", str, default="")
+    published_at = _field(attributes, _FIRST_PUBLISH_TIME, str, default=published_at)
+    received_at = _field(attributes, message_format.RECEIVED_AT, str, default=published_at)
     return Delivery(
         event_id=event_id,
-        received_at=_field(attributes, message_format.RECEIVED_AT, str, default=published_at),
+        delivery_id=DeliveryId(received_at, message_id),
         attempt=_field(envelope, "deliveryAttempt", int, default=None),
         body=_body(message, attributes, event_id),
         redriven=_DEAD_LETTER_SOURCE in attributes,

@@ -5,7 +5,6 @@ stored and its receipt is written. After any failure Pub/Sub keeps the message, 
 later and in the end moves it to the dead letters.
 """
 
-import threading
 import time
 from collections.abc import Mapping
 from itertools import islice
@@ -17,13 +16,15 @@ from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.logs import Severity, log
+from pipeline.resolve.admission import MAX_ADMITTED_BYTES, Admission, NotAdmittedError
 from pipeline.resolve.events import Event, FullPayload, ItemsScanned, Unrecognised, recognise
 from pipeline.resolve.fetching import Attempt, ItemFetcher
 from pipeline.resolve.progress import Progress
 from pipeline.resolve.push import Delivery, EnvelopeError, read_delivery
 from pipeline.resolve.settings import ResolveSettings
 from pipeline.store.errors import StorageError
-from pipeline.store.receipts import Receipt
+from pipeline.store.receipts import Receipt, encode_payload
+from pipeline.store.states import reason_class
 from pipeline.store.store import Store
 
 _LOGGED_ITEMS = 20  # of an event, so that its line is found by an item's id
@@ -39,41 +40,60 @@ class Resolver:
         self._store = Store(settings.storage)
         dimmy = DimmyClient(settings.dimmy)
         self._fetcher = ItemFetcher(self._store, dimmy, settings.dimmy.concurrency)
-        # Decoding a large body as JSON takes several times its size, so only one at a time.
-        self._large_payload = threading.Lock()
+        self._admission = Admission()
 
     def handle(self, request: flask.Request) -> Answer:
         """204 acknowledges; 400: this is not a delivery; 503 asks for another attempt."""
         started = time.perf_counter()
+        deadline = Deadline(self._attempt_seconds)
+        fields: dict[str, Any] = {"trace": request.headers.get("traceparent")}
         try:
-            delivery = read_delivery(request.get_data(cache=False))
+            with self._admission.admit(_size_of(request), deadline):
+                delivery = read_delivery(request.get_data(cache=False))
+                fields |= {"event_id": delivery.event_id, "attempt": delivery.attempt}
+                if delivery.body is not None:
+                    return self._answer(delivery, deadline, started, fields)
+            # The body is in storage, and so is a receipt that may be larger than it.
+            with self._admission.admit(MAX_ADMITTED_BYTES, deadline):
+                return self._answer(delivery, deadline, started, fields)
         except EnvelopeError as error:
             log("WARNING", "delivery refused", outcome="malformed_envelope", reason=str(error))
             return {"error": "malformed_envelope", "message": f"Nothing was done: {error}."}, 400
-        fields: dict[str, Any] = {
-            "event_id": delivery.event_id,
-            "attempt": delivery.attempt,
-            "trace": request.headers.get("traceparent"),
-        }
+        except NotAdmittedError as error:
+            _log_attempt("WARNING", "unavailable", started, fields | {"reason": str(error)})
+            return {"error": "unavailable", "message": f"Nothing was done: {error}."}, 503
+
+    def _answer(
+        self, delivery: Delivery, deadline: Deadline, started: float, fields: dict[str, Any]
+    ) -> Answer:
         statistics = RequestStatistics()
         try:
-            receipt = self._resolve(delivery, Deadline(self._attempt_seconds), statistics)
+            receipt = self._resolve(delivery, deadline, statistics)
         except StorageError as error:
-            _log_attempt("ERROR", "unavailable", started, fields | {"reason": str(error)})
+            _log_attempt(
+                "ERROR",
+                "unavailable",
+                started,
+                fields | {"reason": str(error), "reason_class": "storage"},
+            )
             return {"error": "unavailable", "message": f"Storage failed: {error}."}, 503
-        unsettled = receipt.unsettled
+        unsettled = sum(1 for _ in receipt.iterate_unsettled())
         fields |= {
             "kind": receipt.kind,
             "attempt": receipt.attempts,
             "items": len(receipt.items),
             "item_ids": list(islice(receipt.items, _LOGGED_ITEMS)),
-            "failed": len(unsettled),
+            "failed": unsettled,
             **statistics.log_fields(),
         }
+        if receipt.discarded:
+            fields["discarded"] = dict(islice(receipt.discarded.items(), _LOGGED_ITEMS))
         if unsettled:
-            fields["reason"] = next(f"{name}: {state}" for name, state in unsettled.items())
+            name, state = next(receipt.iterate_unsettled())
+            fields["reason"] = f"{name}: {state}"
+            fields["reason_class"] = reason_class(state for _, state in receipt.iterate_unsettled())
             _log_attempt("WARNING", receipt.outcome, started, fields)
-            message = f"{len(unsettled)} items are not stored yet."
+            message = f"{unsettled} items are not stored yet."
             return {"error": "partial", "message": message}, 503
         _log_attempt("INFO", receipt.outcome, started, fields)
         return "", 204
@@ -86,62 +106,53 @@ class Resolver:
         Raises:
             StorageError: the payload could not be read, or the receipt not be written.
         """
-        earlier = self._receipt_of_earlier_attempt(delivery)
-        if earlier and earlier.is_finished:
-            return earlier  # its acknowledgement was lost
-        settled = earlier.settled if earlier else {}
-        if delivery.body is not None:
-            return self._attempt(delivery, delivery.body, settled, deadline, statistics)
-        with self._large_payload:
+        stored = self._store.get_receipt(delivery.event_id)
+        is_later = stored is None or delivery.delivery_id.is_later_than(stored.delivery)
+        if stored and stored.is_finished and not is_later:
+            return stored  # the acknowledgement was lost, or a resend was faster
+        started = time.monotonic()
+        body = delivery.body
+        if body is None:
             body = self._store.get_payload(delivery.event_id)
-            return self._attempt(delivery, body, settled, deadline, statistics)
-
-    def _attempt(
-        self,
-        delivery: Delivery,
-        body: bytes,
-        settled: Mapping[str, str],
-        deadline: Deadline,
-        statistics: RequestStatistics,
-    ) -> Receipt:
         event = recognise(body)
         receipt = Receipt(
             event_id=delivery.event_id,
             kind=event.kind,
-            received_at=delivery.received_at,
+            delivery=delivery.delivery_id,
             attempts=delivery.attempt or 1,
             items={},
             payload=body,
             redriven=delivery.redriven,
+            encoded_payload=encode_payload(body, is_json=event.is_json),
         )
-        progress = Progress(self._store, receipt)
-        states = self._process(event, settled, Attempt(deadline, statistics, progress))
-        return progress.store(states)
+        progress = Progress(self._store, receipt, stored, time.monotonic() - started)
+        self._process(event, Attempt(deadline, statistics, progress))
+        return progress.store()
 
-    def _receipt_of_earlier_attempt(self, delivery: Delivery) -> Receipt | None:
-        """The receipt of the same delivery by the sender, if any; a resend is a new delivery."""
-        if delivery.attempt == 1:
-            return None
-        receipt = self._store.get_receipt(delivery.event_id)
-        return receipt if receipt and receipt.received_at == delivery.received_at else None
-
-    def _process(
-        self, event: Event, settled: Mapping[str, str], attempt: Attempt
-    ) -> dict[str, str]:
-        """Store every item of the event that is not settled yet; return the state of each."""
+    def _process(self, event: Event, attempt: Attempt) -> None:
+        """Store every item of the event that is not settled yet, and keep the state of each."""
         match event:
             case ItemsScanned(item_ids, malformed):
-                missing = [item_id for item_id in item_ids if item_id not in settled]
-                return self._fetcher.fetch_all(missing, {**settled, **malformed}, attempt)
+                _set_states(malformed, attempt)
+                self._fetcher.fetch_all(item_ids, attempt)
             case FullPayload(item, malformed):
-                states = dict(malformed)
+                _set_states(malformed, attempt)
                 if item:
-                    states[item.item_id] = self._fetcher.store_item(
-                        item.item_id, lambda: item, attempt.progress
-                    )
-                return states
+                    state = self._fetcher.store_payload(item, attempt)
+                    attempt.progress.set_state(item.item_id, state)
             case Unrecognised():
-                return {}
+                pass
+
+
+def _set_states(states: Mapping[str, str], attempt: Attempt) -> None:
+    for item_id, state in states.items():
+        attempt.progress.set_state(item_id, state)
+
+
+def _size_of(request: flask.Request) -> int:
+    """The size of its body in bytes; that of the largest one where the sender has not said."""
+    length = request.content_length
+    return MAX_ADMITTED_BYTES if length is None else length
 
 
 def _log_attempt(severity: Severity, outcome: str, started: float, fields: dict[str, Any]) -> None:

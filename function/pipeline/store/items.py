@@ -1,17 +1,32 @@
 """Items: the result of one finished flow, as Dimmy's API returns it."""
 
+import json
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from enum import Enum
 
-from pipeline.json_text import compact, read_array, read_json
+from pipeline.json_text import NotJsonError, check_depth, compact, read_array, read_json
+from pipeline.store.timestamps import Timestamp, read_timestamp
 
 # An untrusted id that has another form never becomes part of a path, a URL or an object name.
 _ITEM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
+_SHOWN_CHARACTERS = 60
+
+
 class NotAnItemError(ValueError):
     """JSON, but not an item that can be stored; the text is the reason."""
+
+
+class Order(Enum):
+    """How the content of an item relates to the stored one."""
+
+    NEWER = "newer"
+    OLDER = "older"
+    SAME_CONTENT = "same content"
+    SAME_TIME = "same time, another content"
+    UNKNOWN = "its updated_at cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,25 +34,37 @@ class Item:
     """One item.
 
     `line` is the item as received, on one line and without spaces between tokens; numbers, escapes
-    and the order of keys are unchanged. A time is None where the item has none that can be read.
+    and the order of keys are unchanged. A time is None where the item has none that can be read;
+    `unreadable_time` then shows what its `updated_at` is.
     """
 
     item_id: str
-    updated_at: datetime | None
+    updated_at: Timestamp | None
     line: bytes = field(repr=False)
-    created_at: datetime | None = None
+    created_at: Timestamp | None = None
+    unreadable_time: str = ""
 
-    def is_newer_than(self, stored: "Item") -> bool:
-        """Whether this item replaces the stored one.
+    def compare(self, stored: "Item") -> Order:
+        """How this item relates to the stored one, by `updated_at`.
 
-        The newer `updated_at` wins. Equal times change nothing, and a readable time wins over a
-        missing one.
+        A time that can be read is newer than one that cannot.
         """
         if self.line == stored.line:
-            return False
-        if self.updated_at is None or stored.updated_at is None:
-            return stored.updated_at is None
-        return self.updated_at > stored.updated_at
+            return Order.SAME_CONTENT
+        if stored.updated_at is None:
+            return Order.SAME_TIME if self.updated_at is None else Order.NEWER
+        if self.updated_at is None:
+            return Order.UNKNOWN
+        difference = self.updated_at.compare(stored.updated_at)
+        return {-1: Order.OLDER, 0: Order.SAME_TIME, 1: Order.NEWER}[difference]
+
+
+@dataclass(frozen=True, slots=True)
+class MalformedItem:
+    """An element of a page that is not an item; two of them are equal if their texts are."""
+
+    reason: str
+    text: bytes = field(repr=False)
 
 
 def is_item_id(value: object) -> bool:
@@ -66,35 +93,33 @@ def as_item(value: object, body: bytes) -> Item:
     item_id = value.get("_id")
     if not is_item_id(item_id):
         raise NotAnItemError("its _id is missing or malformed")
+    updated_at = read_timestamp(value.get("updated_at"))
     return Item(
         item_id=str(item_id),
-        updated_at=_read_time(value.get("updated_at")),
+        updated_at=updated_at,
         line=compact(body),
-        created_at=_read_time(value.get("created_at")),
+        created_at=read_timestamp(value.get("created_at")),
+        unreadable_time="" if updated_at else _shown(value.get("updated_at")),
     )
 
 
-def read_items(body: bytes) -> list[Item | NotAnItemError]:
-    """The items in a JSON array; an element that is not an item is returned as its error.
+def read_items(body: bytes) -> list[Item | MalformedItem]:
+    """The items in a JSON array, and what is not an item among its elements.
 
     Raises:
         NotJsonError: the body is not a JSON array.
     """
-    found: list[Item | NotAnItemError] = []
+    found: list[Item | MalformedItem] = []
     for value, text in read_array(body):
         try:
+            check_depth(value)
             found.append(as_item(value, text))
-        except NotAnItemError as error:
-            found.append(error)
+        except (NotAnItemError, NotJsonError) as error:
+            found.append(MalformedItem(str(error), text))
     return found
 
 
-def _read_time(value: object) -> datetime | None:
-    """Dimmy's timestamps have no zone; they are UTC."""
-    if not isinstance(value, str):
-        return None
-    try:
-        time = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return time if time.tzinfo else time.replace(tzinfo=UTC)
+def _shown(value: object) -> str:
+    """A value that is not a time, short enough for a receipt."""
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}..."

@@ -8,14 +8,16 @@ import asyncio
 import contextlib
 import fcntl
 import functools
-from collections.abc import Iterator
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+from obstore.exceptions import AlreadyExistsError, BaseError, GenericError, PreconditionError
 from obstore.store import GCSStore, LocalStore
 
 from pipeline.store.errors import ObjectNotFoundError, StorageError
@@ -26,16 +28,39 @@ if TYPE_CHECKING:
     from obstore.store import GCSConfig
 
 
+# A try is much shorter than all of them, so that one that hangs is repeated.
+_TRY_SECONDS = 6.0
+_ALL_TRIES_SECONDS = 20.0
+_READ_RETRIES = 4
+_WRITE_PAUSES_SECONDS = (0.2, 0.6, 1.8)
+_CHUNK_BYTES = 1024 * 1024
+
+Content = bytes | Sequence[bytes]  # all of it, or its parts
+
+
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """The content of an object, and the version that a replacement has to name."""
+    """The content of an object, when it was written, and the version that a replacement names.
+
+    Files have no versions, and their times are too coarse to distinguish contents. So the `e_tag`
+    of a file is the SHA-256 of its content.
+    """
 
     content: bytes
+    written_at: datetime
     version: "UpdateVersion"
 
 
-def open_storage(settings: StorageSettings) -> LocalStore | GCSStore:
-    """The folder, which is created if it is missing, or the bucket."""
+def open_storage(
+    settings: StorageSettings,
+    retries: int = _READ_RETRIES,
+    try_seconds: float | None = None,
+) -> LocalStore | GCSStore:
+    """The folder, which is created if it is missing, or the bucket.
+
+    `retries` is how often the library repeats a request to the bucket, `try_seconds` the time of
+    one request with its body.
+    """
     if settings.url.startswith("file://"):
         return LocalStore(settings.url.removeprefix("file://"), mkdir=True)
     emulator: GCSConfig = {}
@@ -45,11 +70,14 @@ def open_storage(settings: StorageSettings) -> LocalStore | GCSStore:
         settings.url,
         config=emulator,
         client_options={
-            "timeout": "20s",
+            "timeout": f"{try_seconds or _TRY_SECONDS}s",
             "connect_timeout": "5s",
             "allow_http": bool(settings.emulator_url),
         },
-        retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=20)},
+        retry_config={
+            "max_retries": retries,
+            "retry_timeout": timedelta(seconds=max(_ALL_TRIES_SECONDS, try_seconds or 0)),
+        },
     )
 
 
@@ -70,53 +98,106 @@ class Objects:
         """
         with _storage_errors(name):
             found = obstore.get(self._storage, name)
+            content = bytes(found.bytes())
             version: UpdateVersion = {
-                "e_tag": found.meta["e_tag"],
+                "e_tag": found.meta["e_tag"] if self._folder is None else _digest([content]),
                 "version": found.meta["version"],
             }
-            return StoredObject(bytes(found.bytes()), version)
+            return StoredObject(content, found.meta["last_modified"], version)
 
-    def create(self, name: str, content: bytes) -> bool:
-        """Create an object; False where it already exists."""
+    def create(self, name: str, content: Content) -> "UpdateVersion | None":
+        """Create an object and return its version; None where it already exists."""
         return self._put(name, content, "create")
 
-    async def create_async(self, name: str, content: bytes) -> bool:
-        """The same for an event loop."""
+    def overwrite(self, name: str, content: bytes) -> None:
+        """Create or replace an object, whatever is stored."""
+        with _storage_errors(name):
+            obstore.put(self._storage, name, content, mode="overwrite", use_multipart=False)
+
+    def delete(self, name: str) -> None:
+        """Delete an object; one that does not exist is no error."""
+        with _storage_errors(name), contextlib.suppress(FileNotFoundError):
+            obstore.delete(self._storage, name)
+
+    async def overwrite_async(self, name: str, content: bytes) -> None:
+        """Create or replace an object, in an event loop."""
         with _storage_errors(name):
             storage = await asyncio.to_thread(lambda: self._storage)
-            try:
-                await obstore.put_async(storage, name, content, mode="create")
-            except AlreadyExistsError:
-                return False
-        return True
+            await obstore.put_async(storage, name, content, mode="overwrite", use_multipart=False)
 
-    def replace(self, name: str, content: bytes, stored: StoredObject) -> bool:
-        """Replace an object; False where it is no longer the one that was read."""
+    def replace(
+        self, name: str, content: Content, version: "UpdateVersion"
+    ) -> "UpdateVersion | None":
+        """Replace this version of an object; return the new one, or None where it is gone."""
         if self._folder is None:
-            return self._put(name, content, stored.version)
-        # Files have no conditional replace, and their times are too coarse to distinguish versions.
-        # So writers take turns and compare the content.
+            return self._put(name, content, version)
+        # Files have no conditional replace, so writers take turns and compare the content.
         with _storage_errors(name), _locked(self._folder / ".lock"):
-            if self.get(name).content != stored.content:
-                return False
-            return self._put(name, content, "overwrite")
+            try:
+                stored = obstore.get(self._storage, name).stream(min_chunk_size=_CHUNK_BYTES)
+            except FileNotFoundError:
+                return None
+            return (
+                self._put(name, content, "overwrite")
+                if _digest(stored) == version["e_tag"]
+                else None
+            )
 
     @functools.cached_property
     def _storage(self) -> LocalStore | GCSStore:
         return open_storage(self._settings)
+
+    @functools.cached_property
+    def _storage_for_writes(self) -> LocalStore | GCSStore:
+        # The library would not tell whether it has repeated a write.
+        return open_storage(self._settings, retries=0)
 
     @property
     def _folder(self) -> Path | None:
         url = self._settings.url
         return Path(url.removeprefix("file://")) if url.startswith("file://") else None
 
-    def _put(self, name: str, content: bytes, mode: "PutMode") -> bool:
+    def _put(self, name: str, content: Content, mode: "PutMode") -> "UpdateVersion | None":
+        """Write under a condition; return the new version, or None where it does not hold.
+
+        A write that fails is repeated, which is safe because of the condition. The failed one may
+        have been carried out all the same; then the repetition finds what was just written.
+        """
+        give_up = time.monotonic() + _ALL_TRIES_SECONDS
+        pauses = iter(_WRITE_PAUSES_SECONDS if self._folder is None else ())
+        is_repeated = False
         with _storage_errors(name):
-            try:
-                obstore.put(self._storage, name, content, mode=mode)
-            except (AlreadyExistsError, PreconditionError):
-                return False
-        return True
+            while True:
+                try:
+                    storage = self._storage_for_writes
+                    put = obstore.put(storage, name, content, mode=mode, use_multipart=False)
+                except (AlreadyExistsError, PreconditionError):
+                    return self._version_of(name, content) if is_repeated else None
+                except GenericError:
+                    pause = next(pauses, None)
+                    if pause is None or time.monotonic() > give_up:
+                        raise
+                    time.sleep(pause)
+                    is_repeated = True
+                else:
+                    e_tag = put["e_tag"] if self._folder is None else _digest(_parts(content))
+                    return {"e_tag": e_tag, "version": put["version"]}
+
+    def _version_of(self, name: str, content: Content) -> "UpdateVersion | None":
+        """The version of an object with this content; None where it has another one."""
+        stored = self.get(name)
+        return stored.version if stored.content == b"".join(_parts(content)) else None
+
+
+def _parts(content: Content) -> Sequence[bytes]:
+    return [content] if isinstance(content, bytes) else content
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -2,20 +2,32 @@
 
 Neither the order nor the number of writes of an item matters. The first write is one conditional
 create; after that the newer `updated_at` wins, and a replacement names the version it replaces. So
-of two simultaneous writers the one with the older item never wins.
+of two simultaneous writers the one with the older item never wins. Of two contents with the same
+`updated_at`, an answer of the API wins over the payload of an event, and a later answer over an
+earlier one.
 """
 
+import contextlib
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from pipeline.json_text import NotJsonError
-from pipeline.layout import item_name, payload_name, receipt_name
+from pipeline.layout import checkpoint_name, item_name, payload_name, receipt_name
 from pipeline.store.errors import ObjectNotFoundError, StorageError
-from pipeline.store.items import Item, NotAnItemError, read_item
-from pipeline.store.objects import Objects
+from pipeline.store.items import Item, NotAnItemError, Order, read_item
+from pipeline.store.objects import Objects, StoredObject
 from pipeline.store.receipts import Receipt, ReceiptError
 from pipeline.store.settings import StorageSettings
 
+if TYPE_CHECKING:
+    from obstore import UpdateVersion
+
 CONFLICTS_ALLOWED = 50  # with other writers of the same object, before a write fails
+# The time of a stored object is in whole seconds, and clocks differ a little.
+CLOCK_UNCERTAINTY = timedelta(seconds=2)
 
 
 class WriteResult(Enum):
@@ -24,6 +36,8 @@ class WriteResult(Enum):
     CREATED = "created"
     REPLACED = "replaced"
     UNCHANGED = "unchanged"
+    NOT_COMPARABLE = "not comparable"  # another content is stored; its `updated_at` can be read
+    FETCHED_TOO_EARLY = "fetched too early"  # the stored one may come from a later fetch
 
 
 class Store:
@@ -35,73 +49,142 @@ class Store:
     def __init__(self, settings: StorageSettings) -> None:
         self._objects = Objects(settings)
 
-    def put_item(self, item: Item, *, check_first: bool = False) -> WriteResult:
+    def put_item(
+        self, item: Item, fetched_at: datetime | None = None, *, check_first: bool = False
+    ) -> WriteResult:
         """Store the item unless the stored one is as new.
 
-        `check_first` reads before it writes, which costs less where most items already exist.
+        `fetched_at` is when the request to the API began that has returned the item; None: it is
+        the payload of an event. `check_first` reads before it writes, which costs less where most
+        items already exist.
         """
         name = item_name(item.item_id)
         if not check_first and self._objects.create(name, item.line):
             return WriteResult.CREATED
         for _ in range(CONFLICTS_ALLOWED):
             try:
-                stored = self._objects.get(name)
+                stored, stored_item = self._get_item(name)
             except ObjectNotFoundError:
                 if self._objects.create(name, item.line):
                     return WriteResult.CREATED
                 continue
-            if not item.is_newer_than(_stored_item(item.item_id, stored.content)):
-                return WriteResult.UNCHANGED
-            if self._objects.replace(name, item.line, stored):
+            if stored_item:
+                stays = _why_stored_item_stays(item, fetched_at, stored_item, stored.written_at)
+                if stays:
+                    return stays
+            if self._objects.replace(name, item.line, stored.version):
                 return WriteResult.REPLACED
         raise _too_many_conflicts(name)
+
+    def _get_item(self, name: str) -> tuple[StoredObject, Item | None]:
+        """A stored object and the item in it; None where it was not written by this software.
+
+        An object that is not an item is read once more, because what arrived may be garbled.
+        """
+        for _ in range(2):
+            stored = self._objects.get(name)
+            with contextlib.suppress(NotJsonError, NotAnItemError):
+                return stored, read_item(stored.content)
+        return stored, None
 
     def get_receipt(self, event_id: str) -> Receipt | None:
         """The receipt of an event, or None where there is none yet."""
         try:
-            stored = self._objects.get(receipt_name(event_id))
+            return self._read_receipt(receipt_name(event_id))
         except ObjectNotFoundError:
             return None
-        return _stored_receipt(event_id, stored.content)
 
     def put_receipt(self, receipt: Receipt, *, same_attempt: bool = False) -> Receipt:
-        """Store the receipt, merged with the stored one; return the result.
+        """Store the receipt, merged with the stored one; return the result with its version.
 
+        A receipt that has a version is stored as it is, unless that version has been replaced.
         `same_attempt`: this attempt has stored a receipt before, so it is already counted.
         """
         name = receipt_name(receipt.event_id)
-        if self._objects.create(name, receipt.line()):
-            return receipt
+        merged = receipt
+        for _ in range(CONFLICTS_ALLOWED):
+            if version := self._write_receipt(name, merged):
+                return replace(merged, version=version)
+            try:
+                merged = receipt.merged_with(self._read_receipt(name), same_attempt=same_attempt)
+            except ObjectNotFoundError:
+                merged = replace(receipt, version=None)
+        raise _too_many_conflicts(name)
+
+    def _write_receipt(self, name: str, receipt: Receipt) -> "UpdateVersion | None":
+        """Create the object, or replace the receipt's version; None where another one is stored."""
+        if receipt.version:
+            return self._objects.replace(name, receipt.parts(), receipt.version)
+        return self._objects.create(name, receipt.parts())
+
+    def _read_receipt(self, name: str) -> Receipt:
+        """The stored receipt without its payload, but with its version."""
+        stored = self._objects.get(name)
+        try:
+            return replace(Receipt.read(stored.content), version=stored.version)
+        except ReceiptError as error:
+            raise StorageError(f"{name} cannot be read: {error}") from error
+
+    def discard_items(self, event_id: str, item_ids: Iterable[str], note: str) -> Receipt:
+        """Give up items of an event; return its receipt. `note` says who did it, and when.
+
+        Raises:
+            ObjectNotFoundError: the event has no receipt.
+        """
+        name = receipt_name(event_id)
         for _ in range(CONFLICTS_ALLOWED):
             stored = self._objects.get(name)
-            earlier = _stored_receipt(receipt.event_id, stored.content)
-            merged = receipt.merged_with(earlier, same_attempt=same_attempt)
-            if self._objects.replace(name, merged.line(), stored):
-                return merged
+            try:
+                receipt = Receipt.read_with_payload(stored.content)
+            except ReceiptError as error:
+                raise StorageError(f"{name} cannot be read: {error}") from error
+            discarded = receipt.with_discarded(
+                [item_id for item_id in item_ids if item_id in receipt.unsettled], note
+            )
+            if self._objects.replace(name, discarded.parts(), stored.version):
+                return discarded
         raise _too_many_conflicts(name)
 
     def get_payload(self, event_id: str) -> bytes:
         """The body of an event that was too large for a message."""
         return self._objects.get(payload_name(event_id)).content
 
+    def get_checkpoint(self, window: str) -> bytes | None:
+        """How far the reconcile of a window is, or None where there is nothing to go on from."""
+        try:
+            return self._objects.get(checkpoint_name(window)).content
+        except ObjectNotFoundError:
+            return None
+
+    def put_checkpoint(self, window: str, content: bytes) -> None:
+        """Store how far the reconcile of a window is."""
+        self._objects.overwrite(checkpoint_name(window), content)
+
+    def delete_checkpoint(self, window: str) -> None:
+        """The reconcile of a window is done."""
+        self._objects.delete(checkpoint_name(window))
+
     async def put_payload(self, event_id: str, body: bytes) -> None:
-        """Store the body of an event. It never changes, so the first one stays."""
-        await self._objects.create_async(payload_name(event_id), body)
+        """Store the body of an event. A resend writes it again, which renews its lifetime."""
+        await self._objects.overwrite_async(payload_name(event_id), body)
 
 
-def _stored_item(item_id: str, content: bytes) -> Item:
-    try:
-        return read_item(content)
-    except (NotJsonError, NotAnItemError):
-        # Not written by this software. Any item replaces it.
-        return Item(item_id, None, content)
-
-
-def _stored_receipt(event_id: str, content: bytes) -> Receipt:
-    try:
-        return Receipt.read(content)
-    except ReceiptError as error:
-        raise StorageError(f"{receipt_name(event_id)} cannot be read: {error}") from error
+def _why_stored_item_stays(
+    item: Item, fetched_at: datetime | None, stored: Item, written_at: datetime
+) -> WriteResult | None:
+    """None where the item replaces the stored one."""
+    match item.compare(stored):
+        case Order.NEWER:
+            return None
+        case Order.SAME_CONTENT | Order.OLDER:
+            return WriteResult.UNCHANGED
+        case Order.UNKNOWN:
+            return WriteResult.NOT_COMPARABLE
+        case Order.SAME_TIME:
+            if fetched_at is None:
+                return WriteResult.UNCHANGED
+            is_latest = fetched_at > written_at + CLOCK_UNCERTAINTY
+            return None if is_latest else WriteResult.FETCHED_TOO_EARLY
 
 
 def _too_many_conflicts(name: str) -> StorageError:

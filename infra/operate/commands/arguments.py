@@ -1,10 +1,36 @@
 """Arguments of the commands, which `make` passes on as environment variables."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from operate.console import UsageError
+from pipeline.message import is_event_id
+from pipeline.store.items import is_item_id
+
+
+def read_event_id(settings: Mapping[str, str]) -> str:
+    """EVENT, the id of an event, or nothing.
+
+    Raises:
+        UsageError: it does not have the form of an id.
+    """
+    event_id = settings.get("EVENT", "")
+    if event_id and not is_event_id(event_id):
+        raise UsageError(f"{event_id} is not an id: letters, digits, _ and - only.")
+    return event_id
+
+
+def read_item_id(settings: Mapping[str, str]) -> str:
+    """ITEM, the id of an item, or nothing.
+
+    Raises:
+        UsageError: it does not have the form of an id.
+    """
+    item_id = settings.get("ITEM", "")
+    if item_id and not is_item_id(item_id):
+        raise UsageError(f"{item_id} is not an id: letters, digits, _ and - only.")
+    return item_id
 
 
 def read_last(settings: Mapping[str, str], default: str) -> str:
@@ -45,8 +71,8 @@ def read_window(settings: Mapping[str, str]) -> tuple[datetime, datetime]:
     """
     if not settings.get("SINCE"):
         raise UsageError("SINCE is missing: the date to begin with, as in SINCE=2026-11-01")
-    start = _read_date(settings, "SINCE")
-    end = _read_date(settings, "UNTIL") if settings.get("UNTIL") else datetime.now(UTC)
+    start = read_date(settings, "SINCE")
+    end = read_date(settings, "UNTIL") if settings.get("UNTIL") else datetime.now(UTC)
     if start >= end:
         raise UsageError(
             f"The window from SINCE={start:%F %T} to UNTIL={end:%F %T} (UTC) is empty."
@@ -54,11 +80,26 @@ def read_window(settings: Mapping[str, str]) -> tuple[datetime, datetime]:
     return start, end
 
 
-def _read_date(settings: Mapping[str, str], name: str) -> datetime:
+def divide(
+    start: datetime, end: datetime, length: timedelta
+) -> Iterator[tuple[datetime, datetime]]:
+    """A window in parts, oldest first."""
+    while start < end:
+        until = min(start + length, end)
+        yield start, until
+        start = until
+
+
+def read_date(settings: Mapping[str, str], name: str) -> datetime:
+    """A date or a time, in UTC; that is also its zone where none is given.
+
+    Raises:
+        UsageError: it is neither.
+    """
     try:
         date = datetime.fromisoformat(settings[name])
     except ValueError:
         raise UsageError(
             f"{name}={settings[name]} is not a date such as 2026-11-01 or 2026-11-01T08:00:00."
         ) from None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
+    return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)

@@ -7,13 +7,13 @@ not; 2 when it could not begin.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import datetime
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from operate.commands.arguments import read_window
+from operate.commands.arguments import divide, read_window
 from operate.console import confirm, print_error, print_text
 from operate.installation import Installation, Reconcile
 from pipeline.reconcile.counts import COUNTS
@@ -32,29 +32,19 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
         )
         if installation.asks_before_changes:
             confirm(console, settings, "Begin?")
-        counts, unfinished = _reconcile(reconcile, windows, console)
+        counts, problems = _reconcile(reconcile, windows, console)
     print_text(console, ", ".join(f"{counts[name]} {name}" for name in COUNTS))
-    for line in unfinished:
-        print_error(console, f"unfinished: {line}")
-    return 1 if unfinished else 0
-
-
-def divide(
-    start: datetime, end: datetime, length: timedelta
-) -> Iterator[tuple[datetime, datetime]]:
-    """The window in parts, oldest first."""
-    while start < end:
-        until = min(start + length, end)
-        yield start, until
-        start = until
+    for line in problems:
+        print_error(console, line)
+    return 1 if problems else 0
 
 
 def _reconcile(
     reconcile: Reconcile, windows: list[tuple[datetime, datetime]], console: Console
 ) -> tuple["Counter[str]", list[str]]:
-    """The counts of all windows, and which are not finished, with the reason."""
+    """The counts of all windows, and what went wrong."""
     counts: Counter[str] = Counter()
-    unfinished: list[str] = []
+    problems: dict[str, None] = {}
     first, last = windows[0][0], windows[-1][1]
     columns = (
         TextColumn("{task.description}"),
@@ -72,7 +62,9 @@ def _reconcile(
             progress.update(bar, description=f"{start:%F}")
             answer = reconcile.window(start, end, show)
             if answer.reason:
-                unfinished.append(f"{start:%F %T} to {end:%F %T}: {answer.reason}")
+                problems[f"unfinished: {start:%F %T} to {end:%F %T}: {answer.reason}"] = None
+            if answer.warning:
+                problems[f"warning: {answer.warning}"] = None
             counts.update(answer.counts)
             show(end, 0)
-    return counts, unfinished
+    return counts, list(problems)

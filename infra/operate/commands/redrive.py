@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from operate.console import confirm, print_text
-from operate.diagnosis.story import count_items
+from operate.console import confirm, count_of, print_text
 from operate.installation import DeadLetters, Installation
 from pipeline.store.receipts import Receipt
 
@@ -84,7 +83,7 @@ def _show(installation: Installation, dead_letters: DeadLetters, console: Consol
         reasons = Counter(_describe(receipts.get(event_id)) for event_id in event_ids)
         for reason, count in reasons.most_common(_MAX_SHOWN):
             print_text(console, f"  {count:6}  {reason}")
-    print_text(console, f"{len(event_ids)} dead letters.")
+    print_text(console, f"{count_of(len(event_ids), 'dead letter')}.")
     return event_ids
 
 
@@ -106,4 +105,4 @@ def _describe(receipt: Receipt | None) -> str:
         return "no receipt"
     unsettled = list(receipt.unsettled.values())
     reason = f": {unsettled[0]}" if unsettled else ""
-    return f"{receipt.outcome}, {count_items(len(unsettled))} not stored{reason}"
+    return f"{receipt.outcome}, {count_of(len(unsettled), 'item')} not stored{reason}"

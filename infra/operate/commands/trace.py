@@ -8,20 +8,28 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from operate.commands.arguments import read_last
-from operate.console import UsageError, print_text
+from operate.commands.arguments import read_event_id, read_item_id, read_last
+from operate.console import CommandError, UsageError, print_text
 from operate.diagnosis.story import Evidence, Story, tell
 from operate.installation import Installation, LogQuery
-from pipeline.message import is_event_id
-from pipeline.store.items import is_item_id
+from pipeline.dimmy.client import DimmyError
+from pipeline.dimmy.deadline import Deadline
+from pipeline.dimmy.request_statistics import RequestStatistics
+from pipeline.store.states import reason_class
 
 _MAX_LINES = 1000
 _MAX_EVENTS = 5  # of an item, the latest
+_API_SECONDS = 20.0
 
 
 def run(installation: Installation, settings: Mapping[str, str], console: Console) -> int:
     """Print the stories; return the exit status."""
-    event_id, item_id = _read_ids(settings)
+    event_id, item_id = read_event_id(settings), read_item_id(settings)
+    if bool(event_id) == bool(item_id):
+        raise UsageError(
+            "Name an event or an item: EVENT=msg_... (as the webhook dashboard shows it), or ITEM="
+            " followed by the id of an item."
+        )
     last = read_last(settings, "30d")
     if event_id:
         event_ids = [event_id]
@@ -46,19 +54,6 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
     return 1 if needs_person else 0
 
 
-def _read_ids(settings: Mapping[str, str]) -> tuple[str, str]:
-    """EVENT and ITEM, one of which is empty."""
-    event_id, item_id = settings.get("EVENT", ""), settings.get("ITEM", "")
-    if bool(event_id) == bool(item_id):
-        raise UsageError(
-            "Name an event or an item: EVENT=msg_... (as the webhook dashboard shows it), or ITEM="
-            " followed by the id of an item."
-        )
-    if (event_id and not is_event_id(event_id)) or (item_id and not is_item_id(item_id)):
-        raise UsageError(f"{event_id or item_id} is not an id: letters, digits, _ and - only.")
-    return event_id, item_id
-
-
 def _collect(installation: Installation, event_id: str, last: str) -> Evidence:
     lines = installation.log_lines(LogQuery(last, _MAX_LINES, event_id=event_id))
     receipt = installation.receipts([event_id]).get(event_id)
@@ -66,7 +61,18 @@ def _collect(installation: Installation, event_id: str, last: str) -> Evidence:
         is_dead_letter: bool | None = False
     else:
         is_dead_letter = _is_dead_letter(installation, event_id)
-    return Evidence(event_id, lines, receipt, is_dead_letter)
+    unsettled = receipt.unsettled if receipt else {}
+    waits_for_unknown = bool(unsettled) and reason_class(unsettled.values()) == "not_found"
+    knows_others = _api_knows_items(installation) if waits_for_unknown else None
+    return Evidence(event_id, lines, receipt, is_dead_letter, knows_others)
+
+
+def _api_knows_items(installation: Installation) -> bool | None:
+    """Whether the API lists any item with this key; None where that is unknown."""
+    try:
+        return installation.dimmy().has_items(Deadline(_API_SECONDS), RequestStatistics())
+    except (DimmyError, UsageError, CommandError):
+        return None
 
 
 def _is_dead_letter(installation: Installation, event_id: str) -> bool | None:

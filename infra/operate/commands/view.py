@@ -16,10 +16,11 @@ from rich.console import Console
 
 from operate.commands.arguments import read_number
 from operate.console import print_text
-from operate.installation import Installation
+from operate.installation import OBJECT_SECONDS, Installation
 from operate.ports import read_port
 from operate.view.index import Index
 from operate.view.site import Site
+from pipeline.store.objects import open_storage
 
 _PORT = "8090"
 _ITEMS = 10_000
@@ -30,7 +31,9 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
     """Serve the page until Ctrl-C."""
     port = read_port(settings, "VIEW_PORT", _PORT)
     items = read_number(settings, "LIMIT", _ITEMS, _MAX_ITEMS)
-    site = Site(installation, Index(installation.open_storage(), items))
+    site = Site(
+        installation, Index(open_storage(installation.storage(), try_seconds=OBJECT_SECONDS), items)
+    )
     asyncio.run(_serve(console, site, port))
     return 0
 

@@ -16,6 +16,10 @@ import requests
 from svix.webhooks import Webhook
 
 from operate.installation import Api, Check, Endpoint, Instructions, Secret
+from pipeline.dimmy.client import DimmyClient, DimmyError
+from pipeline.dimmy.deadline import Deadline
+from pipeline.dimmy.request_statistics import RequestStatistics
+from pipeline.dimmy.settings import DimmySettings
 from pipeline.layout import receipt_name
 
 HTTP_SECONDS = 15.0
@@ -61,10 +65,28 @@ def check_api(api: Api) -> Iterator[Check]:
         yield Check(name, result, "If it goes on, ask Dimmy. Nothing is lost until then.")
     else:
         yield Check(name, "answers, and accepts the key")
+        yield check_items(api)
     difference = _clock_difference(response)
     if difference is not None:
         behind = "behind" if difference > 0 else "ahead of"
         yield _check_clock("the clock of this machine", f"{behind} the API's", difference)
+
+
+def check_items(api: Api) -> Check:
+    """Whether the API lists any item; where it does not, an empty window says nothing."""
+    name = "its items"
+    settings = DimmySettings(api.url, api.key.value, concurrency=1, timeout_seconds=HTTP_SECONDS)
+    try:
+        has_items = DimmyClient(settings).has_items(Deadline(HTTP_SECONDS), RequestStatistics())
+    except DimmyError as error:
+        return Check(name, f"cannot be listed: {error}", "If it goes on, ask Dimmy.")
+    if has_items:
+        return Check(name, "can be listed")
+    return Check(
+        name,
+        "the API lists no items at all",
+        "Nothing, for a new account. Otherwise compare DIMMY_API_URL, and the key's account.",
+    )
 
 
 def check_endpoint(endpoint: Endpoint, remedy: str) -> Iterator[Check]:

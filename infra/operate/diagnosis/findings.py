@@ -7,6 +7,7 @@ from operate.installation import Finding, Installation, LogLine, LogQuery
 
 _LATE_SECONDS = 15 * 60
 _MAX_ERRORS = 100
+_MAX_LINES = 200
 
 
 def findings(installation: Installation) -> Iterator[Finding]:
@@ -19,7 +20,8 @@ def findings(installation: Installation) -> Iterator[Finding]:
     yield Finding("events", f"{hour} in the last hour, {day} in the last day")
     last_reconcile = _last(installation, "reconcile done", "7d")
     yield _errors(installation, last_event, last_reconcile)
-    yield _repairs(last_reconcile)
+    yield from _unknown_items(installation)
+    yield _repairs(last_reconcile, installation)
     yield from installation.schedules()
 
 
@@ -74,12 +76,33 @@ def _of_unfinished_events(installation: Installation, errors: Sequence[LogLine])
     return [line for line in errors if line.fields.get("event_id") not in finished]
 
 
-def _repairs(last_reconcile: LogLine | None) -> Finding:
+def _unknown_items(installation: Installation) -> Iterator[Finding]:
+    """Events that wait only because the API does not know their items, which is no outage."""
+    lines = installation.log_lines(LogQuery("1h", _MAX_LINES, message="event partial"))
+    event_ids = [
+        str(line.fields["event_id"])
+        for line in lines
+        if line.fields.get("reason_class") == "not_found" and line.fields.get("event_id")
+    ]
+    receipts = installation.receipts(set(event_ids)) if event_ids else {}
+    waiting = [
+        event_id
+        for event_id in dict.fromkeys(event_ids)
+        if event_id not in receipts or not receipts[event_id].is_finished
+    ]
+    if waiting:
+        trace = installation.instructions.command("trace", EVENT=waiting[-1])
+        yield Finding("waiting for unknown items", str(len(waiting)), trace)
+
+
+def _repairs(last_reconcile: LogLine | None, installation: Installation) -> Finding:
     """What the last reconcile stored, because its webhook had not arrived."""
     name = "repaired by reconcile"
     if last_reconcile is None:
         return Finding(name, "none finished in 7 days")
     counts = last_reconcile.fields
+    if counts.get("warning"):
+        return Finding(name, str(counts["warning"]), installation.instructions.command("doctor"))
     stored, updated, seen = (int(counts.get(count, 0)) for count in ("stored", "updated", "seen"))
     value = f"{stored} stored and {updated} updated of {seen}, {_shown(last_reconcile.time)}"
     return Finding(name, value)

@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from operate.console import count_of
 from operate.installation import Instructions, LogLine
-from pipeline.store.receipts import PENDING, Receipt, is_settled
+from pipeline.store.receipts import Receipt
+from pipeline.store.states import DISCARDED, PENDING, is_settled
 
 _SHOWN_ITEMS = 10
 
@@ -15,13 +17,15 @@ _SHOWN_ITEMS = 10
 class Evidence:
     """Everything known about one event.
 
-    `is_dead_letter` is None where it is unknown.
+    `is_dead_letter` is None where it is unknown. `api_knows_others` is whether the API knows any
+    item with this key; it is asked for only where the event waits for unknown items.
     """
 
     event_id: str
     log_lines: Sequence[LogLine]
     receipt: Receipt | None
     is_dead_letter: bool | None
+    api_knows_others: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def _history_line(line: LogLine) -> str:
         step, text = "item", f"{fields['item_id']} {fields.get('state', '')}"
     elif "outcome" in fields:
         attempt = fields.get("attempt")
-        items = f", {count_items(fields['items'])}" if "items" in fields else ""
+        items = f", {count_of(fields['items'], 'item')}" if "items" in fields else ""
         failed = f", {fields['failed']} of them not stored" if fields.get("failed") else ""
         step = f"attempt {attempt}" if attempt else "attempt"
         text = f"{fields['outcome']}{items}{failed}{took}{reason}"
@@ -77,7 +81,10 @@ def _receipt_lines(receipt: Receipt) -> list[str]:
         f" received {receipt.received_at}"
     )
     unsettled_first = sorted(receipt.items.items(), key=lambda item: is_settled(item[1]))
-    shown = [f"  {name}  {state}" for name, state in unsettled_first[:_SHOWN_ITEMS]]
+    shown = [
+        f"  {name}  {state}" + (f" by {note}" if (note := receipt.discarded.get(name)) else "")
+        for name, state in unsettled_first[:_SHOWN_ITEMS]
+    ]
     if len(unsettled_first) > _SHOWN_ITEMS:
         shown.append(f"  and {len(unsettled_first) - _SHOWN_ITEMS} more")
     return [head, *shown]
@@ -113,7 +120,9 @@ def _finished(receipt: Receipt) -> tuple[str, str, bool]:
         state = "Kept: its body does not have the shape of a known event. The receipt contains it."
         return state, "Nothing, unless it should have been a known event.", False
     count = len(receipt.items)
-    return f"Done: {count_items(count)} of {count} in storage.", "Nothing.", False
+    given_up = list(receipt.items.values()).count(DISCARDED)
+    stored = f"Done: {count_of(count - given_up, 'item')} of {count} in storage"
+    return f"{stored}{f', {given_up} discarded' if given_up else ''}.", "Nothing.", False
 
 
 def _unfinished(evidence: Evidence, instructions: Instructions) -> tuple[str, str, bool]:
@@ -123,8 +132,12 @@ def _unfinished(evidence: Evidence, instructions: Instructions) -> tuple[str, st
     reasons = [state for state in states if state != PENDING]
     reasons += [str(line.fields["reason"]) for line in reversed(failed_attempts)]
     remedy, needs_person = remedy_of(reasons[0], instructions) if reasons else ("", False)
+    if evidence.api_knows_others is not None:
+        remedy = _remedy_for_unknown_items(evidence, instructions)
     missing = (
-        f"{count_items(len(states))} not stored yet" if evidence.receipt else "Not resolved yet"
+        f"{count_of(len(states), 'item')} not stored yet"
+        if evidence.receipt
+        else "Not resolved yet"
     )
     if evidence.is_dead_letter:
         return (
@@ -138,6 +151,20 @@ def _unfinished(evidence: Evidence, instructions: Instructions) -> tuple[str, st
         f"{missing}; Pub/Sub has it and delivers it again by itself.",
         remedy or f"Wait; {instructions.command('status')} shows what else waits.",
         needs_person,
+    )
+
+
+def _remedy_for_unknown_items(evidence: Evidence, instructions: Instructions) -> str:
+    if evidence.api_knows_others:
+        discard = instructions.command("discard", EVENT=evidence.event_id)
+        return (
+            "Dimmy's API knows other items of this account, so these have probably been deleted:"
+            f" {discard} gives them up. If they were not, ask Dimmy."
+        )
+    change_key = instructions.change_secret("DIMMY_API_KEY")
+    return (
+        "Dimmy's API knows no items with this key: it belongs to another account, or DIMMY_API_URL"
+        f" is wrong. With the key of the account that scanned them, {change_key}."
     )
 
 
@@ -231,8 +258,3 @@ def _refused(fields: Mapping[str, Any], instructions: Instructions) -> tuple[str
     else:
         next_step = f"It was not sent by Svix, or is too large. {recover}"
     return state, next_step, True
-
-
-def count_items(count: int) -> str:
-    """A number of items in words."""
-    return "1 item" if count == 1 else f"{count} items"

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from operate.console import CommandError, UsageError
 from operate.google.dead_letters import GoogleDeadLetters
@@ -14,6 +14,7 @@ from operate.google.gcloud import Gcloud
 from operate.google.log_entries import read_events_of_item, read_log_lines
 from operate.google.monitoring import Monitoring
 from operate.google.programs import require
+from operate.google.publishing import publish
 from operate.google.receipts import read_receipts
 from operate.google.reconcile import GoogleReconcile
 from operate.google.terraform import Terraform
@@ -29,17 +30,16 @@ from operate.installation import (
     Reconcile,
     Secret,
 )
-from pipeline.dimmy.settings import DEFAULT_API_URL, parse_api_key
+from pipeline.dimmy.client import DimmyClient
+from pipeline.dimmy.settings import DEFAULT_API_URL, DimmySettings, parse_api_key
 from pipeline.receive.settings import parse_signing_secrets
-from pipeline.store.objects import open_storage
 from pipeline.store.receipts import Receipt
 from pipeline.store.settings import StorageSettings
 
-if TYPE_CHECKING:
-    from obstore.store import GCSStore, LocalStore
-
 _DELIVERY_SECONDS = 120.0
 _MAX_LINES_OF_ITEM = 1000
+_API_CONCURRENCY = 8
+_API_SECONDS = 30.0
 
 
 def open_installation(settings: Mapping[str, str]) -> "GoogleInstallation":
@@ -144,7 +144,7 @@ class GoogleInstallation:
     def secrets(self) -> list[Secret]:
         return [self._secret("signing_secrets", "SIGNING_SECRETS")]
 
-    def api(self) -> Api | None:
+    def api(self) -> Api:
         url = self._settings.get("DIMMY_API_URL") or DEFAULT_API_URL
         return Api(url, self._secret("api_key", "DIMMY_API_KEY"))
 
@@ -189,9 +189,23 @@ class GoogleInstallation:
         url = self._outputs["functions"]["reconcile"]["url"]
         return nullcontext(GoogleReconcile(self._gcloud, url))
 
-    def open_storage(self) -> "LocalStore | GCSStore":
+    def storage(self) -> StorageSettings:
         bucket = f"gs://{self._outputs['bucket']}"
-        return open_storage(StorageSettings(bucket, os.environ.get("STORAGE_EMULATOR_HOST")))
+        return StorageSettings(bucket, os.environ.get("STORAGE_EMULATOR_HOST"))
+
+    def dimmy(self) -> DimmyClient:
+        api = self.api()
+        try:
+            key = parse_api_key(api.key.value)
+        except ValueError as error:
+            raise UsageError(f"{api.key.name} {error}: {api.key.remedy}") from error
+        return DimmyClient(DimmySettings(api.url, key, _API_CONCURRENCY, _API_SECONDS))
+
+    def publish(self, attributes: Mapping[str, str], data: bytes) -> None:
+        publish(self._gcloud, self._outputs["topic"], attributes, data)
+
+    def operator(self) -> str:
+        return self._gcloud.run("config", "get-value", "account").strip() or "unknown"
 
     @functools.cached_property
     def _outputs_or_error(self) -> dict[str, Any] | UsageError:

@@ -1,6 +1,7 @@
 """The deployed `reconcile`, called as the person who is signed in to gcloud."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,10 +10,10 @@ import requests
 
 from operate.console import CommandError
 from operate.google.gcloud import Gcloud
-from operate.installation import ReconcileAnswer
+from operate.installation import ReconcileAnswer, request_parameters
 from pipeline.reconcile.counts import COUNTS
 
-_TRIES = 3
+_TRIES = 3  # without progress
 _REQUEST_SECONDS = 1830  # a little longer than the function's timeout
 _TOKEN_SECONDS = 1800  # an identity token is valid for an hour
 
@@ -30,34 +31,45 @@ class GoogleReconcile:
         self._token_until = 0.0
 
     def window(
-        self, start: datetime, end: datetime, _progress: Callable[[datetime, int], None]
+        self,
+        start: datetime,
+        end: datetime,
+        _progress: Callable[[datetime, int], None],
+        *,
+        fresh: bool = False,
     ) -> ReconcileAnswer:
-        counts: dict[str, int] = {}
-        reason = ""
-        for _ in range(_TRIES):
-            response = self._post(start, end)
+        counts: Counter[str] = Counter()
+        reached = ""
+        tries = 0
+        while True:
+            response = self._post(start, end, fresh=fresh)
+            fresh = False
             if response.status_code in {401, 403}:
                 raise CommandError(
                     f"reconcile answers {response.status_code}: the account of gcloud needs"
                     " roles/run.invoker on it"
                 )
             answer = _json(response)
-            counts = {name: int(answer.get(name, 0)) for name in COUNTS}
+            # A repeated request goes on where the one before it ended.
+            counts.update({name: int(answer.get(name, 0)) for name in COUNTS})
             if response.status_code == 200:
-                return ReconcileAnswer(counts)
-            reason = f"{response.status_code} {answer.get('message', '')}"
-            if response.status_code == 400:
-                break
-        return ReconcileAnswer(counts, reason)
+                return ReconcileAnswer(counts, warning=str(answer.get("warning", "")))
+            has_progressed = str(answer.get("reached", "")) > reached
+            reached = str(answer.get("reached", ""))
+            tries = 1 if has_progressed else tries + 1
+            is_complete = answer.get("complete") is True
+            if response.status_code == 400 or is_complete or tries == _TRIES:
+                reason = f"{response.status_code} {answer.get('message', '')}"
+                return ReconcileAnswer(counts, reason)
 
-    def _post(self, start: datetime, end: datetime) -> requests.Response:
+    def _post(self, start: datetime, end: datetime, *, fresh: bool) -> requests.Response:
         if time.monotonic() > self._token_until:
             self._token = self._gcloud.token("identity")
             self._token_until = time.monotonic() + _TOKEN_SECONDS
         try:
             return requests.post(
                 self._url,
-                params={"start_date": start.isoformat(), "end_date": end.isoformat()},
+                params=request_parameters(start, end, fresh=fresh),
                 headers={"Authorization": f"Bearer {self._token}"},
                 timeout=_REQUEST_SECONDS,
             )

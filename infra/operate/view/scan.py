@@ -122,7 +122,7 @@ def _summary(name: str, value: Mapping[str, Any], item: Item, stored: datetime) 
         sides=_sides(value),
         weight=f"{weight} {_text(weighed.get('unit'))}".strip() if weight else "",
         photos=sum(len(_list(step, "photos")) for step in _steps(value, "photographing")),
-        time=item.created_at or stored,
+        time=item.created_at.datetime if item.created_at else stored,
         text="\n".join([name, *barcodes, flow, *answers]).casefold(),
     )
 

@@ -1,0 +1,37 @@
+"""Brings one stored item up to date with the API."""
+
+import random
+from datetime import UTC, datetime
+
+from pipeline.dimmy.client import DimmyClient, DimmyError
+from pipeline.dimmy.deadline import Deadline
+from pipeline.dimmy.request_statistics import RequestStatistics
+from pipeline.store.items import Item
+from pipeline.store.store import CLOCK_UNCERTAINTY, Store, WriteResult
+
+_TRIES = 5
+
+
+def refresh_item(
+    dimmy: DimmyClient,
+    store: Store,
+    item_id: str,
+    deadline: Deadline,
+    statistics: RequestStatistics,
+) -> tuple[Item, WriteResult]:
+    """Fetch an item and store it; fetch it again where another one was stored in between.
+
+    Raises:
+        ApiKeyRejectedError: the key is not accepted.
+        DimmyError: the item cannot be fetched now, or is stored by others again and again.
+        StorageError: it cannot be stored now.
+    """
+    for _ in range(_TRIES):
+        fetched_at = datetime.now(UTC)
+        item = dimmy.fetch_item(item_id, deadline, statistics)
+        result = store.put_item(item, fetched_at)
+        if result is not WriteResult.FETCHED_TOO_EARLY:
+            return item, result
+        # Not all at the same moment, where several events have the same item.
+        deadline.sleep(CLOCK_UNCERTAINTY.total_seconds() * random.uniform(1.0, 2.0))
+    raise DimmyError("other contents with the same updated_at are being stored")

@@ -1,0 +1,128 @@
+"""`make discard`, `make replay` and `make verify` of an installation in Google Cloud.
+
+One of them: .venv/bin/pytest tests/operate/test_stored_data.py -k verify
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from sandbox import catalogue
+from sandbox.background import Background
+from sandbox.cloud_storage import CloudStorage
+from sandbox.dimmy_api import DimmyApi
+from support.operator import API_KEY, DEPLOYED, HEALTHY, Endpoint, Operator
+
+BUCKET = DEPLOYED["bucket"]
+RECEIPT = (
+    '{"event_id":"msg_1","kind":"items.scanned","received_at":"2026-11-01T08:00:00.000000Z",'
+    '"message_id":"7","attempts":3,"outcome":"partial","redriven":false,'
+    '"items":{"a":"stored","b":"404: Item not found","c":"timeout"},'
+    '"payload":{"item_ids":["a","b","c"],"n":1.10}}'
+)
+ACCOUNT = ("config get-value account", "ann@warehouse.example", 0)
+
+
+@pytest.fixture
+def bucket(background: Background, operator: Operator) -> Iterator[CloudStorage]:
+    server = CloudStorage()
+    background.run(server.start())
+    server.put(f"{BUCKET}/events/msg_1.json", RECEIPT.encode())
+    operator.set_answers(("storage cat", RECEIPT, 0), ACCOUNT, *HEALTHY)
+    yield server
+    background.run(server.stop())
+
+
+def test_discard_records_who_has_given_up_which_items(
+    operator: Operator, bucket: CloudStorage
+) -> None:
+    settings = {"EVENT": "msg_1", "STORAGE_EMULATOR_HOST": bucket.url}
+
+    assert operator.run("discard", **settings) == 2, "it must ask"
+    assert operator.run("discard", YES="1", **settings) == 1, operator.printed
+
+    line = bucket.objects[f"{BUCKET}/events/msg_1.json"].content
+    receipt = json.loads(line)
+    assert receipt["items"] == {"a": "stored", "b": "discarded", "c": "timeout"}
+    assert receipt["discarded"]["b"].startswith("ann@warehouse.example, 20")
+    assert line.endswith(b'"payload":{"item_ids":["a","b","c"],"n":1.10}}')
+    assert "1 item of the event still to be stored." in operator.printed
+
+    assert operator.run("discard", YES="1", ITEM="c", **settings) == 0, operator.printed
+    assert "make redrive ENV=dev PROJECT=warehouse-1 removes it" in operator.printed
+    outcome = json.loads(bucket.objects[f"{BUCKET}/events/msg_1.json"].content)["outcome"]
+    assert outcome == "done"
+
+
+def test_discard_without_permission_to_write_changes_nothing(
+    operator: Operator, bucket: CloudStorage
+) -> None:
+    bucket.fail_writes(1.0, seed=1)
+
+    status = operator.run("discard", YES="1", EVENT="msg_1", STORAGE_EMULATOR_HOST=bucket.url)
+
+    assert status == 1
+    assert "events/msg_1.json: " in operator.printed
+    assert "403" in operator.printed
+    assert bucket.objects[f"{BUCKET}/events/msg_1.json"].content == RECEIPT.encode()
+
+
+@pytest.mark.parametrize("chosen", [{"EVENT": "msg_1"}, {"OUTCOME": "partial"}], ids=str)
+def test_replay_publishes_the_stored_body(
+    operator: Operator,
+    bucket: CloudStorage,
+    endpoint: Callable[..., Endpoint],
+    chosen: dict[str, str],
+) -> None:
+    pubsub = endpoint((200, {"messageIds": ["8"]}))
+
+    status = operator.run(
+        "replay",
+        YES="1",
+        STORAGE_EMULATOR_HOST=bucket.url,
+        CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB=pubsub.url,
+        **chosen,
+    )
+
+    assert status == 0, operator.printed
+    assert "1 event to resolve again." in operator.printed
+    assert pubsub.requests == [
+        ("/v1/projects/warehouse-1/topics/dimmy-dev-events:publish", "Bearer an-access-token")
+    ]
+
+
+def test_replay_that_pubsub_refuses_is_an_error(
+    operator: Operator, bucket: CloudStorage, endpoint: Callable[..., Endpoint]
+) -> None:
+    pubsub = endpoint((403, {"error": {"message": "needs pubsub.topics.publish"}}))
+
+    status = operator.run(
+        "replay",
+        YES="1",
+        EVENT="msg_1",
+        STORAGE_EMULATOR_HOST=bucket.url,
+        CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB=pubsub.url,
+    )
+
+    assert status == 1
+    assert "Pub/Sub answers 403" in operator.printed
+
+
+def test_verify_compares_the_bucket_with_the_api(
+    operator: Operator, bucket: CloudStorage, background: Background
+) -> None:
+    api = DimmyApi(API_KEY)
+    background.run(api.start())
+    day = {"created_at": "2026-01-01T08:00:00"}
+    stored_id, missing_id = (api.put(catalogue.make_item(random.Random()) | day) for _ in range(2))
+    bucket.put(f"{BUCKET}/items/{stored_id}.json", api.body_of(stored_id))
+    settings = {"SINCE": "2026-01-01", "UNTIL": "2026-01-02", "DIMMY_API_URL": api.url}
+
+    assert operator.run("verify", STORAGE_EMULATOR_HOST=bucket.url, **settings) == 1
+    assert f"missing: {missing_id}" in operator.printed
+
+    bucket.put(f"{BUCKET}/items/{missing_id}.json", api.body_of(missing_id))
+    assert operator.run("verify", STORAGE_EMULATOR_HOST=bucket.url, **settings) == 0
+    background.run(api.stop())
