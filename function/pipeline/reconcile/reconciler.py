@@ -5,26 +5,20 @@ the sender's retries, or the scan is older than the installation. It may run at 
 often as needed, because an item never replaces a newer one.
 """
 
-import functools
 import time
 from collections import Counter
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 import flask
 
 from pipeline.dimmy.client import (
-    ApiKeyRejectedError,
     DimmyClient,
     DimmyError,
     NoItemsError,
-    NotFoundError,
 )
 from pipeline.dimmy.deadline import Deadline
-from pipeline.dimmy.refresh import refresh_item
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.json_text import NotJsonError, read_json
 from pipeline.logs import log
@@ -32,16 +26,12 @@ from pipeline.reconcile.checkpoint import Checkpoint
 from pipeline.reconcile.counts import COUNTS
 from pipeline.reconcile.pages import Page, PageReader
 from pipeline.reconcile.settings import ReconcileSettings
+from pipeline.reconcile.storing import Attempt, Failures, ItemStorer
 from pipeline.reconcile.window import Window, WindowError, read_window
 from pipeline.store.errors import StorageError
 from pipeline.store.items import Item, MalformedItem
-from pipeline.store.store import Store, WriteResult
+from pipeline.store.store import Store
 
-_COUNTED_AS = {
-    WriteResult.CREATED: "stored",
-    WriteResult.REPLACED: "updated",
-    WriteResult.UNCHANGED: "unchanged",
-}
 # A slice begins a little early, because it is not documented whether the API includes its bounds.
 _SLICE_OVERLAP = timedelta(seconds=1)
 _CHECKPOINT_SECONDS = 30.0
@@ -57,21 +47,12 @@ class _Run:
     """One request: its bounds, and what it has done so far."""
 
     window: Window
-    deadline: Deadline
-    statistics: RequestStatistics = field(default_factory=RequestStatistics)
-    counts: "Counter[str]" = field(default_factory=lambda: Counter(dict.fromkeys(COUNTS, 0)))
+    attempt: Attempt
     began_at: datetime | None = None
     reached: datetime | None = None
     left: int = 0  # items of the complete window that are not stored
     has_page: bool = False  # of the current slice
     lists_items: bool | None = None  # None: not known yet
-
-
-class _Stored(NamedTuple):
-    """The count that an item belongs to, and its id if it is to be tried again."""
-
-    counted_as: str
-    failed_id: str = ""
 
 
 class Reconciler:
@@ -81,7 +62,7 @@ class Reconciler:
         self._store = Store(settings.storage)
         self._dimmy = DimmyClient(settings.dimmy)
         self._attempt_seconds = settings.attempt_seconds
-        self._pool = ThreadPoolExecutor(settings.dimmy.concurrency, thread_name_prefix="items")
+        self._storer = ItemStorer(self._store, self._dimmy, settings.dimmy.concurrency)
 
     def handle(self, request: flask.Request) -> Answer:
         """200 with the counts of the rest of the window; 503, with the counts so far, of a part.
@@ -94,7 +75,9 @@ class Reconciler:
             window = read_window(_parameters(request))
         except WindowError as error:
             return {"error": "malformed_window", "message": str(error)}, 400
-        run = _Run(window, Deadline(self._attempt_seconds))
+        counts = Counter(dict.fromkeys(COUNTS, 0))
+        attempt = Attempt(Deadline(self._attempt_seconds), RequestStatistics(), counts)
+        run = _Run(window, attempt)
         reason = ""
         try:
             self._reconcile(run)
@@ -112,8 +95,8 @@ class Reconciler:
             "end_date": window.end.isoformat(),
             "milliseconds": round((time.perf_counter() - started) * 1000, 1),
             "trace": request.headers.get("traceparent"),
-            **run.counts,
-            **run.statistics.log_fields(),
+            **counts,
+            **attempt.statistics.log_fields(),
         }
         if reason:
             if run.reached:
@@ -130,12 +113,12 @@ class Reconciler:
                 **places,
             )
             message = f"Repeat the request: {reason}."
-            return {**run.counts, "error": "unfinished", "message": message, **places}, 503
+            return {**counts, "error": "unfinished", "message": message, **places}, 503
         if run.lists_items is False:
             log("WARNING", "reconcile done", outcome="done", warning=NO_ITEMS, **fields)
-            return {**run.counts, "warning": NO_ITEMS}, 200
+            return {**counts, "warning": NO_ITEMS}, 200
         log("INFO", "reconcile done", outcome="done", **fields, **places)
-        return {**run.counts, **places}, 200
+        return {**counts, **places}, 200
 
     def _reconcile(self, run: _Run) -> None:
         """Store the items of the window, slice by slice, counting them.
@@ -146,26 +129,23 @@ class Reconciler:
         """
         checkpoint = Checkpoint.read(self._store, run.window)
         run.began_at = run.reached = checkpoint.reached
-        is_stored = checkpoint.reached > run.window.start
         stored_at = time.monotonic()
         recent: set[str] = set()
         try:
-            checkpoint = replace(checkpoint, failed=self._retry(run, checkpoint.failed))
+            failed = self._storer.retry(checkpoint.failed, run.attempt)
+            checkpoint = replace(checkpoint, failed=failed)
             while checkpoint.reached < run.window.end and run.lists_items is not False:
                 end = min(checkpoint.reached + checkpoint.slice_length, run.window.end)
-                last, failed, malformed = self._reconcile_slice(
-                    run, checkpoint.reached, end, recent
-                )
-                recent = last
+                recent, failures = self._reconcile_slice(run, checkpoint.reached, end, recent)
                 checkpoint = replace(
                     checkpoint.after_slice(end),
-                    failed=(*checkpoint.failed, *failed),
-                    malformed=checkpoint.malformed + malformed,
+                    failed=(*checkpoint.failed, *failures.item_ids),
+                    malformed=checkpoint.malformed + failures.malformed,
                 )
                 run.reached = end
                 if time.monotonic() - stored_at > _CHECKPOINT_SECONDS:
                     checkpoint.write(self._store, run.window)
-                    is_stored, stored_at = True, time.monotonic()
+                    stored_at = time.monotonic()
         except DimmyError:
             # What was listed of the slice so far did not help, so the next one is shorter.
             checkpoint = checkpoint.shortened(run.window) if run.has_page else checkpoint
@@ -174,103 +154,40 @@ class Reconciler:
         run.left = len(checkpoint.failed) + checkpoint.malformed
         if checkpoint.failed:
             checkpoint.write(self._store, run.window)  # the next request tries them again
-        elif is_stored:
+        else:
             self._store.delete_checkpoint(run.window.name)
 
     def _reconcile_slice(
         self, run: _Run, start: datetime, end: datetime, recent: set[str]
-    ) -> tuple[set[str], list[str], int]:
+    ) -> tuple[set[str], Failures]:
         """Store the items of a slice, except those of `recent`.
 
         Returns:
-            The ids of the last ones, those of the ones that failed, and the number of malformed
-            ones.
+            The ids of the last ones, and what could not be stored.
         """
         window = replace(run.window, start=_just_before(start), end=end)
+        attempt = run.attempt
+        reader = PageReader(self._dimmy, window, attempt.deadline, attempt.statistics)
         last: set[str] = set()
-        failed: list[str] = []
-        malformed = 0
+        failures = Failures([], 0)
         run.has_page = False
         try:
-            for page in PageReader(self._dimmy, window, run.deadline, run.statistics).read():
+            for page in reader.read():
                 run.has_page = run.lists_items = True
                 items = [each for each in page.items if _id(each) not in recent]
-                store_one = functools.partial(self._store_one, run, page.fetched_at)
-                results = list(self._pool.map(store_one, items))
-                run.counts.update(result.counted_as for result in results)
-                run.counts["seen"] += len(items)
-                failed += [result.failed_id for result in results if result.failed_id]
-                malformed += sum(r.counted_as == "failed" and not r.failed_id for r in results)
-                if len(failed) > _MAX_FAILED:
-                    raise DimmyError(f"{len(failed)} items could not be stored")
+                failed_ids, malformed = self._storer.store_page(items, page.fetched_at, attempt)
+                failures = Failures(failures.item_ids + failed_ids, failures.malformed + malformed)
+                if len(failures.item_ids) > _MAX_FAILED:
+                    raise DimmyError(f"{len(failures.item_ids)} items could not be stored")
                 last |= _created_since(page, end - _SLICE_OVERLAP)
-                log("INFO", "reconcile in progress", reached=_latest(page), **run.counts)
+                log("INFO", "reconcile in progress", reached=_latest(page), **attempt.counts)
         except NoItemsError:
             if run.lists_items:
                 raise
             run.lists_items = False
         if run.lists_items is None:
-            run.lists_items = self._dimmy.has_items(run.deadline, run.statistics)
-        return last, failed, malformed
-
-    def _retry(self, run: _Run, item_ids: Iterable[str]) -> tuple[str, ...]:
-        """Fetch and store what an earlier run could not store; return what still fails."""
-        still_failed = []
-        for item_id in item_ids:
-            try:
-                item, result = self._refresh(run, item_id)
-            except NotFoundError:
-                log("INFO", "item", item_id=item_id, state="deleted since it was listed")
-                continue
-            except StorageError as error:
-                stored = _failed(item_id, f"storage: {error}")
-            except ApiKeyRejectedError:
-                raise
-            except DimmyError as error:
-                if not run.deadline.remaining:
-                    raise
-                stored = _failed(item_id, str(error))
-            else:
-                stored = _stored(item, result)
-            run.counts.update([stored.counted_as, "seen"])
-            if stored.counted_as == "failed":
-                still_failed.append(item_id)
-        return tuple(still_failed)
-
-    def _store_one(self, run: _Run, fetched_at: datetime, found: Item | MalformedItem) -> _Stored:
-        """Store one item of a page."""
-        if isinstance(found, MalformedItem):
-            log("WARNING", "item", state=f"malformed: {found.reason}")
-            return _Stored("failed")
-        item = found
-        try:
-            result = self._store.put_item(item, fetched_at, check_first=True)
-            if result is WriteResult.FETCHED_TOO_EARLY:
-                item, result = self._refresh(run, item.item_id)
-        except NotFoundError:
-            return _Stored("unchanged")  # deleted since it was listed; the stored one stays
-        except StorageError as error:
-            return _failed(item.item_id, f"storage: {error}")
-        except DimmyError as error:
-            return _failed(item.item_id, str(error))
-        return _stored(item, result)
-
-    def _refresh(self, run: _Run, item_id: str) -> tuple[Item, WriteResult]:
-        return refresh_item(self._dimmy, self._store, item_id, run.deadline, run.statistics)
-
-
-def _stored(item: Item, result: WriteResult) -> _Stored:
-    if result is WriteResult.NOT_COMPARABLE:
-        state = f"malformed: its updated_at is not a time: {item.unreadable_time}"
-        return _Stored(_failed(item.item_id, state).counted_as)
-    if result is not WriteResult.UNCHANGED:
-        log("INFO", "item", item_id=item.item_id, state=result.value)
-    return _Stored(_COUNTED_AS[result])
-
-
-def _failed(item_id: str, state: str) -> _Stored:
-    log("WARNING", "item", item_id=item_id, state=state)
-    return _Stored("failed", item_id)
+            run.lists_items = self._dimmy.has_items(attempt.deadline, attempt.statistics)
+        return last, failures
 
 
 def _id(found: Item | MalformedItem) -> str:

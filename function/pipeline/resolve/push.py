@@ -29,8 +29,8 @@ class Delivery:
 
     `body` is None where it was too large for a message: it is in storage then. `attempt` counts
     from 1 and is None where the subscription has no dead-letter policy, and always with Google's
-    emulator; it may fall back to 1. `delivery_id` tells the sender's deliveries apart. `redriven`:
-    the message comes from the dead letters.
+    emulator; it may fall back to 1. `delivery_id` distinguishes the sender's deliveries.
+    `redriven`: the message comes from the dead letters.
     """
 
     event_id: str

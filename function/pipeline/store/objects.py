@@ -33,6 +33,9 @@ _TRY_SECONDS = 6.0
 _ALL_TRIES_SECONDS = 20.0
 _READ_RETRIES = 4
 _WRITE_PAUSES_SECONDS = (0.2, 0.6, 1.8)
+# The receipt of an event with a million items has some 100 MB.
+_LARGE_BYTES = 8 * 1024 * 1024
+_LARGE_TRY_SECONDS = 60.0
 _CHUNK_BYTES = 1024 * 1024
 
 Content = bytes | Sequence[bytes]  # all of it, or its parts
@@ -152,6 +155,10 @@ class Objects:
         # The library would not tell whether it has repeated a write.
         return open_storage(self._settings, retries=0)
 
+    @functools.cached_property
+    def _storage_for_large_writes(self) -> LocalStore | GCSStore:
+        return open_storage(self._settings, retries=0, try_seconds=_LARGE_TRY_SECONDS)
+
     @property
     def _folder(self) -> Path | None:
         url = self._settings.url
@@ -163,13 +170,16 @@ class Objects:
         A write that fails is repeated, which is safe because of the condition. The failed one may
         have been carried out all the same; then the repetition finds what was just written.
         """
+        is_large = sum(map(len, _parts(content))) > _LARGE_BYTES
         give_up = time.monotonic() + _ALL_TRIES_SECONDS
         pauses = iter(_WRITE_PAUSES_SECONDS if self._folder is None else ())
         is_repeated = False
         with _storage_errors(name):
             while True:
                 try:
-                    storage = self._storage_for_writes
+                    storage = (
+                        self._storage_for_large_writes if is_large else self._storage_for_writes
+                    )
                     put = obstore.put(storage, name, content, mode=mode, use_multipart=False)
                 except (AlreadyExistsError, PreconditionError):
                     return self._version_of(name, content) if is_repeated else None

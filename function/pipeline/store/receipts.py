@@ -37,7 +37,7 @@ class ReceiptError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryId:
-    """What tells two deliveries of an event by the sender apart.
+    """What distinguishes two deliveries of an event by the sender.
 
     Pub/Sub delivers one message several times: then both are equal. `receive` may publish a
     delivery twice: then only the message ids differ. A resend by the sender differs in both.

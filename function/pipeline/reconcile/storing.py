@@ -1,0 +1,132 @@
+"""Stores the items that a reconcile has listed."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from pipeline.dimmy.client import ApiKeyRejectedError, DimmyClient, DimmyError, NotFoundError
+from pipeline.dimmy.deadline import Deadline
+from pipeline.dimmy.refresh import refresh_item
+from pipeline.dimmy.request_statistics import RequestStatistics
+from pipeline.logs import log
+from pipeline.store.errors import StorageError
+from pipeline.store.items import Item, MalformedItem
+from pipeline.store.store import Store, WriteResult
+
+_COUNTED_AS = {
+    WriteResult.CREATED: "stored",
+    WriteResult.REPLACED: "updated",
+    WriteResult.UNCHANGED: "unchanged",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The bounds and the records of one request to `reconcile`."""
+
+    deadline: Deadline
+    statistics: RequestStatistics
+    counts: "Counter[str]"
+
+
+class Failures(NamedTuple):
+    """What could not be stored: the ids of items, and the number of elements that are no items."""
+
+    item_ids: list[str]
+    malformed: int
+
+
+class _Stored(NamedTuple):
+    """The count that an item belongs to, and its id if it is to be tried again."""
+
+    counted_as: str
+    failed_id: str = ""
+
+
+class ItemStorer:
+    """Stores items, many at a time, and counts them."""
+
+    def __init__(self, store: Store, dimmy: DimmyClient, concurrency: int) -> None:
+        self._store = store
+        self._dimmy = dimmy
+        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="items")
+
+    def store_page(
+        self, items: Sequence[Item | MalformedItem], fetched_at: datetime, attempt: Attempt
+    ) -> Failures:
+        """Store the items of a page, the request for which began at `fetched_at`."""
+        results = list(
+            self._pool.map(lambda item: self._store_one(item, fetched_at, attempt), items)
+        )
+        attempt.counts.update(result.counted_as for result in results)
+        attempt.counts["seen"] += len(items)
+        return Failures(
+            [result.failed_id for result in results if result.failed_id],
+            sum(each.counted_as == "failed" and not each.failed_id for each in results),
+        )
+
+    def retry(self, item_ids: Iterable[str], attempt: Attempt) -> tuple[str, ...]:
+        """Fetch and store what an earlier run could not store; return what still fails.
+
+        Raises:
+            ApiKeyRejectedError: the key is not accepted.
+            DimmyError: the time is over.
+        """
+        still_failed = []
+        for item_id in item_ids:
+            try:
+                stored = _stored(*self._refresh(item_id, attempt))
+            except NotFoundError:
+                log("INFO", "item", item_id=item_id, state="deleted since it was listed")
+                continue
+            except StorageError as error:
+                stored = _failed(item_id, f"storage: {error}")
+            except ApiKeyRejectedError:
+                raise
+            except DimmyError as error:
+                if not attempt.deadline.remaining:
+                    raise
+                stored = _failed(item_id, str(error))
+            attempt.counts.update([stored.counted_as, "seen"])
+            if stored.failed_id:
+                still_failed.append(item_id)
+        return tuple(still_failed)
+
+    def _store_one(
+        self, found: Item | MalformedItem, fetched_at: datetime, attempt: Attempt
+    ) -> _Stored:
+        if isinstance(found, MalformedItem):
+            log("WARNING", "item", state=f"malformed: {found.reason}")
+            return _Stored("failed")
+        item = found
+        try:
+            result = self._store.put_item(item, fetched_at, check_first=True)
+            if result is WriteResult.FETCHED_TOO_EARLY:
+                item, result = self._refresh(item.item_id, attempt)
+        except NotFoundError:
+            return _Stored("unchanged")  # deleted since it was listed; the stored one stays
+        except StorageError as error:
+            return _failed(item.item_id, f"storage: {error}")
+        except DimmyError as error:
+            return _failed(item.item_id, str(error))
+        return _stored(item, result)
+
+    def _refresh(self, item_id: str, attempt: Attempt) -> tuple[Item, WriteResult]:
+        return refresh_item(self._dimmy, self._store, item_id, attempt.deadline, attempt.statistics)
+
+
+def _stored(item: Item, result: WriteResult) -> _Stored:
+    if result is WriteResult.NOT_COMPARABLE:
+        _failed(item.item_id, f"malformed: its updated_at is not a time: {item.unreadable_time}")
+        return _Stored("failed")
+    if result is not WriteResult.UNCHANGED:
+        log("INFO", "item", item_id=item.item_id, state=result.value)
+    return _Stored(_COUNTED_AS[result])
+
+
+def _failed(item_id: str, state: str) -> _Stored:
+    log("WARNING", "item", item_id=item_id, state=state)
+    return _Stored("failed", item_id)
