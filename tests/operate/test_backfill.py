@@ -31,7 +31,7 @@ def test_backfill_reconciles_day_by_day_and_retries_unfinished_windows(
         day.format(3, 3, "12"),
     ]
     assert {token for _, token in reconcile.requests} == {"Bearer an-identity-token"}
-    assert "15 seen, 6 stored, 3 updated, 6 unchanged, 0 failed" in operator.printed
+    assert "20 seen, 8 stored, 4 updated, 8 unchanged, 0 failed" in operator.printed
     assert "an-identity-token" not in operator.printed
 
 

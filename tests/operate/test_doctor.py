@@ -19,7 +19,7 @@ from support.operator import (
 def test_doctor_finds_no_fault_in_a_healthy_installation(
     operator: Operator, endpoint: Callable[..., Endpoint]
 ) -> None:
-    api = endpoint((200, []))
+    api = endpoint((200, [{"_id": "67c861de20bb29fb40d2cbbd"}]))
     receive = endpoint((400, {}), (204, {}))
     operator.set_answers(*HEALTHY, *receipts(EVENT_ID="done"), webhook_url=receive.url)
 

@@ -7,15 +7,14 @@ import itertools
 import json
 import random
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.reconcile.pages import PAGE_ITEMS
 from sandbox import catalogue
-from sandbox.dimmy_api import DimmyApi, Fault
-from support.reconciling import RunningReconcile, start_reconcile
+from sandbox.dimmy_api import Fault
+from support.reconciling import RunningReconcile
 
 DAY = {"start_date": "2026-01-05", "end_date": "2026-01-06"}
 ROUTE_UNKNOWN = Fault(status=404, detail="Not Found")  # as FastAPI answers any unknown path
@@ -302,22 +301,19 @@ def test_a_checkpoint_that_cannot_be_read_is_ignored(reconcile: RunningReconcile
 
 
 def test_a_window_that_does_not_fit_into_an_attempt_is_finished_by_several(
-    dimmy_api: DimmyApi, tmp_path: Path
+    reconcile: RunningReconcile,
 ) -> None:
-    function = start_reconcile(dimmy_api, tmp_path, ATTEMPT_SECONDS="1")
-    reconcile = RunningReconcile(function, dimmy_api, tmp_path)
+    """An attempt ends after six requests, of which a slice of 1,600 items would need eleven."""
     item_ids = reconcile.put(5, hour=0, count=8 * PAGE_ITEMS)  # within three minutes
-    dimmy_api.latency = lambda: 0.15
     window = {"start_date": "2026-01-05T00:00:00", "end_date": "2026-01-05T00:05:00"}
     answers: list[tuple[int, dict[str, Any]]] = []
-    try:
-        while not answers or answers[-1][0] != 200:
-            answers.append(reconcile.request(**window))
-            assert len(answers) < 60
-    finally:
-        function.stop()
+    while not answers or answers[-1][0] != 200:
+        reconcile.api.clear_faults()
+        reconcile.api.fail(Fault(status=422, after=6))
+        answers.append(reconcile.request(**window))
+        assert len(answers) < 30
 
-    assert len(answers) > 1
+    assert len(answers) > 2
     assert set(reconcile.stored()) == set(item_ids)
     reached = [answer.get("reached", "") for _, answer in answers[:-1]]
     assert reached == sorted(reached)
