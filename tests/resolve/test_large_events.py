@@ -71,13 +71,13 @@ def assert_small_peak(function: Function) -> None:
 
 @pytest.mark.parametrize(
     ("items", "attempt_seconds"),
-    [(1_200_000, 20), (200_000, 5)],  # 31 MiB and 5 MiB
+    [(1_200_000, 10), (200_000, 5)],  # 31 MiB and 5 MiB
     ids=["the largest event", "a large event"],
 )
 def test_an_event_of_many_items_makes_durable_progress_in_bounded_memory(
     api: DimmyApi, tmp_path: Path, items: int, attempt_seconds: int
 ) -> None:
-    for number in range(100_000):
+    for number in range(30_000):
         put_item(api, number)
     body = body_of(range(items))
     (tmp_path / "payloads").mkdir()
@@ -95,10 +95,9 @@ def test_an_event_of_many_items_makes_durable_progress_in_bounded_memory(
             assert (receipt["outcome"], receipt["attempts"]) == ("partial", attempt)
             assert len(receipt["items"]) == items
             settled.append({name for name, state in receipt["items"].items() if state == "stored"})
-        assert settled[0]
         assert settled[0] <= settled[1]
-        # On a busy machine, this time may be over before the largest receipt has been read.
-        assert items > 1_000_000 or len(settled[1]) > len(settled[0])
+        # On a busy machine, this time may be over before the largest event has been read.
+        assert items > 1_000_000 or 0 < len(settled[0]) < len(settled[1])
         requested = Counter(request.path for request in api.requests)
         assert {requested[f"/items/{item_id}"] for item_id in settled[0]} == {1}
         assert_small_peak(function)

@@ -26,7 +26,7 @@ class RunningResolve:
 
     def push(self, envelope: object) -> requests.Response:
         body = envelope if isinstance(envelope, bytes) else json.dumps(envelope).encode()
-        return requests.post(self.function.url, data=body, timeout=60)
+        return requests.post(self.function.url, data=body, timeout=300)
 
     def deliver(
         self,
