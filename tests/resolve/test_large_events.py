@@ -99,7 +99,7 @@ def test_an_event_of_many_items_makes_durable_progress_in_bounded_memory(
         # On a busy machine, this time may be over before the largest event has been read.
         assert items > 1_000_000 or 0 < len(settled[0]) < len(settled[1])
         requested = Counter(request.path for request in api.requests)
-        assert {requested[f"/items/{item_id}"] for item_id in settled[0]} == {1}
+        assert {requested[f"/items/{item_id}"] for item_id in settled[0]} <= {1}
         assert_small_peak(function)
     finally:
         function.stop()
