@@ -13,7 +13,7 @@ from pipeline.dimmy.refresh import refresh_item
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.logs import log
 from pipeline.store.errors import StorageError
-from pipeline.store.items import Item, MalformedItem
+from pipeline.store.items import Item, MalformedItem, not_comparable_state
 from pipeline.store.store import Store, WriteResult
 
 _COUNTED_AS = {
@@ -120,7 +120,7 @@ class ItemStorer:
 
 def _stored(item: Item, result: WriteResult) -> _Stored:
     if result is WriteResult.NOT_COMPARABLE:
-        _failed(item.item_id, f"malformed: its updated_at is not a time: {item.unreadable_time}")
+        _failed(item.item_id, not_comparable_state(item))
         return _Stored("failed")
     if result is not WriteResult.UNCHANGED:
         log("INFO", "item", item_id=item.item_id, state=result.value)

@@ -13,7 +13,7 @@ from pipeline.logs import Severity, log
 from pipeline.resolve.progress import Progress
 from pipeline.shutdown import is_shutting_down
 from pipeline.store.errors import StorageError
-from pipeline.store.items import Item
+from pipeline.store.items import Item, not_comparable_state
 from pipeline.store.states import PENDING, STORED, UNCHANGED, is_settled
 from pipeline.store.store import Store, WriteResult
 
@@ -116,8 +116,7 @@ class ItemFetcher:
         except StorageError as error:
             state = f"storage: {error}"
         else:
-            not_comparable = f"malformed: its updated_at is not a time: {item.unreadable_time}"
-            state = _STATES.get(result, not_comparable)
+            state = _STATES.get(result) or not_comparable_state(item)
         _log_item("DEBUG" if is_settled(state) else "WARNING", item_id, state, attempt.progress)
         return state
 

@@ -59,6 +59,11 @@ class Item:
         return {-1: Order.OLDER, 0: Order.SAME_TIME, 1: Order.NEWER}[difference]
 
 
+def not_comparable_state(item: Item) -> str:
+    """The state of an item that cannot be compared with the stored one."""
+    return f"malformed: its updated_at is not a time: {item.unreadable_time}"
+
+
 @dataclass(frozen=True, slots=True)
 class MalformedItem:
     """An element of a page that is not an item; two of them are equal if their texts are."""

@@ -1,7 +1,7 @@
 """Arguments of the commands, which `make` passes on as environment variables."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from operate.console import UsageError
@@ -15,10 +15,7 @@ def read_event_id(settings: Mapping[str, str]) -> str:
     Raises:
         UsageError: it does not have the form of an id.
     """
-    event_id = settings.get("EVENT", "")
-    if event_id and not is_event_id(event_id):
-        raise UsageError(f"{event_id} is not an id: letters, digits, _ and - only.")
-    return event_id
+    return _read_id(settings.get("EVENT", ""), is_event_id)
 
 
 def read_item_id(settings: Mapping[str, str]) -> str:
@@ -27,10 +24,13 @@ def read_item_id(settings: Mapping[str, str]) -> str:
     Raises:
         UsageError: it does not have the form of an id.
     """
-    item_id = settings.get("ITEM", "")
-    if item_id and not is_item_id(item_id):
-        raise UsageError(f"{item_id} is not an id: letters, digits, _ and - only.")
-    return item_id
+    return _read_id(settings.get("ITEM", ""), is_item_id)
+
+
+def _read_id(text: str, is_id: Callable[[str], bool]) -> str:
+    if text and not is_id(text):
+        raise UsageError(f"{text} is not an id: letters, digits, _ and - only.")
+    return text
 
 
 def read_last(settings: Mapping[str, str], default: str) -> str:
