@@ -71,7 +71,7 @@ def assert_small_peak(function: Function) -> None:
 
 @pytest.mark.parametrize(
     ("items", "attempt_seconds"),
-    [(1_200_000, 10), (200_000, 5)],  # 31 MiB and 5 MiB
+    [(1_200_000, 1), (200_000, 5)],  # 31 MiB, which take longer to read than this, and 5 MiB
     ids=["the largest event", "a large event"],
 )
 def test_an_event_of_many_items_makes_durable_progress_in_bounded_memory(
@@ -96,8 +96,7 @@ def test_an_event_of_many_items_makes_durable_progress_in_bounded_memory(
             assert len(receipt["items"]) == items
             settled.append({name for name, state in receipt["items"].items() if state == "stored"})
         assert settled[0] <= settled[1]
-        # On a busy machine, this time may be over before the largest event has been read.
-        assert items > 1_000_000 or 0 < len(settled[0]) < len(settled[1])
+        assert 0 < len(settled[0]) < len(settled[1])
         requested = Counter(request.path for request in api.requests)
         assert {requested[f"/items/{item_id}"] for item_id in settled[0]} <= {1}
         assert_small_peak(function)

@@ -37,6 +37,11 @@ class Deadline:
             return "the process was asked to stop"
         return "this attempt's time was over"
 
+    def or_at_least(self, seconds: float) -> "Deadline":
+        """This deadline, or a later one where fewer seconds than these remain."""
+        later = Deadline(seconds)
+        return later if later._end > self._end else self
+
     def allows(self, seconds: float) -> bool:
         """Whether there is time for a pause and for something after it."""
         return self.remaining > seconds

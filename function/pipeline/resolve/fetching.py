@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from pipeline.dimmy.client import ApiKeyRejectedError, DimmyClient, DimmyError
@@ -19,6 +19,10 @@ from pipeline.store.store import Store, WriteResult
 
 # How long running requests may overrun the deadline before the attempt ends without them.
 GRACE_SECONDS = 2.0
+
+# What an attempt has for its items at least. Without it, an event that takes all of the attempt's
+# time to be read would never come any further.
+LEAST_SECONDS = 2.0
 
 _POLL_SECONDS = 0.25  # how soon the loop notices the deadline, and that the server is asked to stop
 
@@ -55,10 +59,12 @@ class ItemFetcher:
         """Fetch and store those of the items that are not settled, and keep the state of each.
 
         It ends early at the deadline, less the time for the last write of the receipt, and when the
-        API key is rejected.
+        API key is rejected. Some items are tried, however little time remains.
         """
-        progress, deadline = attempt.progress, attempt.deadline
+        progress = attempt.progress
         progress.set_unsettled(item_ids, PENDING)
+        deadline = attempt.deadline.or_at_least(LEAST_SECONDS)
+        attempt = replace(attempt, deadline=deadline)
         waiting = progress.iterate_unsettled(item_ids)
         running: dict[Future[str], str] = {}
         stop_reason = ""
