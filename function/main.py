@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from pipeline import logs
+from pipeline import logs, server
 from pipeline.environment import SettingsError
 
 if TYPE_CHECKING:
@@ -25,17 +25,16 @@ _target = os.environ.get("FUNCTION_TARGET")
 
 try:
     if _target == "receive":
-        # Only TRUSTED_PROXY_HOPS decides which X-Forwarded-For entries count; the server would
-        # otherwise let a caller on loopback replace its own address.
-        os.environ["FORWARDED_ALLOW_IPS"] = ""
-
         import functions_framework.aio
 
+        from pipeline.receive import http_protocol
         from pipeline.receive.receiver import Receiver
         from pipeline.receive.settings import read_receive_settings
 
         _receive_settings = read_receive_settings(os.environ)
         logs.configure(_receive_settings.log)
+        server.ignore_forwarded_addresses()
+        http_protocol.use()
         _receiver = Receiver(_receive_settings)
 
         @functions_framework.aio.http
@@ -66,6 +65,8 @@ try:
         def reconcile(request: "flask.Request") -> "reconciler.Answer":
             """Stores the items of a window of time whose webhook never arrived."""
             return _reconciler.handle(request)
+
+    server.keep_idle_connections()
 
 except SettingsError as error:
     sys.exit(str(error))

@@ -3,156 +3,21 @@
 One of them: .venv/bin/pytest tests/receive/test_receiver.py -k chunked
 """
 
-import gc
 import http.client
 import json
 import socket
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 import requests
-import uvicorn
-from functions_framework.aio import create_asgi_app
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sandbox.background import Background
-from sandbox.functions import SOURCE, Function
-from sandbox.processes import free_port
-from sandbox.pubsub_admin import PulledMessage
 from sandbox.stack import new_secret
-from sandbox.svix_sender import Message, SvixSender, new_message
-from support.pubsub import Topic
-from support.waiting import wait_for
-
-OLD_SECRET, NEW_SECRET = new_secret(), new_secret()
+from sandbox.svix_sender import SvixSender, new_message
+from support.receiving import NEW_SECRET, OLD_SECRET, RunningReceive, Start, assert_refused
 
 pytestmark = pytest.mark.xdist_group("receive")
-
-
-class RunningReceive:
-    """A running `receive`, and what it has published."""
-
-    def __init__(
-        self,
-        function: "Function | InProcess",
-        topic: Topic,
-    ) -> None:
-        self.url = f"{function.url}webhook"
-        self.port = function.port
-        self.function = function
-        self._topic = topic
-        self.sender = SvixSender(self.url, OLD_SECRET, NEW_SECRET)
-
-    def post(self, message: Message, **headers: str) -> requests.Response:
-        signed = self.sender.sign(message) | headers
-        return requests.post(self.url, data=message.body, headers=signed, timeout=15)
-
-    def wait_for_line(self, *words: str) -> None:
-        """Wait until it has logged a line that contains all of these words."""
-
-        def logged() -> bool:
-            return any(all(word in line for word in words) for line in self.function.lines)
-
-        wait_for(logged, f"a log line with {words}")
-
-    def published_of(self, message: Message) -> list[PulledMessage]:
-        """The Pub/Sub messages published for this event since the last call."""
-        return [p for p in self.published() if p.attributes["svix-id"] == message.message_id]
-
-    def published(self) -> list[PulledMessage]:
-        """Everything published since the last call; a sentinel event marks the end."""
-        sentinel = new_message(b"sentinel")
-        assert self.post(sentinel).status_code == 204
-        return self._topic.published_until(sentinel.message_id)
-
-
-class InProcess:
-    """The framework's app in this process, on the same server, so that coverage measures it.
-
-    The deployed server stops its workers with a signal that leaves coverage no time to write.
-    """
-
-    def __init__(self, settings: dict[str, str], background: Background) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}/"
-        self.lines: list[str] = []
-        self._background = background
-        thresholds = gc.get_threshold()
-        with pytest.MonkeyPatch.context() as environment:
-            for name, value in settings.items():
-                environment.setenv(name, value)
-            environment.setenv("FUNCTION_TARGET", "receive")
-            environment.setenv("FORWARDED_ALLOW_IPS", "")
-            app = create_asgi_app("receive", str(SOURCE))  # type: ignore[no-untyped-call]
-        # main.py tunes the garbage collector for a process of its own. Undo that here: frozen
-        # objects are never freed, and libraries report them as leaks when the tests end.
-        gc.unfreeze()
-        gc.set_threshold(*thresholds)
-        self._logs = pytest.MonkeyPatch()
-        self._logs.setattr(sys.modules["pipeline.logs"], "write_line", self.lines.append)
-        self._server = uvicorn.Server(
-            uvicorn.Config(app, port=self.port, log_config=None, forwarded_allow_ips="")
-        )
-        self._serving = background.start(self._server.serve())
-        wait_for(lambda: self._server.started, "the server")
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._serving.result()
-        self._logs.undo()
-
-
-class Start(Protocol):
-    def __call__(self, storage: Path, **changes: str) -> RunningReceive: ...
-
-
-@pytest.fixture(scope="module", params=["process", "in process"])
-def start(request: pytest.FixtureRequest, topic: Topic, background: Background) -> Iterator[Start]:
-    """Start a `receive`, as deployed or in this process; stop all of them at the end."""
-    running: list[Function | InProcess] = []
-
-    def start_one(storage: Path, **changes: str) -> RunningReceive:
-        settings = {
-            "SIGNING_SECRETS": f"{OLD_SECRET},{NEW_SECRET}",
-            "EVENTS_TOPIC": topic.path,
-            "STORAGE_URL": f"file://{storage}",
-            "PUBSUB_EMULATOR_HOST": topic.host,
-        } | changes
-        if request.param == "process":
-            function = Function("receive", settings)
-            function.wait_until_up()
-            running.append(function)
-            return RunningReceive(function, topic)
-        running.append(InProcess(settings, background))
-        return RunningReceive(running[-1], topic)
-
-    yield start_one
-    for function in running:
-        function.stop()
-
-
-@pytest.fixture(scope="module")
-def receive(start: Start, tmp_path_factory: pytest.TempPathFactory) -> RunningReceive:
-    return start(tmp_path_factory.mktemp("receive"))
-
-
-@pytest.fixture(scope="module")
-def restricted(start: Start, tmp_path_factory: pytest.TempPathFactory) -> RunningReceive:
-    """A `receive` that allows only Svix's US addresses."""
-    return start(tmp_path_factory.mktemp("restricted"), ALLOWED_SOURCES="svix-us")
-
-
-def assert_refused(response: requests.Response, status: int, code: str) -> str:
-    assert response.status_code == status, response.text
-    refusal = response.json()
-    assert refusal["error"] == code
-    assert OLD_SECRET not in response.text
-    assert NEW_SECRET not in response.text
-    return str(refusal["message"])
 
 
 def test_an_authentic_event_is_published_byte_for_byte(receive: RunningReceive) -> None:
@@ -234,39 +99,6 @@ def test_methods_other_than_post_are_refused(receive: RunningReceive, method: st
     assert response.headers["Allow"] == "POST"
 
 
-@pytest.mark.parametrize("excess", [0, 1])
-def test_a_chunked_body_has_the_same_size_limit_as_others(
-    receive: RunningReceive, excess: int
-) -> None:
-    body = b"x" * (32 * 1024 * 1024 + excess)
-    message = new_message(body)
-
-    def chunks() -> Iterator[bytes]:
-        for start in range(0, len(body), 1 << 20):
-            yield body[start : start + (1 << 20)]
-
-    response = requests.post(
-        receive.url, data=chunks(), headers=receive.sender.sign(message), timeout=30
-    )
-
-    if excess:
-        assert_refused(response, 413, "body_too_large")
-    else:
-        assert response.status_code == 204
-
-
-def test_an_incomplete_body_is_logged_and_not_published(receive: RunningReceive) -> None:
-    receive.published()
-    head = "".join(f"{n}: {v}\r\n" for n, v in receive.sender.sign(new_message({})).items())
-    with socket.create_connection(("127.0.0.1", receive.port)) as connection:
-        connection.sendall(
-            f"POST / HTTP/1.1\r\nHost: x\r\n{head}Content-Length: 99\r\n\r\n{{".encode()
-        )
-
-    receive.wait_for_line("incomplete_body")
-    assert receive.published() == []
-
-
 def test_a_timestamp_out_of_tolerance_is_refused(receive: RunningReceive) -> None:
     stale = receive.sender.sign(new_message({})) | {"svix-timestamp": "1614265330"}
     head = "".join(f"{name}: {value}\r\n" for name, value in stale.items())
@@ -277,29 +109,6 @@ def test_a_timestamp_out_of_tolerance_is_refused(receive: RunningReceive) -> Non
 
     assert b" 401 " in response.splitlines()[0]
     assert b"timestamp_out_of_tolerance" in response
-
-
-def test_unverified_bodies_share_a_memory_limit(receive: RunningReceive) -> None:
-    """Five unfinished bodies of 30 MiB exceed the 128 MiB for all bodies together."""
-    size = 30 * 1024 * 1024
-    connections: list[socket.socket] = []
-    refused = 0
-    for _ in range(5):
-        message = new_message(b"x")
-        signed = receive.sender.sign(message)
-        head = "".join(f"{name}: {value}\r\n" for name, value in signed.items())
-        connection = socket.create_connection(("127.0.0.1", receive.port), timeout=30)
-        connections.append(connection)
-        opening = f"POST / HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {size}\r\n\r\n"
-        connection.sendall(opening.encode() + b"x" * (size - 1))
-    for connection in connections:
-        connection.sendall(b"x")
-        response = connection.recv(65536)
-        refused += b" 503 " in response.splitlines()[0]
-        connection.close()
-
-    assert refused >= 1
-    assert receive.post(new_message({})).status_code == 204
 
 
 @pytest.mark.parametrize(

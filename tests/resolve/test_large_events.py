@@ -6,7 +6,6 @@ One of them: .venv/bin/pytest tests/resolve/test_large_events.py -k durable
 import asyncio
 import json
 import socket
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from sandbox.background import Background
 from sandbox.cloud_storage import CloudStorage
 from sandbox.dimmy_api import DimmyApi
 from sandbox.functions import Function
+from support.memory import peak_mebibytes
 from support.resolving import RunningResolve, envelope, start_resolve
 from support.waiting import wait_for
 
@@ -59,16 +59,6 @@ def large_push(event_id: str, item_id: str, size: int) -> bytes:
     return json.dumps(envelope(body, event_id)).encode()
 
 
-def assert_small_peak(function: Function) -> None:
-    """The peak of resident memory, of the life of each process, as the kernel has recorded it."""
-    if sys.platform != "linux":
-        pytest.skip("the peak of a process's memory is read from /proc, which only Linux has")
-    for worker in function.workers:
-        status = Path(f"/proc/{worker.pid}/status").read_text()
-        (peak,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
-        assert int(peak) / 1024 < PEAK_MEBIBYTES
-
-
 @pytest.mark.parametrize(
     ("items", "attempt_seconds"),
     [(1_200_000, 1), (200_000, 5)],  # 31 MiB, which take longer to read than this, and 5 MiB
@@ -99,7 +89,7 @@ def test_an_event_of_many_items_makes_durable_progress_in_bounded_memory(
         assert 0 < len(settled[0]) < len(settled[1])
         requested = Counter(request.path for request in api.requests)
         assert {requested[f"/items/{item_id}"] for item_id in settled[0]} <= {1}
-        assert_small_peak(function)
+        assert peak_mebibytes(function) < PEAK_MEBIBYTES
     finally:
         function.stop()
 
@@ -122,7 +112,7 @@ def test_four_events_of_the_largest_message_are_resolved_in_bounded_memory(
         assert started
         for number in started:
             assert len(resolve.receipt(f"msg_{number}")["items"]) == 350_000
-        assert_small_peak(function)
+        assert peak_mebibytes(function) < PEAK_MEBIBYTES
     finally:
         function.stop()
 
@@ -137,7 +127,7 @@ def test_six_items_of_the_largest_response_are_stored_in_bounded_memory(
     try:
         status, receipt = RunningResolve(function, api, tmp_path).deliver({"item_ids": item_ids})
         assert (status, receipt["items"]) == (204, dict.fromkeys(item_ids, "stored"))
-        assert_small_peak(function)
+        assert peak_mebibytes(function) < PEAK_MEBIBYTES
     finally:
         function.stop()
 

@@ -1,17 +1,25 @@
 """Reads the bodies of requests within bounds on their size, their time and their memory.
 
-A body is held in memory before anything is known of its sender, so all bodies of the process
-together have a bound, too.
+Nothing is known of a sender before its whole body has arrived, so what strangers send must not take
+anything from others. Small bodies are bounded by the number of simultaneous requests alone. Larger
+ones have a bound that they share, and wait for one another in the order of their arrival.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 
 from starlette.requests import ClientDisconnect
 
+from pipeline.receive.verification import SignatureCheck
+
 MAX_BODY_BYTES = 32 * 1024 * 1024  # Google Cloud's limit for a request to a function
-MAX_BUFFERED_BYTES = 4 * MAX_BODY_BYTES
+SMALL_BODY_BYTES = 256 * 1024
+LARGE_BODIES_BYTES = 2 * MAX_BODY_BYTES  # of all larger bodies of the process together
+ROOM_SECONDS = 5.0  # how long a larger body waits for others
 BODY_SECONDS = 15.0  # the sender does not wait longer for an answer
+DRAIN_SECONDS = 2.0
 _DRAINED_BYTES = 2 * MAX_BODY_BYTES
 
 
@@ -23,8 +31,8 @@ class BodyTooLargeError(BodyError):
     """The body is over MAX_BODY_BYTES."""
 
 
-class BuffersFullError(BodyError):
-    """All bodies together are over MAX_BUFFERED_BYTES."""
+class NoRoomError(BodyError):
+    """Other large bodies left no room for this one within ROOM_SECONDS."""
 
 
 class SlowBodyError(BodyError):
@@ -35,55 +43,117 @@ class IncompleteBodyError(BodyError):
     """The connection ended before the body did."""
 
 
-class BodyBuffers:
-    """The memory that all requests of the process share for their bodies."""
+class BodyReader:
+    """Reads the bodies of all requests of the process. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._held_bytes = 0
+        self._room = _Room(LARGE_BODIES_BYTES)
 
-    async def read(self, stream: AsyncIterator[bytes]) -> bytes:
-        """The body of a request. Pass it to `release` once it is no longer needed.
+    @contextlib.asynccontextmanager
+    async def read(
+        self,
+        stream: AsyncIterator[bytes],
+        announced: int,
+        start_check: Callable[[], SignatureCheck],
+    ) -> AsyncIterator[bytes]:
+        """The body of a request, which counts until the block is left.
+
+        The signature of a large body is checked while it arrives: what is not authentic is never
+        copied. `announced` is the size in bytes that the sender has announced, or 0.
 
         Raises:
-            BodyError: one of its subclasses; no memory is held then. After BodyTooLargeError and
-                BuffersFullError the caller has to `drain` the stream.
+            BodyError: one of its subclasses.
+            UnauthenticRequestError: the body is large, and no signature matches.
         """
+        async with contextlib.AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    body = await self._read(stream, announced, start_check, held)
+            except ClientDisconnect:
+                raise IncompleteBodyError from None
+            except TimeoutError:
+                raise SlowBodyError from None
+            yield body
+
+    async def _read(
+        self,
+        stream: AsyncIterator[bytes],
+        announced: int,
+        start_check: Callable[[], SignatureCheck],
+        held: contextlib.AsyncExitStack,
+    ) -> bytes:
+        if announced > MAX_BODY_BYTES:
+            raise BodyTooLargeError
+        check: SignatureCheck | None = None
+        if announced > SMALL_BODY_BYTES:
+            await held.enter_async_context(self._room.reserve(announced))
+            check = start_check()
         body = bytearray()
-        try:
-            await self._fill(body, stream)
-        except BaseException:
-            self.release(body)
-            raise
+        async for chunk in stream:
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise BodyTooLargeError
+            if check:
+                check.update(chunk)
+            elif len(body) > SMALL_BODY_BYTES:
+                await held.enter_async_context(self._room.reserve(MAX_BODY_BYTES))
+                check = start_check()
+                check.update(body)
+        if check:
+            check.raise_unless_authentic()
         return bytes(body)
 
-    async def _fill(self, body: bytearray, stream: AsyncIterator[bytes]) -> None:
+
+class _Room:
+    """The bytes that all large bodies share."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._waiting: deque[object] = deque()  # one token for each body, in order of arrival
+        self._changed = asyncio.Condition()
+
+    @contextlib.asynccontextmanager
+    async def reserve(self, size: int) -> AsyncIterator[None]:
+        """Wait until so many bytes are free; they are taken until the block is left.
+
+        Raises:
+            NoRoomError: they were not free within ROOM_SECONDS.
+        """
+        token = object()
+        async with self._changed:
+            self._waiting.append(token)
+            try:
+                async with asyncio.timeout(ROOM_SECONDS):
+                    await self._changed.wait_for(
+                        lambda: self._waiting[0] is token and size <= self._free
+                    )
+                self._free -= size
+            except TimeoutError:
+                raise NoRoomError from None
+            finally:
+                self._waiting.remove(token)
+                self._changed.notify_all()
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                async for chunk in stream:
-                    body += chunk
-                    self._held_bytes += len(chunk)
-                    if len(body) > MAX_BODY_BYTES:
-                        raise BodyTooLargeError
-                    if self._held_bytes > MAX_BUFFERED_BYTES:
-                        raise BuffersFullError
-        except ClientDisconnect:
-            raise IncompleteBodyError from None
-        except TimeoutError:
-            raise SlowBodyError from None
-
-    def release(self, body: bytes | bytearray) -> None:
-        """Release the memory of a body."""
-        self._held_bytes -= len(body)
+            yield
+        finally:
+            async with self._changed:
+                self._free += size
+                self._changed.notify_all()
 
 
-async def drain(stream: AsyncIterator[bytes]) -> None:
-    """Read the rest of a refused body, so that the sender gets the answer and not a reset."""
+async def drain(stream: AsyncIterator[bytes]) -> bool:
+    """Read the rest of a refused body, so that the sender gets the answer and not a reset.
+
+    Returns:
+        Whether all of it has arrived; it is not waited for long.
+    """
     size = 0
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(DRAIN_SECONDS):
             async for chunk in stream:
                 size += len(chunk)
                 if size > _DRAINED_BYTES:
-                    return
+                    return False
     except (ClientDisconnect, TimeoutError):
-        return
+        return False
+    return True

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -14,10 +16,11 @@ from pipeline.receive.answers import Answer
 from pipeline.receive.body import (
     BODY_SECONDS,
     MAX_BODY_BYTES,
-    BodyBuffers,
+    ROOM_SECONDS,
+    BodyReader,
     BodyTooLargeError,
-    BuffersFullError,
     IncompleteBodyError,
+    NoRoomError,
     SlowBodyError,
     drain,
 )
@@ -57,7 +60,7 @@ class Receiver:
         self._store = Store(settings.storage)
         self._publisher: Publisher | None = None
         self._opening = asyncio.Lock()
-        self._bodies = BodyBuffers()
+        self._bodies = BodyReader()
         # Verifying a large body takes three times its size, so only one at a time.
         self._large_body = asyncio.Lock()
 
@@ -65,12 +68,18 @@ class Receiver:
         """204 when, and only when, Pub/Sub has confirmed the event; else the reason why not."""
         started = time.perf_counter()
         headers = _Headers(request)
-        answer = await self._answer(request, headers)
+        stream = request.stream()
+        answer = await self._answer(request, headers, stream)
+        status = answer.response.status_code
+        if status == 408 or (status >= 400 and not await drain(stream)):
+            answer.response.headers["Connection"] = "close"
         source = self._address_of(request, headers)
         answer.log(started, trace=headers.get("traceparent"), source=source)
         return answer.response
 
-    async def _answer(self, request: Request, headers: "_Headers") -> Answer:
+    async def _answer(
+        self, request: Request, headers: "_Headers", stream: AsyncIterator[bytes]
+    ) -> Answer:
         """Check everything that does not need the body; then process the body."""
         if request.method != "POST":
             answer = answers.refused(405, "method_not_allowed", "Webhooks are sent with POST.")
@@ -79,23 +88,26 @@ class Receiver:
         if self._settings.allowed_sources:
             address = self._address_of(request, headers)
             if not sources.is_allowed(address, self._settings.allowed_sources):
-                await drain(request.stream())
                 message = f"The source address {address or '(unknown)'} is not in ALLOWED_SOURCES."
                 return answers.refused(403, "source_not_allowed", message, **_claimed(headers))
         try:
             signed = read_headers(headers.get)
             check_timestamp(signed)
         except VerificationError as error:
-            await drain(request.stream())
             return answers.unverified(error, **_claimed(headers))
-        return await self._process_body(request, signed)
+        return await self._process_body(signed, stream, headers.content_length)
 
-    async def _process_body(self, request: Request, headers: SignedHeaders) -> Answer:
+    async def _process_body(
+        self, headers: SignedHeaders, stream: AsyncIterator[bytes], announced: int
+    ) -> Answer:
         """Read the body, verify it and publish it."""
         event_id = headers.event_id
-        stream = request.stream()
         try:
-            body = await self._bodies.read(stream)
+            start_check = partial(self._verifier.start_check, headers)
+            async with self._bodies.read(stream, announced, start_check) as body:
+                return await self._verify_and_publish(headers, body)
+        except VerificationError as error:
+            return answers.unverified(error, event_id=event_id)
         except IncompleteBodyError:
             message = "The connection ended before the body did."
             return answers.refused(400, "incomplete_body", message, event_id=event_id)
@@ -103,15 +115,10 @@ class Receiver:
             message = f"The body did not arrive within {BODY_SECONDS:.0f} s."
             return answers.refused(408, "slow_body", message, event_id=event_id)
         except BodyTooLargeError:
-            await drain(stream)
             return answers.refused(413, "body_too_large", _TOO_LARGE, event_id=event_id)
-        except BuffersFullError:
-            await drain(stream)
-            return answers.unavailable("too many large bodies at the same time", event_id=event_id)
-        try:
-            return await self._verify_and_publish(headers, body)
-        finally:
-            self._bodies.release(body)
+        except NoRoomError:
+            reason = f"other large bodies left no room within {ROOM_SECONDS:.0f} s"
+            return answers.unavailable(reason, event_id=event_id)
 
     async def _verify_and_publish(self, headers: SignedHeaders, body: bytes) -> Answer:
         fields: dict[str, Any] = {"event_id": headers.event_id, "bytes": len(body)}
@@ -171,6 +178,12 @@ class _Headers:
         for name, value in request.headers.raw:
             earlier = self._values.get(name)
             self._values[name] = value if earlier is None else earlier + b"," + value
+
+    @property
+    def content_length(self) -> int:
+        """The size of the body in bytes, or 0 where it is not announced."""
+        text = self._values.get(b"content-length", b"")
+        return int(text) if text.isdigit() else 0
 
     def get(self, name: str) -> str | None:
         """The value for a lower-case name."""

@@ -6,6 +6,9 @@ form of the three headers is checked before that, because on malformed input the
 errors of many kinds, and it accepts some texts that no sender writes.
 """
 
+import base64
+import hashlib
+import hmac
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -125,7 +128,13 @@ class Verifier:
     """Verifies deliveries against one or more signing secrets (several during a rotation)."""
 
     def __init__(self, signing_secrets: Iterable[str]) -> None:
-        self._webhooks = [Webhook(secret) for secret in signing_secrets]
+        secrets = tuple(signing_secrets)
+        self._webhooks = [Webhook(secret) for secret in secrets]
+        self._keys = [base64.b64decode(secret.removeprefix("whsec_") + "==") for secret in secrets]
+
+    def start_check(self, headers: SignedHeaders) -> "SignatureCheck":
+        """A check of a body that arrives in parts. What passes it still has to be verified."""
+        return SignatureCheck(self._keys, headers)
 
     def verify(self, headers: SignedHeaders, body: bytes) -> VerifiedEvent:
         """The verified event of these headers and the raw body.
@@ -141,12 +150,7 @@ class Verifier:
             "svix-signature": headers.signatures,
         }
         if not any(_matches(webhook, body, signed) for webhook in self._webhooks):
-            raise UnauthenticRequestError(
-                "signature_mismatch",
-                "No signature matches: the signing secret of this endpoint does not match the"
-                " receiver's SIGNING_SECRETS, or something on the way changed the body. Compare"
-                " the endpoint's secret in the webhook dashboard with the configured one.",
-            )
+            raise _signature_mismatch()
         return VerifiedEvent(
             event_id=headers.event_id,
             timestamp=headers.timestamp,
@@ -154,6 +158,47 @@ class Verifier:
             received_at=datetime.now(UTC),
             seal=_SEAL,
         )
+
+
+class SignatureCheck:
+    """Compares the signatures with a body in parts, without ever holding the body.
+
+    The svix package needs several times the size of a body to verify it, which only an authentic
+    body may cost.
+    """
+
+    def __init__(self, keys: Iterable[bytes], headers: SignedHeaders) -> None:
+        signed = f"{headers.event_id}.{headers.timestamp}.".encode()
+        self._macs = [hmac.new(key, signed, hashlib.sha256) for key in keys]
+        self._signatures = [
+            base64.b64decode(item.removeprefix("v1,")) for item in headers.signatures.split(" ")
+        ]
+
+    def update(self, part: bytes | bytearray) -> None:
+        """Add the next part of the body."""
+        for mac in self._macs:
+            mac.update(part)
+
+    def raise_unless_authentic(self) -> None:
+        """Do nothing if a signature matches the parts.
+
+        Raises:
+            UnauthenticRequestError: none does.
+        """
+        for mac in self._macs:
+            digest = mac.digest()
+            if any(hmac.compare_digest(digest, signature) for signature in self._signatures):
+                return
+        raise _signature_mismatch()
+
+
+def _signature_mismatch() -> UnauthenticRequestError:
+    return UnauthenticRequestError(
+        "signature_mismatch",
+        "No signature matches: the signing secret of this endpoint does not match the receiver's"
+        " SIGNING_SECRETS, or something on the way changed the body. Compare the endpoint's secret"
+        " in the webhook dashboard with the configured one.",
+    )
 
 
 def _require(header: Callable[[str], str | None], part: str) -> str:

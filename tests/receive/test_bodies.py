@@ -1,0 +1,306 @@
+"""Bodies that strangers send: large, slow, unfinished, and many at a time.
+
+One of them: .venv/bin/pytest tests/receive/test_bodies.py -k stalled
+"""
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from pipeline.receive.body import LARGE_BODIES_BYTES, MAX_BODY_BYTES, SMALL_BODY_BYTES
+from sandbox.stack import new_secret
+from sandbox.svix_sender import SvixSender, new_message
+from support.memory import peak_mebibytes
+from support.pubsub import Topic
+from support.receiving import (
+    NEW_SECRET,
+    OLD_SECRET,
+    RunningReceive,
+    assert_refused,
+    settings_of,
+    start_receive,
+)
+from support.waiting import wait_for
+
+pytestmark = pytest.mark.xdist_group("receive-bodies")
+
+PEAK_MEBIBYTES = 300  # under any mix of bodies that are not signed, of the 512 of an instance
+SECRETS = (OLD_SECRET, NEW_SECRET)
+LARGE = SMALL_BODY_BYTES + 1
+
+
+class OpenRequest:
+    """A request whose body comes in parts, or never to its end."""
+
+    def __init__(self, receive: RunningReceive, size: int | None, **headers: str) -> None:
+        """With a size of None, the body is chunked."""
+        self._socket = socket.create_connection(("127.0.0.1", receive.port), timeout=60)
+        self._is_chunked = size is None
+        framing = "Transfer-Encoding: chunked" if size is None else f"Content-Length: {size}"
+        signed = receive.sender.sign(new_message(b"another body")) | headers
+        lines = [f"{name}: {value}\r\n" for name, value in signed.items()]
+        head = f"POST / HTTP/1.1\r\nHost: x\r\n{''.join(lines)}{framing}\r\n\r\n"
+        self._socket.sendall(head.encode())
+
+    def send(self, part: bytes) -> None:
+        self._socket.sendall(b"%x\r\n%b\r\n" % (len(part), part) if self._is_chunked else part)
+
+    def send_or_give_up(self, part: bytes) -> None:
+        """Send what the server takes, until the connection is closed."""
+        with suppress(OSError):
+            self.send(part)
+
+    def answer(self) -> tuple[int, str, dict[str, Any]]:
+        """Its status, its Connection header, and its body."""
+        response = http.client.HTTPResponse(self._socket)
+        response.begin()
+        body = json.loads(response.read() or b"{}")
+        return response.status, response.headers.get("Connection", ""), body
+
+    def close(self) -> None:
+        # Not close alone, which does not end a sendall of another thread.
+        with suppress(OSError):  # the server may have been faster
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+@pytest.fixture
+def cleanup() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def senders(cleanup: ExitStack) -> ThreadPoolExecutor:
+    return cleanup.enter_context(ThreadPoolExecutor(32))
+
+
+def stall(
+    receive: RunningReceive, senders: ThreadPoolExecutor, cleanup: ExitStack, count: int
+) -> list[OpenRequest]:
+    """Let this many unsigned requests each send 32 MiB less a byte, and wait."""
+    stalled = [OpenRequest(receive, MAX_BODY_BYTES) for _ in range(count)]
+    for request in stalled:
+        cleanup.callback(request.close)
+        senders.submit(request.send_or_give_up, b"x" * (MAX_BODY_BYTES - 1))
+    return stalled
+
+
+def post_large(receive: RunningReceive, size: int = LARGE) -> requests.Response:
+    return receive.post(new_message(b"x" * size))
+
+
+def wait_until_no_room(receive: RunningReceive) -> requests.Response:
+    """Post large bodies until one is refused; return that answer."""
+    answers = [post_large(receive)]
+
+    def is_refused() -> bool:
+        if answers[-1].status_code != 503:
+            answers.append(post_large(receive))
+        return answers[-1].status_code == 503
+
+    wait_for(is_refused, "a large body without room")
+    return answers[-1]
+
+
+def test_stalled_large_bodies_do_not_keep_small_ones_out(
+    receive: RunningReceive, senders: ThreadPoolExecutor, cleanup: ExitStack
+) -> None:
+    stalled = stall(receive, senders, cleanup, 8)
+    wait_until_no_room(receive)
+
+    for size in (2, 1000, SMALL_BODY_BYTES) * 5:
+        assert receive.post(new_message(b"x" * size)).status_code == 204
+
+    for request in stalled:
+        request.close()
+    wait_for(lambda: post_large(receive).status_code == 204, "the room of those that have ended")
+
+
+def test_a_large_body_without_room_makes_it_unavailable(
+    receive: RunningReceive, senders: ThreadPoolExecutor, cleanup: ExitStack
+) -> None:
+    stall(receive, senders, cleanup, 4)
+
+    message = assert_refused(wait_until_no_room(receive), 503, "unavailable")
+
+    assert "Nothing is lost" in message
+    receive.wait_for_line("other large bodies left no room")
+
+
+def test_a_large_body_waits_for_the_room_of_another(
+    receive: RunningReceive, senders: ThreadPoolExecutor, cleanup: ExitStack
+) -> None:
+    stalled = stall(receive, senders, cleanup, LARGE_BODIES_BYTES // MAX_BODY_BYTES)
+    wait_until_no_room(receive)
+
+    waiting = senders.submit(post_large, receive, 1_000_000)
+    assert receive.post(new_message({})).status_code == 204
+    assert not waiting.done()
+    stalled[0].close()
+
+    assert waiting.result().status_code == 204
+
+
+def test_a_body_of_unknown_size_needs_room_once_it_is_large(
+    receive: RunningReceive, senders: ThreadPoolExecutor, cleanup: ExitStack
+) -> None:
+    chunked = [OpenRequest(receive, None) for _ in range(4)]
+    for request in chunked:
+        cleanup.callback(request.close)
+        senders.submit(request.send_or_give_up, b"x" * LARGE)
+
+    wait_until_no_room(receive)
+
+
+def test_slow_requests_are_answered_those_that_the_headers_refuse_first(
+    receive: RunningReceive, senders: ThreadPoolExecutor, cleanup: ExitStack
+) -> None:
+    """Neither body ever comes to its end."""
+    stale = {"svix-timestamp": "1614265330"}
+    refused = [
+        OpenRequest(receive, 100, **stale),
+        OpenRequest(receive, None, **stale),
+        OpenRequest(receive, LARGE, **stale),
+        OpenRequest(receive, 100, **{"svix-signature": "none"}),
+    ]
+    slow = [OpenRequest(receive, 100), OpenRequest(receive, LARGE), OpenRequest(receive, None)]
+    for request in [*refused, *slow]:
+        cleanup.callback(request.close)
+        request.send(b"x")
+    slow_answers = [senders.submit(request.answer) for request in slow]
+    refused_answers = [senders.submit(request.answer) for request in refused]
+
+    wait(refused_answers)
+    assert not any(answer.done() for answer in slow_answers)
+
+    answers = [answer.result() for answer in refused_answers]
+    assert [status for status, _, _ in answers] == [401, 401, 401, 400]
+    assert {connection for _, connection, _ in answers} == {"close"}
+    answers = [answer.result() for answer in slow_answers]
+    assert {(status, connection) for status, connection, _ in answers} == {(408, "close")}
+    assert {body["error"] for _, _, body in answers} == {"slow_body"}
+
+
+def test_a_source_that_is_not_allowed_is_refused_before_its_body_has_come(
+    restricted: RunningReceive, cleanup: ExitStack
+) -> None:
+    request = OpenRequest(restricted, 100)
+    cleanup.callback(request.close)
+
+    status, connection, body = request.answer()
+
+    assert (status, connection, body["error"]) == (403, "close", "source_not_allowed")
+
+
+def test_an_announced_body_that_is_too_large_is_refused_before_it_has_come(
+    receive: RunningReceive, cleanup: ExitStack
+) -> None:
+    request = OpenRequest(receive, MAX_BODY_BYTES + 1)
+    cleanup.callback(request.close)
+
+    status, connection, body = request.answer()
+
+    assert (status, connection, body["error"]) == (413, "close", "body_too_large")
+
+
+def test_a_refused_request_that_has_been_read_keeps_its_connection(
+    receive: RunningReceive, cleanup: ExitStack
+) -> None:
+    request = OpenRequest(receive, 4)
+    cleanup.callback(request.close)
+    request.send(b"null")
+
+    assert request.answer()[:2] == (401, "")
+
+
+@pytest.mark.parametrize("size", [SMALL_BODY_BYTES, SMALL_BODY_BYTES + 4, 5_000_000])
+@pytest.mark.parametrize("content", ["x", "\N{GRINNING FACE}", "\xff"])
+def test_a_body_of_every_size_is_verified(receive: RunningReceive, size: int, content: str) -> None:
+    message = new_message((content * size).encode()[:size])
+
+    assert receive.post(message).status_code == 204
+    (published,) = receive.published_of(message)
+    assert published.data == message.body
+
+    changed = b"y" + message.body[1:]
+    headers = receive.sender.sign(message)
+    response = requests.post(receive.url, data=changed, headers=headers, timeout=15)
+    assert response.status_code in {400, 401}
+
+
+def test_a_large_body_may_be_signed_with_either_secret(receive: RunningReceive) -> None:
+    message = new_message(b"x" * LARGE)
+    for secrets, status in (
+        (SECRETS, 204),
+        (SECRETS[:1], 204),
+        (SECRETS[1:], 204),
+        ((new_secret(), *SECRETS[1:]), 204),
+        ((new_secret(),), 401),
+    ):
+        headers = SvixSender(receive.url, *secrets).sign(message)
+        response = requests.post(receive.url, data=message.body, headers=headers, timeout=15)
+        assert response.status_code == status
+
+
+def test_unsigned_bodies_cost_little_memory(topic: Topic, tmp_path: Path) -> None:
+    function = start_receive(settings_of(topic, tmp_path))
+    receive = RunningReceive(function, topic)
+    with ExitStack() as cleanup, ThreadPoolExecutor(128) as senders:
+        # Text that takes four bytes for each character once it is decoded.
+        wide = b"x" * (MAX_BODY_BYTES - 4) + "\N{GRINNING FACE}".encode()
+        complete = []
+        for number in range(12):
+            request = OpenRequest(receive, None if number % 3 == 0 else MAX_BODY_BYTES)
+            cleanup.callback(request.close)
+            complete.append(senders.submit(request.send_or_give_up, wide))
+        stall(receive, senders, cleanup, 12)
+        for size in (SMALL_BODY_BYTES, LARGE) * 40:
+            request = OpenRequest(receive, size)
+            cleanup.callback(request.close)
+            senders.submit(request.send_or_give_up, b"x" * (size - 1))
+        wait(complete)
+        assert receive.post(new_message({})).status_code == 204
+        assert peak_mebibytes(function) < PEAK_MEBIBYTES
+    function.stop()
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_chunked_body_has_the_same_size_limit_as_others(
+    receive: RunningReceive, excess: int
+) -> None:
+    body = b"x" * (32 * 1024 * 1024 + excess)
+    message = new_message(body)
+
+    def chunks() -> Iterator[bytes]:
+        for start in range(0, len(body), 1 << 20):
+            yield body[start : start + (1 << 20)]
+
+    response = requests.post(
+        receive.url, data=chunks(), headers=receive.sender.sign(message), timeout=30
+    )
+
+    if excess:
+        assert_refused(response, 413, "body_too_large")
+    else:
+        assert response.status_code == 204
+
+
+def test_an_incomplete_body_is_logged_and_not_published(receive: RunningReceive) -> None:
+    receive.published()
+    head = "".join(f"{n}: {v}\r\n" for n, v in receive.sender.sign(new_message({})).items())
+    with socket.create_connection(("127.0.0.1", receive.port)) as connection:
+        connection.sendall(
+            f"POST / HTTP/1.1\r\nHost: x\r\n{head}Content-Length: 99\r\n\r\n{{".encode()
+        )
+
+    receive.wait_for_line("incomplete_body")
+    assert receive.published() == []

@@ -1,0 +1,139 @@
+"""Odd but legal HTTP: requests that offer an upgrade, in every framing.
+
+One of them: .venv/bin/pytest tests/receive/test_http.py -k chunked
+"""
+
+import http.client
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox.svix_sender import Message, new_message
+from support.receiving import RunningReceive
+
+pytestmark = pytest.mark.xdist_group("receive-http")
+
+UPGRADES = {
+    "h2c": "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+    "websocket": "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n",
+    "unknown": "Upgrade: odd/1, h2c\r\nConnection: upgrade\r\n",
+}
+
+
+def head_of(receive: RunningReceive, message: Message, *lines: str) -> bytes:
+    signed = "".join(f"{name}: {value}\r\n" for name, value in receive.sender.sign(message).items())
+    return f"POST /webhook HTTP/1.1\r\nHost: x\r\n{signed}{''.join(lines)}\r\n".encode()
+
+
+def length_of(message: Message) -> str:
+    return f"Content-Length: {len(message.body)}\r\n"
+
+
+@pytest.fixture
+def connection(receive: RunningReceive) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", receive.port), timeout=30) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield connection
+
+
+def status_of(connection: socket.socket) -> int:
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    response.read()
+    return response.status
+
+
+def wait_until_received(receive: RunningReceive) -> None:
+    """Return when the server has read what was sent before: it has then served another request."""
+    assert receive.post(new_message({})).status_code == 204
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES.values(), ids=UPGRADES)
+def test_an_offered_upgrade_is_ignored(
+    receive: RunningReceive, connection: socket.socket, upgrade: str
+) -> None:
+    message = new_message({"item_ids": ["a"]})
+
+    connection.sendall(head_of(receive, message, upgrade, length_of(message)) + message.body)
+
+    assert status_of(connection) == 204
+    (published,) = receive.published_of(message)
+    assert published.data == message.body
+
+
+def test_a_body_that_follows_an_offered_upgrade_later_is_read(
+    receive: RunningReceive, connection: socket.socket
+) -> None:
+    message = new_message({"item_ids": ["a"]})
+    head = head_of(receive, message, UPGRADES["h2c"], length_of(message))
+
+    for part in (head[:100], head[100:-1], head[-1:], message.body[:5], message.body[5:]):
+        connection.sendall(part)
+        wait_until_received(receive)
+
+    assert status_of(connection) == 204
+    assert len(receive.published_of(message)) == 1
+
+
+def test_a_chunked_body_after_an_offered_upgrade_is_read(
+    receive: RunningReceive, connection: socket.socket
+) -> None:
+    message = new_message({"item_ids": ["a"]})
+    head = head_of(receive, message, UPGRADES["h2c"], "Transfer-Encoding: chunked\r\n")
+    chunks = b"".join(b"%x\r\n%c\r\n" % (1, byte) for byte in message.body)
+
+    connection.sendall(head + chunks)
+    wait_until_received(receive)
+    connection.sendall(b"0\r\n\r\n")
+
+    assert status_of(connection) == 204
+    assert len(receive.published_of(message)) == 1
+
+
+def test_an_expected_100_comes_before_a_body_that_follows_an_offered_upgrade(
+    receive: RunningReceive, connection: socket.socket
+) -> None:
+    message = new_message({"item_ids": ["a"]})
+    expect = "Expect: 100-continue\r\n"
+
+    connection.sendall(head_of(receive, message, UPGRADES["h2c"], length_of(message), expect))
+    assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    connection.sendall(message.body)
+
+    assert status_of(connection) == 204
+    assert len(receive.published_of(message)) == 1
+
+
+def test_requests_after_an_offered_upgrade_use_the_same_connection(
+    receive: RunningReceive, connection: socket.socket
+) -> None:
+    messages = [new_message({"item_ids": [str(number)]}) for number in range(3)]
+    requests = [
+        head_of(receive, message, length_of(message), upgrade) + message.body
+        for message, upgrade in zip(messages, [UPGRADES["h2c"], "", UPGRADES["h2c"]], strict=True)
+    ]
+
+    connection.sendall(requests[0] + requests[1])
+    assert [status_of(connection), status_of(connection)] == [204, 204]
+    connection.sendall(requests[2])
+    assert status_of(connection) == 204
+
+    published = {each.attributes["svix-id"] for each in receive.published()}
+    assert published == {message.message_id for message in messages}
+
+
+def test_an_offered_upgrade_without_a_body_is_ignored(connection: socket.socket) -> None:
+    connection.sendall(f"GET / HTTP/1.1\r\nHost: x\r\n{UPGRADES['h2c']}\r\n".encode())
+
+    assert status_of(connection) == 405
+
+
+@pytest.mark.parametrize("target", [b"x:443", b"/", b"http://x/"])
+def test_connect_is_refused_and_the_server_goes_on(
+    receive: RunningReceive, connection: socket.socket, target: bytes
+) -> None:
+    connection.sendall(b"CONNECT " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+
+    assert 400 <= status_of(connection) < 500
+    assert receive.post(new_message({})).status_code == 204
