@@ -22,12 +22,20 @@ _MARKERS_TRIED = 3
 _TOKENS_OR_SPACE = re.compile(r'((?:[^" \t\r\n]++|"(?:[^"\\]++|\\.)*+")++)|[ \t\r\n]++')
 
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
 class NotJsonError(ValueError):
     """The text is not JSON (RFC 8259)."""
 
 
 class TooDeepError(NotJsonError):
     """The text is nested too deeply to be read."""
+
+
+def without_byte_order_mark(body: bytes) -> bytes:
+    """The text without the byte order mark that a sender may put before it (RFC 8259, 8.1)."""
+    return body.removeprefix(_BYTE_ORDER_MARK)
 
 
 def read_json(body: bytes, max_depth: int = MAX_DEPTH) -> Any:

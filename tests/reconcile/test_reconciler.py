@@ -213,6 +213,44 @@ def test_a_window_can_be_given_in_the_body(reconcile: RunningReconcile) -> None:
 
 
 @pytest.mark.parametrize(
+    "content_type",
+    ["application/octet-stream", "application/x-www-form-urlencoded", "text/plain", None],
+)
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b" \n"], ids=["plain", "mark", "space"])
+def test_the_body_is_read_whatever_its_content_type_says(
+    reconcile: RunningReconcile, content_type: str | None, start: bytes
+) -> None:
+    reconcile.put(5)
+    body = start + b'{"start_date": "2026-01-05", "end_date": "2026-01-06"}'
+    headers = {"Content-Type": content_type} if content_type else {}
+
+    response = requests.post(reconcile.function.url, data=body, headers=headers, timeout=9)
+
+    assert (response.status_code, response.json()["seen"]) == (200, 1)
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "named"),
+    [
+        ("?hours=1&hours=1", b"", "hours is given 2 times"),
+        ("?hours=1", b'{"hours": 1}', "hours is given 2 times"),
+        ("", b'{"hours": 1, "hours": 2}', "hours is given 2 times"),
+        ("?start=2026-01-05", b"", "start is none of"),
+        ("", b"start_date=2026-01-05", "Send a JSON object"),
+        ("?start_date=2026-01-05T08:00:00+02:00", b"", "%2B"),
+    ],
+)
+def test_what_could_be_misunderstood_is_refused_and_explained(
+    reconcile: RunningReconcile, query: str, body: bytes, named: str
+) -> None:
+    response = requests.post(f"{reconcile.function.url}{query}", data=body, timeout=9)
+
+    assert (response.status_code, response.json()["error"]) == (400, "malformed_window")
+    assert named in response.json()["message"]
+    assert reconcile.api.requests == []
+
+
+@pytest.mark.parametrize(
     ("parameters", "start", "end"),
     [
         ({"start_date": "2026-01-05", "end_date": "2026-01-06"}, (5, 0), (6, 0)),

@@ -9,6 +9,7 @@ import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask import Request
@@ -259,6 +260,14 @@ def test_a_full_payload_with_a_hostile_id_is_recorded_but_not_stored_as_an_item(
         b'{"message": {"messageId": "1", "data": "***"}}',
         b'{"message": {"messageId": "1", "attributes": {"svix-id": "../x"}}}',
         b'{"message": {"messageId": "1"}, "deliveryAttempt": true}',
+        b'{"message": {"messageId": "1"}, "deliveryAttempt": "often"}',
+        b'{"message": {"messageId": "1"}, "deliveryAttempt": 1.5}',
+        b'{"message": {"messageId": "1"}, "deliveryAttempt": 1e999}',
+        b'{"message": {"messageId": null, "data": ""}}',
+        b'{"message": {"messageId": 1}}',
+        b'{"message": {"messageId": "1", "data": "A"}}',
+        b'{"message": {"messageId": "1", "data": "\\u00e4AAA"}}',
+        b'{"message": {"messageId": "1", "attributes": {"svix-id": 1}}}',
         json.dumps(envelope(b"", "msg_1", payload="payloads/msg_2")).encode(),
         json.dumps(envelope(b"", "msg_1", payload="../secret")).encode(),
     ],
@@ -268,6 +277,61 @@ def test_a_malformed_push_request_is_refused(resolve: RunningResolve, body: byte
 
     assert response.status_code == 400
     assert response.json()["error"] == "malformed_envelope"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attributes": None, "publishTime": None},
+        {"message_id": "20001", "messageId": None},
+        {"message_id": "20001", "publish_time": "2026-11-01T08:00:00Z"},
+        {"orderingKey": "", "ordering_key": None, "unknown": {"a": [1]}},
+    ],
+)
+@pytest.mark.parametrize("encoding", ["standard", "url-safe", "without padding"])
+@pytest.mark.parametrize(
+    "attempt",
+    [{}, {"deliveryAttempt": None}, {"deliveryAttempt": "3"}, {"delivery_attempt": 3.0}],
+    ids=["none", "null", "text", "float"],
+)
+def test_an_envelope_is_read_as_protocol_buffers_read_theirs(
+    resolve: RunningResolve, changes: dict[str, Any], encoding: str, attempt: dict[str, Any]
+) -> None:
+    item_id = resolve.put_item()
+    # Its base64 has both characters that differ between the alphabets, and padding.
+    body = json.dumps({"filling": "???>>>~~~", "item_ids": [item_id]}).encode() + b"  "
+    body += b" " * (-(len(body) - 1) % 3)
+    data = base64.b64encode(body).decode()
+    assert data.endswith("=")
+    assert set("+/") <= set(data)
+    if encoding != "standard":
+        data = data.replace("+", "-").replace("/", "_")
+    if encoding == "without padding":
+        data = data.rstrip("=")
+    message = {"messageId": "20001", "publishTime": "2026-11-01T08:00:00Z", "data": data} | changes
+    (resolve.folder / "events" / "20001.json").unlink(missing_ok=True)
+
+    response = resolve.push({"message": message} | attempt)
+
+    assert response.status_code == 204, response.text
+    receipt = resolve.receipt("20001")
+    assert receipt["items"] == {item_id: "stored"}
+    assert receipt["attempts"] == (3 if any(attempt.values()) else 1)
+
+
+def test_a_body_may_begin_with_a_byte_order_mark(resolve: RunningResolve) -> None:
+    mark = b"\xef\xbb\xbf"
+    item = catalogue.make_item(RNG)
+    listed = resolve.put_item()
+    for event, item_id in ((item, item["_id"]), ({"item_ids": [listed]}, listed)):
+        pushed = json.dumps(envelope(mark + json.dumps(event).encode(), "msg_marked")).encode()
+
+        assert resolve.push(mark + pushed).status_code == 204
+
+        receipt = resolve.receipt("msg_marked")
+        assert (receipt["items"], receipt["payload"]) == ({item_id: "stored"}, event)
+        assert json.loads(resolve.read(f"items/{item_id}.json") or b"")["_id"] == item_id
+        (resolve.folder / "events" / "msg_marked.json").unlink()
 
 
 def test_a_manually_published_message_is_resolved_under_its_message_id(

@@ -69,10 +69,13 @@ def test_everything_that_deployed_code_imports_is_a_direct_requirement() -> None
         "google.auth": "google-auth",
         "google.pubsub_v1": "google-cloud-pubsub",
         "grpc": "grpcio",
+        "gunicorn": "functions-framework",
+        "httptools": "httptools",
         "obstore": "obstore",
         "requests": "requests",
         "starlette": "functions-framework",
         "svix": "svix",
+        "uvicorn": "functions-framework",
         "urllib3": "requests",
     }
     for name in imported_names():

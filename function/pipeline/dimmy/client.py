@@ -25,7 +25,12 @@ from pipeline.dimmy.connections import DeadlineAdapter, response_deadline
 from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.dimmy.settings import DimmySettings
-from pipeline.json_text import NotJsonError, TooDeepError, read_json
+from pipeline.json_text import (
+    NotJsonError,
+    TooDeepError,
+    read_json,
+    without_byte_order_mark,
+)
 from pipeline.store.items import Item, MalformedItem, NotAnItemError, read_item, read_items
 
 T = TypeVar("T")
@@ -308,7 +313,7 @@ def _read_body(response: requests.Response, deadline: float) -> bytes:
             raise UnreadableError(f"the response is over {MAX_RESPONSE_BYTES} bytes")
         if time.monotonic() > deadline:
             raise TransientError("timeout")
-    return body.getvalue()
+    return without_byte_order_mark(body.getvalue())
 
 
 def _detail(body: bytes) -> str:

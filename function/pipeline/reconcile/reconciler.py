@@ -5,6 +5,7 @@ the sender's retries, or the scan is older than the installation. It may run at 
 often as needed, because an item never replaces a newer one.
 """
 
+import json
 import time
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from pipeline.dimmy.client import (
 )
 from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
-from pipeline.json_text import NotJsonError, read_json
+from pipeline.json_text import NotJsonError, read_json, without_byte_order_mark
 from pipeline.logs import log
 from pipeline.reconcile.checkpoint import Checkpoint
 from pipeline.reconcile.counts import COUNTS
@@ -208,15 +209,22 @@ def _created_since(page: Page, time: datetime) -> set[str]:
 
 
 def _parameters(request: flask.Request) -> dict[str, Any]:
-    """The parameters of the query and of a JSON body."""
-    body: Any = {}
-    if request.mimetype == "application/json":
-        try:
-            body = read_json(request.get_data(cache=False) or b"{}")
-        except NotJsonError as error:
-            raise WindowError(f"The body is {error}.") from error
+    """The parameters of the query and of a JSON body, whatever its content type says.
+
+    Schedulers and command-line programs send JSON under many types.
+    """
+    text = without_byte_order_mark(request.get_data(cache=False)).strip()
+    try:
+        body = read_json(text or b"{}")
+    except NotJsonError as error:
+        raise WindowError(f"The body is {error}. Send a JSON object, or no body.") from error
     if not isinstance(body, dict):
         raise WindowError("The body is not a JSON object with start_date and end_date.")
+    names = [name for name, _ in json.loads(text or b"{}", object_pairs_hook=list)]
+    names += [name for name, _ in request.args.items(multi=True)]
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise WindowError(f"{name} is given {times} times: give it once.")
     return body | request.args.to_dict()
 
 

@@ -73,8 +73,11 @@ def _read_date(parameters: Mapping[str, Any], name: str) -> datetime | None:
         date = datetime.fromisoformat(text)
         return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
+        hint = ""
+        if re.search(r"\d \d\d:?\d\d$", text):
+            hint = " In a query, write the + of a time zone as %2B: a bare + means a space."
         raise WindowError(
-            f"{name} is not a date such as 2026-11-01 or 2026-11-01T08:00:00."
+            f"{name} is not a date such as 2026-11-01 or 2026-11-01T08:00:00.{hint}"
         ) from None
 
 

@@ -15,6 +15,7 @@ import flask
 from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
+from pipeline.json_text import without_byte_order_mark
 from pipeline.logs import Severity, log
 from pipeline.resolve.admission import MAX_ADMITTED_BYTES, Admission, NotAdmittedError
 from pipeline.resolve.events import Event, FullPayload, ItemsScanned, Unrecognised, recognise
@@ -114,6 +115,7 @@ class Resolver:
         body = delivery.body
         if body is None:
             body = self._store.get_payload(delivery.event_id)
+        body = without_byte_order_mark(body)
         event = recognise(body)
         receipt = Receipt(
             event_id=delivery.event_id,
