@@ -209,6 +209,25 @@ def test_a_response_with_too_few_message_ids_is_an_error(
         background.run(asyncio.wait_for(publish(), 30))
 
 
+def test_a_publish_that_is_never_confirmed_fails(
+    pubsub_server: tuple[RecordingPubSub, str], background: Background
+) -> None:
+    server, host = pubsub_server
+    server.may_respond.clear()
+
+    async def publish() -> None:
+        publisher = await open_publisher(topic_path("events"), host)
+        # The last one waits until one of the others has failed.
+        events = [verified(f"e{number}") for number in range(MAX_IN_FLIGHT + 1)]
+        results = await asyncio.gather(
+            *(publisher.publish(event) for event in events), return_exceptions=True
+        )
+        assert [type(result) for result in results] == [PublishError] * len(events)
+
+    background.run(asyncio.wait_for(publish(), 60))
+    server.may_respond.set()
+
+
 def test_an_unresponsive_connection_is_replaced(
     pubsub_server: tuple[RecordingPubSub, str],
     background: Background,
