@@ -174,7 +174,11 @@ def test_a_large_event_waits_for_another_one_until_its_deadline_and_small_ones_d
     assert refused.status_code == 503
     assert "other large events" in refused.json()["message"]
     assert resolve.receipt("msg_large") == {}
-    (line,) = (line for line in resolve.function.lines if '"event unavailable"' in line)
+
+    def unavailable_lines() -> list[str]:
+        return [line for line in resolve.function.lines if '"event unavailable"' in line]
+
+    (line,) = wait_for(unavailable_lines, "the log line of the refused attempt")
     assert ('"event_id": "msg_large"' in line) == (place == "storage")
 
     stalled.end()
@@ -201,8 +205,12 @@ def test_large_events_are_admitted_in_the_order_of_their_arrival(
         stalled.end()
         assert [push.result().status_code for push in waiting] == [204, 204]
 
-    lines = [json.loads(line) for line in resolve.function.lines if '"event done"' in line]
-    assert [line["event_id"] for line in lines] == ["msg_largest", "msg_large"]
+    def done_lines() -> list[str]:
+        return [line for line in resolve.function.lines if '"event done"' in line]
+
+    wait_for(lambda: len(done_lines()) == 2, "the log lines of both events")
+    done = [json.loads(line)["event_id"] for line in done_lines()]
+    assert done == ["msg_largest", "msg_large"]
 
 
 def test_a_large_message_that_names_a_stored_body_does_not_wait_for_itself(
