@@ -15,14 +15,12 @@ _OPENING_BRACE = re.compile(r"\s*\{\s*")
 _COLON = re.compile(r"\s*:\s*")
 _COMMA = re.compile(r"\s*,?\s*")
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SPACES = (b" ", b"\t", b"\r", b"\n")
 _MARKERS_TRIED = 3
 
 # Either a run of tokens, including strings, or the white space between two tokens.
 _TOKENS_OR_SPACE = re.compile(r'((?:[^" \t\r\n]++|"(?:[^"\\]++|\\.)*+")++)|[ \t\r\n]++')
-
-
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class NotJsonError(ValueError):

@@ -7,7 +7,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -72,26 +72,35 @@ class OpenRequest:
         self._socket.close()
 
 
-@pytest.fixture
-def cleanup() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
+class Strangers:
+    """Senders of requests that are not signed. `cleanup` closes all of their connections."""
+
+    def __init__(self, cleanup: ExitStack) -> None:
+        self._cleanup = cleanup
+        self.threads = cleanup.enter_context(ThreadPoolExecutor(128))
+
+    def open(self, receive: RunningReceive, size: int | None, **headers: str) -> OpenRequest:
+        request = OpenRequest(receive, size, **headers)
+        self._cleanup.callback(request.close)
+        return request
+
+    def send(
+        self, receive: RunningReceive, size: int | None, part: bytes
+    ) -> tuple[OpenRequest, Future[None]]:
+        """Open a request, and send a part of its body in a thread."""
+        request = self.open(receive, size)
+        return request, self.threads.submit(request.send_or_give_up, part)
+
+    def stall(self, receive: RunningReceive, count: int) -> list[OpenRequest]:
+        """Let this many requests each send 32 MiB less a byte, and wait."""
+        part = b"x" * (MAX_BODY_BYTES - 1)
+        return [self.send(receive, MAX_BODY_BYTES, part)[0] for _ in range(count)]
 
 
 @pytest.fixture
-def senders(cleanup: ExitStack) -> ThreadPoolExecutor:
-    return cleanup.enter_context(ThreadPoolExecutor(32))
-
-
-def stall(
-    receive: RunningReceive, senders: ThreadPoolExecutor, cleanup: ExitStack, count: int
-) -> list[OpenRequest]:
-    """Let this many unsigned requests each send 32 MiB less a byte, and wait."""
-    stalled = [OpenRequest(receive, MAX_BODY_BYTES) for _ in range(count)]
-    for request in stalled:
-        cleanup.callback(request.close)
-        senders.submit(request.send_or_give_up, b"x" * (MAX_BODY_BYTES - 1))
-    return stalled
+def strangers() -> Iterator[Strangers]:
+    with ExitStack() as cleanup:
+        yield Strangers(cleanup)
 
 
 def post_large(receive: RunningReceive, size: int = LARGE) -> requests.Response:
@@ -112,9 +121,9 @@ def wait_until_no_room(receive: RunningReceive) -> requests.Response:
 
 
 def test_stalled_large_bodies_do_not_keep_small_ones_out(
-    receive: RunningReceive, senders: ThreadPoolExecutor, cleanup: ExitStack
+    receive: RunningReceive, strangers: Strangers
 ) -> None:
-    stalled = stall(receive, senders, cleanup, 8)
+    stalled = strangers.stall(receive, 8)
     wait_until_no_room(receive)
 
     for size in (2, 1000, SMALL_BODY_BYTES) * 5:
@@ -126,9 +135,9 @@ def test_stalled_large_bodies_do_not_keep_small_ones_out(
 
 
 def test_a_large_body_without_room_makes_it_unavailable(
-    receive: RunningReceive, senders: ThreadPoolExecutor, cleanup: ExitStack
+    receive: RunningReceive, strangers: Strangers
 ) -> None:
-    stall(receive, senders, cleanup, 4)
+    strangers.stall(receive, 4)
 
     message = assert_refused(wait_until_no_room(receive), 503, "unavailable")
 
@@ -137,12 +146,12 @@ def test_a_large_body_without_room_makes_it_unavailable(
 
 
 def test_a_large_body_waits_for_the_room_of_another(
-    receive: RunningReceive, senders: ThreadPoolExecutor, cleanup: ExitStack
+    receive: RunningReceive, strangers: Strangers
 ) -> None:
-    stalled = stall(receive, senders, cleanup, LARGE_BODIES_BYTES // MAX_BODY_BYTES)
+    stalled = strangers.stall(receive, LARGE_BODIES_BYTES // MAX_BODY_BYTES)
     wait_until_no_room(receive)
 
-    waiting = senders.submit(post_large, receive, 1_000_000)
+    waiting = strangers.threads.submit(post_large, receive, 1_000_000)
     assert receive.post(new_message({})).status_code == 204
     assert not waiting.done()
     stalled[0].close()
@@ -151,33 +160,34 @@ def test_a_large_body_waits_for_the_room_of_another(
 
 
 def test_a_body_of_unknown_size_needs_room_once_it_is_large(
-    receive: RunningReceive, senders: ThreadPoolExecutor, cleanup: ExitStack
+    receive: RunningReceive, strangers: Strangers
 ) -> None:
-    chunked = [OpenRequest(receive, None) for _ in range(4)]
-    for request in chunked:
-        cleanup.callback(request.close)
-        senders.submit(request.send_or_give_up, b"x" * LARGE)
+    for _ in range(4):
+        strangers.send(receive, None, b"x" * LARGE)
 
     wait_until_no_room(receive)
 
 
 def test_slow_requests_are_answered_those_that_the_headers_refuse_first(
-    receive: RunningReceive, senders: ThreadPoolExecutor, cleanup: ExitStack
+    receive: RunningReceive, strangers: Strangers
 ) -> None:
     """Neither body ever comes to its end."""
     stale = {"svix-timestamp": "1614265330"}
     refused = [
-        OpenRequest(receive, 100, **stale),
-        OpenRequest(receive, None, **stale),
-        OpenRequest(receive, LARGE, **stale),
-        OpenRequest(receive, 100, **{"svix-signature": "none"}),
+        strangers.open(receive, 100, **stale),
+        strangers.open(receive, None, **stale),
+        strangers.open(receive, LARGE, **stale),
+        strangers.open(receive, 100, **{"svix-signature": "none"}),
     ]
-    slow = [OpenRequest(receive, 100), OpenRequest(receive, LARGE), OpenRequest(receive, None)]
+    slow = [
+        strangers.open(receive, 100),
+        strangers.open(receive, LARGE),
+        strangers.open(receive, None),
+    ]
     for request in [*refused, *slow]:
-        cleanup.callback(request.close)
         request.send(b"x")
-    slow_answers = [senders.submit(request.answer) for request in slow]
-    refused_answers = [senders.submit(request.answer) for request in refused]
+    slow_answers = [strangers.threads.submit(request.answer) for request in slow]
+    refused_answers = [strangers.threads.submit(request.answer) for request in refused]
 
     wait(refused_answers)
     assert not any(answer.done() for answer in slow_answers)
@@ -190,33 +200,21 @@ def test_slow_requests_are_answered_those_that_the_headers_refuse_first(
     assert {body["error"] for _, _, body in answers} == {"slow_body"}
 
 
-def test_a_source_that_is_not_allowed_is_refused_before_its_body_has_come(
-    restricted: RunningReceive, cleanup: ExitStack
+def test_what_needs_no_body_is_refused_before_it_has_come(
+    receive: RunningReceive, restricted: RunningReceive, strangers: Strangers
 ) -> None:
-    request = OpenRequest(restricted, 100)
-    cleanup.callback(request.close)
-
-    status, connection, body = request.answer()
-
-    assert (status, connection, body["error"]) == (403, "close", "source_not_allowed")
-
-
-def test_an_announced_body_that_is_too_large_is_refused_before_it_has_come(
-    receive: RunningReceive, cleanup: ExitStack
-) -> None:
-    request = OpenRequest(receive, MAX_BODY_BYTES + 1)
-    cleanup.callback(request.close)
-
-    status, connection, body = request.answer()
-
-    assert (status, connection, body["error"]) == (413, "close", "body_too_large")
+    for asked, size, status, code in (
+        (restricted, 100, 403, "source_not_allowed"),
+        (receive, MAX_BODY_BYTES + 1, 413, "body_too_large"),
+    ):
+        answer = strangers.open(asked, size).answer()
+        assert (answer[0], answer[1], answer[2]["error"]) == (status, "close", code)
 
 
 def test_a_refused_request_that_has_been_read_keeps_its_connection(
-    receive: RunningReceive, cleanup: ExitStack
+    receive: RunningReceive, strangers: Strangers
 ) -> None:
-    request = OpenRequest(receive, 4)
-    cleanup.callback(request.close)
+    request = strangers.open(receive, 4)
     request.send(b"null")
 
     assert request.answer()[:2] == (401, "")
@@ -252,25 +250,21 @@ def test_a_large_body_may_be_signed_with_either_secret(receive: RunningReceive) 
 
 
 def test_unsigned_bodies_cost_little_memory(topic: Topic, tmp_path: Path) -> None:
-    function = start_receive(settings_of(topic, tmp_path))
-    receive = RunningReceive(function, topic)
-    with ExitStack() as cleanup, ThreadPoolExecutor(128) as senders:
+    with ExitStack() as cleanup:
+        function = start_receive(settings_of(topic, tmp_path))
+        cleanup.callback(function.stop)
+        receive = RunningReceive(function, topic)
+        strangers = Strangers(cleanup)
         # Text that takes four bytes for each character once it is decoded.
         wide = b"x" * (MAX_BODY_BYTES - 4) + "\N{GRINNING FACE}".encode()
-        complete = []
-        for number in range(12):
-            request = OpenRequest(receive, None if number % 3 == 0 else MAX_BODY_BYTES)
-            cleanup.callback(request.close)
-            complete.append(senders.submit(request.send_or_give_up, wide))
-        stall(receive, senders, cleanup, 12)
+        sizes = (None, MAX_BODY_BYTES, MAX_BODY_BYTES) * 4
+        complete = [strangers.send(receive, size, wide)[1] for size in sizes]
+        strangers.stall(receive, 12)
         for size in (SMALL_BODY_BYTES, LARGE) * 40:
-            request = OpenRequest(receive, size)
-            cleanup.callback(request.close)
-            senders.submit(request.send_or_give_up, b"x" * (size - 1))
+            strangers.send(receive, size, b"x" * (size - 1))
         wait(complete)
         assert receive.post(new_message({})).status_code == 204
         assert peak_mebibytes(function) < PEAK_MEBIBYTES
-    function.stop()
 
 
 @pytest.mark.parametrize("excess", [0, 1])

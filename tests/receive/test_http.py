@@ -44,6 +44,13 @@ def status_of(connection: socket.socket) -> int:
     return response.status
 
 
+def assert_published(receive: RunningReceive, connection: socket.socket, message: Message) -> None:
+    """Check that the request on this connection is accepted, and its event published once."""
+    assert status_of(connection) == 204
+    (published,) = receive.published_of(message)
+    assert published.data == message.body
+
+
 def wait_until_received(receive: RunningReceive) -> None:
     """Return when the server has read what was sent before: it has then served another request."""
     assert receive.post(new_message({})).status_code == 204
@@ -57,9 +64,7 @@ def test_an_offered_upgrade_is_ignored(
 
     connection.sendall(head_of(receive, message, upgrade, length_of(message)) + message.body)
 
-    assert status_of(connection) == 204
-    (published,) = receive.published_of(message)
-    assert published.data == message.body
+    assert_published(receive, connection, message)
 
 
 def test_a_body_that_follows_an_offered_upgrade_later_is_read(
@@ -72,8 +77,7 @@ def test_a_body_that_follows_an_offered_upgrade_later_is_read(
         connection.sendall(part)
         wait_until_received(receive)
 
-    assert status_of(connection) == 204
-    assert len(receive.published_of(message)) == 1
+    assert_published(receive, connection, message)
 
 
 def test_a_chunked_body_after_an_offered_upgrade_is_read(
@@ -87,8 +91,7 @@ def test_a_chunked_body_after_an_offered_upgrade_is_read(
     wait_until_received(receive)
     connection.sendall(b"0\r\n\r\n")
 
-    assert status_of(connection) == 204
-    assert len(receive.published_of(message)) == 1
+    assert_published(receive, connection, message)
 
 
 def test_an_expected_100_comes_before_a_body_that_follows_an_offered_upgrade(
@@ -101,8 +104,7 @@ def test_an_expected_100_comes_before_a_body_that_follows_an_offered_upgrade(
     assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
     connection.sendall(message.body)
 
-    assert status_of(connection) == 204
-    assert len(receive.published_of(message)) == 1
+    assert_published(receive, connection, message)
 
 
 def test_requests_after_an_offered_upgrade_use_the_same_connection(

@@ -7,7 +7,7 @@ import base64
 import http.client
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ pytestmark = pytest.mark.xdist_group("receive-real-sender")
 REQUESTS: list[dict[str, Any]] = json.loads(
     (ROOT / "tests" / "support" / "real_sender.json").read_text()
 )
+
+StartWith = Callable[[list[str]], RunningReceive]
 
 
 class Clock:
@@ -57,7 +59,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def receive_with(topic: Topic, background: Background, tmp_path: Path) -> Iterator[Any]:
+def receive_with(topic: Topic, background: Background, tmp_path: Path) -> Iterator[StartWith]:
     """Start a `receive` with these secrets besides those of its own sender."""
     running: list[InProcess] = []
 
@@ -87,7 +89,7 @@ def post(receive: RunningReceive, request: dict[str, Any], body: bytes) -> int:
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=[each["note"] for each in REQUESTS])
 def test_a_request_of_svix_itself_is_accepted(
-    request_: dict[str, Any], receive_with: Any, clock: Clock
+    request_: dict[str, Any], receive_with: StartWith, clock: Clock
 ) -> None:
     receive = receive_with(request_["secrets"])
     body = base64.b64decode(request_["body_base64"])

@@ -25,12 +25,7 @@ from pipeline.dimmy.connections import DeadlineAdapter, response_deadline
 from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.dimmy.settings import DimmySettings
-from pipeline.json_text import (
-    NotJsonError,
-    TooDeepError,
-    read_json,
-    without_byte_order_mark,
-)
+from pipeline.json_text import NotJsonError, TooDeepError, read_json, without_byte_order_mark
 from pipeline.store.items import Item, MalformedItem, NotAnItemError, read_item, read_items
 
 T = TypeVar("T")

@@ -71,6 +71,7 @@ class Receiver:
         stream = request.stream()
         answer = await self._answer(request, headers, stream)
         status = answer.response.status_code
+        # A slow body has had its time, and its stream has ended with it.
         if status == 408 or (status >= 400 and not await drain(stream)):
             answer.response.headers["Connection"] = "close"
         source = self._address_of(request, headers)

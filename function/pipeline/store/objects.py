@@ -175,11 +175,9 @@ class Objects:
         pauses = iter(_WRITE_PAUSES_SECONDS if self._folder is None else ())
         is_repeated = False
         with _storage_errors(name):
+            storage = self._storage_for_large_writes if is_large else self._storage_for_writes
             while True:
                 try:
-                    storage = (
-                        self._storage_for_large_writes if is_large else self._storage_for_writes
-                    )
                     put = obstore.put(storage, name, content, mode=mode, use_multipart=False)
                 except (AlreadyExistsError, PreconditionError):
                     return self._version_of(name, content) if is_repeated else None
