@@ -32,7 +32,7 @@ try:
         from pipeline.receive.settings import read_receive_settings
 
         _receive_settings = read_receive_settings(os.environ)
-        logs.configure(_receive_settings.log)
+        logs.configure(_receive_settings.log, _receive_settings.signing_secrets)
         server.ignore_forwarded_addresses()
         http_protocol.use()
         _receiver = Receiver(_receive_settings)
@@ -47,7 +47,7 @@ try:
         from pipeline.resolve.settings import read_resolve_settings
 
         _resolve_settings = read_resolve_settings(os.environ)
-        logs.configure(_resolve_settings.log)
+        logs.configure(_resolve_settings.log, [_resolve_settings.dimmy.api_key])
         _resolver = Resolver(_resolve_settings)
 
         def resolve(request: "flask.Request") -> "resolver.Answer":
@@ -59,7 +59,7 @@ try:
         from pipeline.reconcile.settings import read_reconcile_settings
 
         _reconcile_settings = read_reconcile_settings(os.environ)
-        logs.configure(_reconcile_settings.log)
+        logs.configure(_reconcile_settings.log, [_reconcile_settings.dimmy.api_key])
         _reconciler = Reconciler(_reconcile_settings)
 
         def reconcile(request: "flask.Request") -> "reconciler.Answer":

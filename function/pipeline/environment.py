@@ -6,6 +6,7 @@ in a message.
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -29,12 +30,12 @@ class Environment:
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
-        self._problems: list[str] = []
+        self._problems: dict[str, None] = {}  # in order, and each once
 
     def required(self, name: str, parse: Callable[[str], T], meaning: str) -> T:
         """The parsed value; a missing one is a problem. `meaning` says what to set it to."""
         if not self._variables.get(name, "").strip():
-            self._problems.append(f"{name} is missing: set it to {meaning}.")
+            self.add_problem(f"{name} is missing: set it to {meaning}")
             return None  # type: ignore[return-value]
         return self._parse(name, parse)
 
@@ -44,16 +45,20 @@ class Environment:
             return default
         return self._parse(name, parse)
 
+    def add_problem(self, text: str) -> None:
+        """Note a problem of several variables, or of what they name. `text` has no full stop."""
+        self._problems[f"{text}."] = None
+
     def raise_problems(self, entry_point: str) -> None:
         """Raise SettingsError if any variable had a problem."""
         if self._problems:
-            raise SettingsError(entry_point, self._problems)
+            raise SettingsError(entry_point, list(self._problems))
 
     def _parse(self, name: str, parse: Callable[[str], T]) -> T:
         try:
             return parse(self._variables[name].strip())
         except ValueError as error:
-            self._problems.append(f"{name} {error}.")
+            self.add_problem(f"{name} {error}")
             return None  # type: ignore[return-value]
 
 
@@ -67,6 +72,13 @@ def one_of(*words: str) -> Callable[[str], str]:
         raise ValueError(f"is none of {', '.join(words)}")
 
     return parse
+
+
+def existing_file(text: str) -> str:
+    """A parser for the path of a file."""
+    if not Path(text).is_file():
+        raise ValueError(f"names {text}, which is not a file")
+    return text
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
@@ -89,3 +101,8 @@ def seconds(low: float, high: float) -> Callable[[str], float]:
         return float(text)
 
     return parse
+
+
+def check_google_credentials(environment: Environment) -> None:
+    """A file of default credentials has to exist. Without one, Google's own machines need none."""
+    environment.optional("GOOGLE_APPLICATION_CREDENTIALS", existing_file, "")

@@ -12,7 +12,8 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ Formatter = Callable[[Severity, str, dict[str, Any]], str]
 
 _RANKS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40}
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")  # W3C
+_STACK_TRACE = "stack_trace"
 _encode = json.JSONEncoder(default=str).encode
 
 
@@ -44,8 +46,9 @@ def read_log_settings(environment: Environment) -> LogSettings:
     )
 
 
-def configure(settings: LogSettings) -> None:
-    """Write lines of at least this level, in this format."""
+def configure(settings: LogSettings, secrets: Sequence[str] = ()) -> None:
+    """Write lines of at least this level, in this format, and no secret in a traceback."""
+    _log.secrets = tuple(secrets)
     _log.format = _json_formatter(settings.project) if settings.format == "json" else _as_text
     _log.least_rank = _RANKS[settings.level]
     # With LOG_EXECUTION_ID set, the framework replaces sys.stdout later on.
@@ -56,6 +59,17 @@ def log(severity: Severity, message: str, **fields: Any) -> None:
     """Write one line with these fields. Safe to call from any thread."""
     if _RANKS[severity] >= _log.least_rank:
         write_line(_log.format(severity, message, fields))
+
+
+def stack_trace(error: Exception) -> dict[str, str]:
+    """The field of a log line in which Error Reporting finds a traceback.
+
+    See https://cloud.google.com/error-reporting/docs/formatting-error-messages.
+    """
+    text = "".join(traceback.format_exception(error))
+    for secret in _log.secrets:
+        text = text.replace(secret, "***")
+    return {_STACK_TRACE: text}
 
 
 def write_line(line: str) -> None:
@@ -78,9 +92,11 @@ def _json_formatter(project: str | None) -> Formatter:
 
 
 def _as_text(severity: Severity, message: str, fields: dict[str, Any]) -> str:
-    shown = {name: value for name, value in fields.items() if name != "trace"}
+    lines = fields.get(_STACK_TRACE, "").splitlines()
+    shown = {name: value for name, value in fields.items() if name not in {"trace", _STACK_TRACE}}
     columns = "  ".join(f"{name}={_printable(value)}" for name, value in shown.items())
-    return f"{time.strftime('%H:%M:%S')} {severity:<7} {message}  {columns}".rstrip()
+    first = f"{time.strftime('%H:%M:%S')} {severity:<7} {message}  {columns}".rstrip()
+    return "\n    ".join([first, *map(_printable, lines)])
 
 
 def _printable(value: Any) -> str:
@@ -102,6 +118,7 @@ class _Log:
         self.format = _json_formatter(None)
         self.least_rank = _RANKS["INFO"]
         self.output = sys.stdout.buffer
+        self.secrets: tuple[str, ...] = ()
 
 
 _log = _Log()

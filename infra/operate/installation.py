@@ -4,13 +4,18 @@ An implementation only provides the data: log lines, receipts, dead letters. The
 same for every installation and are drawn by the commands.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from operate.console import UsageError
 from pipeline.dimmy.client import DimmyClient
+from pipeline.dimmy.network import read_network
+from pipeline.dimmy.settings import DimmySettings
+from pipeline.environment import Environment, SettingsError
 from pipeline.store.receipts import Receipt
 from pipeline.store.settings import StorageSettings
 
@@ -251,3 +256,18 @@ class Installation(Protocol):
 
     def operator(self) -> str:
         """Who is using the commands."""
+
+
+def open_dimmy(url: str, key: str, concurrency: int, timeout_seconds: float) -> DimmyClient:
+    """A client of the API that uses this machine's proxy and certificate authorities.
+
+    Raises:
+        UsageError: the environment names a proxy or a file of certificates that cannot be used.
+    """
+    environment = Environment(os.environ)
+    network = read_network(environment, url)
+    try:
+        environment.raise_problems("the client")
+    except SettingsError as error:
+        raise UsageError(" ".join(error.problems)) from error
+    return DimmyClient(DimmySettings(url, key, concurrency, timeout_seconds, network))

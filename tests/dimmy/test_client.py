@@ -19,7 +19,13 @@ import pytest
 import trustme
 
 from pipeline.dimmy import client as client_module
-from pipeline.dimmy.client import ApiKeyRejectedError, DimmyClient, DimmyError, NotFoundError
+from pipeline.dimmy.client import (
+    ApiKeyRejectedError,
+    DimmyClient,
+    DimmyError,
+    NotFoundError,
+    TransientError,
+)
 from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.dimmy.settings import read_dimmy_settings
@@ -304,6 +310,22 @@ def test_a_netrc_file_is_ignored(
     assert [(request.key, request.authorization) for request in api.requests] == [(api.key, None)]
 
 
+def test_authorities_that_disappear_after_the_start_are_the_reason(tmp_path: Path) -> None:
+    """requests then raises an OSError that is not one of its own exceptions."""
+    authorities = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(authorities))
+    settings = {
+        "DIMMY_API_URL": "https://localhost:1",
+        "DIMMY_API_KEY": "a-test-api-key",
+        "REQUESTS_CA_BUNDLE": str(authorities),
+    }
+    client = DimmyClient(read_dimmy_settings(Environment(settings)))
+    authorities.unlink()
+
+    with pytest.raises(TransientError, match=f"connection failed: .*{authorities}"):
+        client.fetch_item("a" * 24, Deadline(0.1), RequestStatistics())
+
+
 SLOW_RESPONSES = {
     "head": b"HTTP/1.1 200 OK\r\nX-Slow: ",
     "chunk size": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;slow=",
@@ -313,14 +335,13 @@ SLOW_RESPONSES = {
 @pytest.mark.parametrize("part", SLOW_RESPONSES)
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 def test_a_response_that_is_sent_byte_by_byte_ends_with_the_timeout(
-    background: Background, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool, part: str
+    background: Background, tmp_path: Path, tls: bool, part: str
 ) -> None:
     """A read from the socket never times out, because each byte arrives in time."""
     server_tls = None
     if tls:
         authority = trustme.CA()
         authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
         server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         authority.issue_cert("localhost").configure_cert(server_tls)
     server = background.run(
@@ -336,6 +357,7 @@ def test_a_response_that_is_sent_byte_by_byte_ends_with_the_timeout(
                     "DIMMY_API_URL": url,
                     "DIMMY_API_KEY": "a-test-api-key",
                     "DIMMY_TIMEOUT_SECONDS": "0.5",
+                    "REQUESTS_CA_BUNDLE": str(tmp_path / "ca.pem") if tls else "",
                 }
             )
         )
@@ -345,10 +367,14 @@ def test_a_response_that_is_sent_byte_by_byte_ends_with_the_timeout(
         try:
             wait_for(fetched.done, "the end of the request")
         finally:
-            server.close()
+            background.run(_close(server))
 
     assert str(fetched.exception()) == "timeout"
     assert [thread.name for thread in threading.enumerate()].count("closer") == 1
+
+
+async def _close(server: asyncio.Server) -> None:
+    server.close()  # which is not safe in another thread than its event loop's
 
 
 async def _send_slowly(

@@ -6,6 +6,8 @@ One of them: .venv/bin/pytest tests/operate/test_doctor.py -k remedy
 import json
 from collections.abc import Callable
 
+import pytest
+
 from support.operator import (
     API_KEY,
     HEALTHY,
@@ -65,3 +67,36 @@ def test_doctor_names_the_next_step_before_the_first_deployment(operator: Operat
 
     assert "is missing" in operator.printed
     assert "make deploy ENV=dev PROJECT=warehouse-1" in operator.printed
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("REQUESTS_CA_BUNDLE", "/missing.pem", "names /missing.pem, which does not exist"),
+        ("HTTPS_PROXY", "socks5://127.0.0.1:1080", "names a SOCKS proxy"),
+    ],
+)
+def test_doctor_names_what_is_wrong_with_its_own_network(
+    operator: Operator, endpoint: Callable[..., Endpoint], name: str, value: str, problem: str
+) -> None:
+    receive = endpoint((400, {}), (204, {}))
+    operator.set_answers(*HEALTHY, *receipts(EVENT_ID="done"), webhook_url=receive.url)
+
+    assert operator.run("doctor", **{name: value}) == 1
+
+    assert f"{name} " in operator.printed
+    assert problem in operator.printed
+    assert "is accepted" in operator.printed, "the other checks have been left out"
+    assert "Traceback" not in operator.printed
+
+
+def test_doctor_survives_a_check_that_fails_itself(operator: Operator) -> None:
+    operator.set_answers(
+        ("topics describe", "", 0), ("subscriptions describe", "no JSON", 0), *HEALTHY
+    )
+
+    assert operator.run("doctor", DIMMY_API_URL="https://127.0.0.1:1") == 1
+
+    assert "cannot be checked: JSONDecodeError" in operator.printed
+    assert "the endpoint" in operator.printed
+    assert "Traceback" not in operator.printed

@@ -234,3 +234,21 @@ def test_hostile_requests_publish_nothing(receive: RunningReceive) -> None:
     test_hostile_requests_are_answered_with_client_errors(receive)
 
     assert receive.published() == []
+
+
+def test_an_unforeseen_error_is_answered_with_503_and_logged_with_its_traceback(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """google.auth takes it for granted that a file of credentials holds an object."""
+    credentials = tmp_path / "credentials.json"
+    credentials.write_text("[]")
+    name = "GOOGLE_APPLICATION_CREDENTIALS"
+    monkeypatch.setenv(name, str(credentials))  # read at the first event, in this process
+    receive = start(tmp_path, PUBSUB_EMULATOR_HOST="", **{name: str(credentials)})
+    message = new_message({})
+
+    refusal = receive.post(message)
+
+    assert_refused(refusal, 503, "unavailable")
+    assert refusal.headers["Retry-After"]
+    receive.wait_for_line('"ERROR"', message.message_id, "Traceback", "internal error: ")

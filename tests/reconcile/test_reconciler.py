@@ -20,6 +20,7 @@ import pytest
 import requests
 from werkzeug.test import EnvironBuilder
 
+from pipeline import logs
 from pipeline.dimmy import client
 from pipeline.reconcile.pages import PAGE_ITEMS
 from pipeline.reconcile.reconciler import Reconciler
@@ -311,3 +312,42 @@ def test_a_page_that_is_too_large_is_requested_in_smaller_pages(
     background.run(api.stop())
     assert timedelta(hours=48) == DEFAULT_LENGTH
     assert (status, summary["stored"]) == (200, 30)
+
+
+@pytest.mark.parametrize(
+    ("place", "failed"),
+    [("store.store.Store.put_item", 3), ("reconcile.reconciler.PageReader", 0)],
+)
+def test_an_unforeseen_error_is_a_reason_to_repeat_the_request(
+    dimmy_api: DimmyApi,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: str,
+    failed: int,
+) -> None:
+    """In this process, so that an error can be raised anywhere."""
+    settings = {
+        "STORAGE_URL": f"file://{tmp_path}",
+        "DIMMY_API_URL": dimmy_api.url,
+        "DIMMY_API_KEY": dimmy_api.key,
+    }
+    reconciler = Reconciler(read_reconcile_settings(settings))
+    lines: list[str] = []
+    monkeypatch.setattr(logs, "write_line", lines.append)
+    for _ in range(3):
+        dimmy_api.put(catalogue.make_item(RNG))
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise LookupError("nobody foresaw this")
+
+    with monkeypatch.context() as sabotage:
+        sabotage.setattr(f"pipeline.{place}", fail)
+        answer, status = reconciler.handle(flask.Request(EnvironBuilder().get_environ()))
+
+    assert (status, answer["error"], answer["failed"]) == (503, "unfinished", failed)
+    (traceback,) = [line for line in map(json.loads, lines) if "stack_trace" in line]
+    assert traceback["severity"] == "ERROR"
+    assert "LookupError: nobody foresaw this" in traceback["stack_trace"]
+
+    answer, status = reconciler.handle(flask.Request(EnvironBuilder().get_environ()))
+    assert (status, answer["stored"]) == (200, 3)

@@ -19,8 +19,7 @@ from typing import Any
 
 from operate.console import open_console
 from operate.diagnosis.completeness import Comparison
-from pipeline.dimmy.client import DimmyClient
-from pipeline.dimmy.settings import DimmySettings
+from operate.installation import open_dimmy
 from pipeline.store.objects import open_storage
 from pipeline.store.settings import StorageSettings
 from sandbox import catalogue
@@ -171,7 +170,7 @@ def _receipt(stack: Stack, message: Message) -> dict[str, Any]:
 
 def _verify(stack: Stack, api: DimmyApi, journal: Journal) -> list[str]:
     """Compare what the API lists with what is stored, as `make verify` does."""
-    dimmy = DimmyClient(DimmySettings(api.url, api.key, concurrency=4, timeout_seconds=10.0))
+    dimmy = open_dimmy(api.url, api.key, concurrency=4, timeout_seconds=10.0)
     comparison = Comparison(dimmy, open_storage(StorageSettings(f"file://{stack.folder}")))
     start = datetime.fromisoformat(catalogue.VENDOR_EXAMPLE["created_at"]).replace(tzinfo=UTC)
     found = comparison.compare_day(start, datetime.now(UTC) + timedelta(minutes=1))

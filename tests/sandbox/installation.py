@@ -27,11 +27,12 @@ from operate.installation import (
     Reconcile,
     ReconcileAnswer,
     Secret,
+    open_dimmy,
     request_parameters,
 )
 from operate.ports import is_free
 from pipeline.dimmy.client import DimmyClient
-from pipeline.dimmy.settings import DimmySettings, parse_api_key
+from pipeline.dimmy.settings import parse_api_key
 from pipeline.layout import RECEIPTS, receipt_name
 from pipeline.message import event_id_of
 from pipeline.receive.settings import parse_signing_secrets
@@ -234,7 +235,7 @@ class SandboxInstallation:
 
     def dimmy(self) -> DimmyClient:
         access = self._api_access()
-        return DimmyClient(DimmySettings(access.url, access.key, _CONCURRENCY, _API_SECONDS))
+        return open_dimmy(access.url, access.key, _CONCURRENCY, _API_SECONDS)
 
     def publish(self, attributes: Mapping[str, str], data: bytes) -> None:
         with closing(PubSubAdmin(self._stack().pubsub_host)) as admin:

@@ -68,3 +68,25 @@ def test_a_hostile_value_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -
     assert json.loads(as_json)["item_id"] == hostile
     assert "item_id=a\N{REPLACEMENT CHARACTER}INFO forged\N{REPLACEMENT CHARACTER}[2J" in as_text
     assert "trace" not in as_text
+
+
+def test_a_traceback_is_where_error_reporting_finds_it_and_has_no_secret(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure(LogSettings("json", "INFO", None), ["hunter2"])
+    with pytest.raises(KeyError) as error:
+        raise KeyError("header hunter2\x1b[2J")
+    details = logs.stack_trace(error.value)
+
+    logs.log("ERROR", "event unavailable", **details)
+    as_json = json.loads(capsys.readouterr().out)
+    logs.configure(LogSettings("text", "INFO", None), ["hunter2"])
+    logs.log("ERROR", "event unavailable", **details)
+    as_text = capsys.readouterr().out
+
+    assert as_json["stack_trace"].startswith("Traceback (most recent call last):\n")
+    assert as_json["stack_trace"].endswith("KeyError: 'header ***\\x1b[2J'\n")
+    first, *trace = as_text.splitlines()
+    assert first.endswith("ERROR   event unavailable")
+    assert trace[0] == "    Traceback (most recent call last):"
+    assert trace[-1] == "    KeyError: 'header ***\\x1b[2J'"

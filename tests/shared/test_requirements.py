@@ -77,6 +77,7 @@ def test_everything_that_deployed_code_imports_is_a_direct_requirement() -> None
         "svix": "svix",
         "uvicorn": "functions-framework",
         "urllib3": "requests",
+        "werkzeug": "functions-framework",
     }
     for name in imported_names():
         top = ".".join(name.split(".")[:2]) if name.startswith("google.") else name.split(".")[0]

@@ -6,9 +6,11 @@ One of them: .venv/bin/pytest tests/shared/test_settings.py -k K07
 import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from pipeline.dimmy.settings import DEFAULT_API_URL
 from pipeline.environment import SettingsError
@@ -152,17 +154,87 @@ def test_a_loopback_api_needs_no_tls() -> None:
     assert settings.dimmy.api_url == "http://127.0.0.1:9000/v1"
 
 
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_certificate_authorities_have_to_exist(name: str, tmp_path: Path) -> None:
+    missing, junk, valid = (tmp_path / each for each in ("missing", "junk", "valid"))
+    junk.write_text("no certificate")
+    trustme.CA().cert_pem.write_to_path(str(valid))
+
+    for path, problem in ((missing, "does not exist"), (junk, "no certificates in PEM format")):
+        with pytest.raises(SettingsError, match=f"{name} names {path}, which .*{problem}"):
+            read_resolve_settings(RESOLVE | {name: str(path)})
+    for path in (valid, tmp_path):
+        settings = read_resolve_settings(RESOLVE | {name: str(path)})
+        assert settings.dimmy.network.ca_bundle == str(path)
+
+
+def test_requests_own_variable_comes_before_that_of_curl(tmp_path: Path) -> None:
+    names = {"REQUESTS_CA_BUNDLE": str(tmp_path), "CURL_CA_BUNDLE": "/missing"}
+
+    assert read_resolve_settings(RESOLVE | names).dimmy.network.ca_bundle == str(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    ("proxy", "problem"),
+    [
+        ("socks5://user:hunter2@127.0.0.1:1080", "SOCKS"),
+        ("socks5h://127.0.0.1:1080", "SOCKS"),
+        ("ftp://user:hunter2@127.0.0.1", "not the URL of a proxy"),
+        ("http://user:hunter2@127.0.0.1:port", "not the URL of a proxy"),
+        ("http://", "not the URL of a proxy"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, name: str, proxy: str, problem: str
+) -> None:
+    monkeypatch.setenv(name, proxy)
+
+    with pytest.raises(SettingsError, match=rf"HTTPS_PROXY \(or ALL_PROXY\) .*{problem}") as error:
+        read_resolve_settings(RESOLVE)
+    assert "hunter2" not in str(error.value)
+
+    monkeypatch.setenv("NO_PROXY", "dimmy.api.optioryx.com")
+    assert read_resolve_settings(RESOLVE).dimmy.network.proxies == {}
+
+
+@pytest.mark.parametrize("proxy", ["http://user:hunter2@127.0.0.1:3128", "proxy.example.com:3128"])
+def test_a_proxy_that_can_be_used_is_accepted(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+
+    settings = read_resolve_settings(RESOLVE)
+
+    assert settings.dimmy.network.proxies["https"] == proxy
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize("read", [read_receive_settings, read_resolve_settings])
+def test_a_missing_file_of_credentials_is_reported_once_where_it_is_needed(
+    read: Callable[[dict[str, str]], object],
+) -> None:
+    missing = {"GOOGLE_APPLICATION_CREDENTIALS": "/missing.json"}
+    on_google = RECEIVE | RESOLVE | missing | {"STORAGE_URL": "gs://acme-scans"}
+
+    with pytest.raises(SettingsError) as error:
+        read(on_google)
+    (problem,) = error.value.problems
+    assert problem.startswith("GOOGLE_APPLICATION_CREDENTIALS names /missing.json")
+
+    read(on_google | {"STORAGE_URL": "file:///srv/dimmy", "PUBSUB_EMULATOR_HOST": "127.0.0.1:8085"})
+
+
 def test_no_repr_contains_a_secret() -> None:
     assert SECRET not in repr(read_receive_settings(RECEIVE))
     assert RESOLVE["DIMMY_API_KEY"] not in repr(read_resolve_settings(RESOLVE))
 
 
-@pytest.mark.parametrize("target", ["receive", "resolve"])
+@pytest.mark.parametrize("target", ["receive", "resolve", "reconcile"])
 def test_a_function_with_invalid_settings_does_not_start_and_reports_all_problems(
     target: str,
 ) -> None:
     invalid = {"SIGNING_SECRETS": "<WEBHOOK SIGNING SECRET>", "DIMMY_API_KEY": "<secret key>"}
-    function = Function(target, invalid)
+    missing = {"REQUESTS_CA_BUNDLE": "/missing.pem", "HTTPS_PROXY": "socks5://127.0.0.1:1080"}
+    function = Function(target, invalid | missing)
 
     with pytest.raises(StartError) as error:
         function.wait_until_up()
@@ -172,7 +244,7 @@ def test_a_function_with_invalid_settings_does_not_start_and_reports_all_problem
     assert f"{target} cannot start" in output
     assert "STORAGE_URL is missing" in output
     reported = re.findall(r"^  - (\w+)", output, re.MULTILINE)
-    assert len(reported) == (3 if target == "receive" else 2)
+    assert len(reported) == (3 if target == "receive" else 4)
     assert not any(value in output for value in invalid.values())
     assert "Traceback" not in output
 

@@ -206,6 +206,20 @@ def test_a_resend_replaces_the_states_of_its_receipt_and_continues_the_attempt_c
     assert (merged.attempts, merged.outcome, merged.items) == (2, "partial", {"a": "timeout"})
 
 
+def test_an_error_of_an_attempt_keeps_its_event_unfinished_until_another_one_finishes_it(
+    backend: Backend,
+) -> None:
+    failed = replace(receipt(1, a="stored"), error="internal error: KeyError")
+    backend.store.put_receipt(failed)
+
+    found = backend.store.get_receipt("msg_1")
+    assert found
+    assert (found.error, found.outcome) == ("internal error: KeyError", "partial")
+    assert backend.store.put_receipt(receipt(2, a="stored")).outcome == "done"
+    assert backend.store.put_receipt(failed).outcome == "done"
+    assert b'"error"' not in (backend.read("events/msg_1.json") or b"")
+
+
 RECEIVED = "2026-11-01T08:00:00.000000Z"
 RESENT = "2026-11-01T08:00:01.000000Z"
 

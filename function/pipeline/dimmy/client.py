@@ -6,7 +6,6 @@ limits are not documented, so a 429 is expected at any time, with or without Ret
 
 import contextlib
 import io
-import os
 import random
 import threading
 import time
@@ -18,7 +17,6 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 import requests
-import requests.utils
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from pipeline.dimmy.connections import DeadlineAdapter, response_deadline
@@ -227,6 +225,8 @@ class DimmyClient:
                 if time.monotonic() >= end:
                     raise TransientError("timeout") from None
                 raise TransientError(f"connection failed: {type(error).__name__}") from error
+            except OSError as error:  # requests', where its file of certificates has gone
+                raise TransientError(f"connection failed: {error}") from error
             finally:
                 statistics.add(time.monotonic() - started, failed=failed)
         self._raise_for_status(response, body)
@@ -287,8 +287,8 @@ class _Session(requests.Session):
 def _open_session(settings: DimmySettings) -> requests.Session:
     session = _Session()
     # The environment is read once, not before every request, and .netrc never replaces the key.
-    session.proxies = requests.utils.get_environ_proxies(settings.api_url)
-    session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+    session.proxies = dict(settings.network.proxies)
+    session.verify = settings.network.ca_bundle or True
     session.trust_env = False
     session.headers["X-API-KEY"] = settings.api_key
     session.headers["Accept"] = "application/json"

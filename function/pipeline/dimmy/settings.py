@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from pipeline.dimmy.network import Network, read_network
 from pipeline.environment import Environment, seconds, whole_number
 
 DEFAULT_API_URL = "https://dimmy.api.optioryx.com"
@@ -22,17 +23,20 @@ class DimmySettings:
     api_key: str = field(repr=False)
     concurrency: int
     timeout_seconds: float
+    network: Network
 
 
 def read_dimmy_settings(environment: Environment) -> DimmySettings:
     """The settings of the client."""
+    api_url = environment.optional("DIMMY_API_URL", _api_url, DEFAULT_API_URL)
     return DimmySettings(
-        api_url=environment.optional("DIMMY_API_URL", _api_url, DEFAULT_API_URL),
+        api_url=api_url,
         api_key=environment.required(
             "DIMMY_API_KEY", parse_api_key, "an API key from Account & Limits in the Dimmy web app"
         ),
         concurrency=environment.optional("DIMMY_CONCURRENCY", whole_number(1, 256), 32),
         timeout_seconds=environment.optional("DIMMY_TIMEOUT_SECONDS", seconds(0.1, 120), 10.0),
+        network=read_network(environment, api_url),
     )
 
 

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from pipeline.layout import payload_name
+from pipeline.logs import stack_trace
 from pipeline.message import MAX_DATA_BYTES
 from pipeline.receive import answers, sources
 from pipeline.receive.answers import Answer
@@ -42,6 +43,7 @@ from pipeline.receive.verification import (
 )
 from pipeline.store.errors import StorageError
 from pipeline.store.store import Store
+from pipeline.unforeseen import state_after
 
 _LARGE_BODY_BYTES = 1024 * 1024  # from here on verified in a thread, beside the event loop
 
@@ -69,7 +71,12 @@ class Receiver:
         started = time.perf_counter()
         headers = _Headers(request)
         stream = request.stream()
-        answer = await self._answer(request, headers, stream)
+        try:
+            answer = await self._answer(request, headers, stream)
+        except Exception as error:  # noqa: BLE001  # see pipeline.unforeseen
+            answer = answers.unavailable(
+                state_after(error), **_claimed(headers), **stack_trace(error)
+            )
         status = answer.response.status_code
         # A slow body has had its time, and its stream has ended with it.
         if status == 408 or (status >= 400 and not await drain(stream)):

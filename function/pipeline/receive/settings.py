@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pipeline.environment import Environment, whole_number
+from pipeline.environment import Environment, check_google_credentials, whole_number
 from pipeline.logs import LogSettings, read_log_settings
 from pipeline.receive import sources
 from pipeline.store.settings import StorageSettings, read_storage_settings
@@ -48,6 +48,8 @@ def read_receive_settings(variables: Mapping[str, str]) -> ReceiveSettings:
         pubsub_emulator_host=environment.optional("PUBSUB_EMULATOR_HOST", _host_and_port, None),
         log=read_log_settings(environment),
     )
+    if not settings.pubsub_emulator_host:
+        check_google_credentials(environment)
     environment.raise_problems("receive")
     return settings
 

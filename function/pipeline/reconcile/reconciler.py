@@ -22,7 +22,7 @@ from pipeline.dimmy.client import (
 from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.json_text import NotJsonError, read_json, without_byte_order_mark
-from pipeline.logs import log
+from pipeline.logs import log, stack_trace
 from pipeline.reconcile.checkpoint import Checkpoint
 from pipeline.reconcile.counts import COUNTS
 from pipeline.reconcile.pages import Page, PageReader
@@ -32,6 +32,7 @@ from pipeline.reconcile.window import Window, WindowError, read_window
 from pipeline.store.errors import StorageError
 from pipeline.store.items import Item, MalformedItem
 from pipeline.store.store import Store
+from pipeline.unforeseen import state_after
 
 # A slice begins a little early, because it is not documented whether the API includes its bounds.
 _SLICE_OVERLAP = timedelta(seconds=1)
@@ -80,12 +81,16 @@ class Reconciler:
         attempt = Attempt(Deadline(self._attempt_seconds), RequestStatistics(), counts)
         run = _Run(window, attempt)
         reason = ""
+        details: dict[str, str] = {}
         try:
             self._reconcile(run)
         except DimmyError as error:
             reason = str(error)
         except StorageError as error:
             reason = f"storage: {error}"
+        except Exception as error:  # noqa: BLE001  # see pipeline.unforeseen
+            reason = state_after(error)
+            details = stack_trace(error)
         if run.left and not reason:
             reason = f"{run.left} items could not be stored"
         places: dict[str, Any] = {}
@@ -112,6 +117,7 @@ class Reconciler:
                 reason=reason,
                 **fields,
                 **places,
+                **details,
             )
             message = f"Repeat the request: {reason}."
             return {**counts, "error": "unfinished", "message": message, **places}, 503

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from pipeline.logs import log
 from pipeline.store.errors import StorageError
 from pipeline.store.items import Item, MalformedItem, not_comparable_state
 from pipeline.store.store import Store, WriteResult
+from pipeline.unforeseen import UnforeseenErrors
 
 _COUNTED_AS = {
     WriteResult.CREATED: "stored",
@@ -30,6 +31,7 @@ class Attempt:
     deadline: Deadline
     statistics: RequestStatistics
     counts: "Counter[str]"
+    unforeseen: UnforeseenErrors = field(default_factory=UnforeseenErrors)
 
 
 class Failures(NamedTuple):
@@ -90,6 +92,9 @@ class ItemStorer:
                 if not attempt.deadline.remaining:
                     raise
                 stored = _failed(item_id, str(error))
+            except Exception as error:  # noqa: BLE001  # see pipeline.unforeseen
+                attempt.unforeseen.log_item(error, item_id=item_id)
+                stored = _Stored("failed", item_id)
             attempt.counts.update([stored.counted_as, "seen"])
             if stored.failed_id:
                 still_failed.append(item_id)
@@ -112,6 +117,9 @@ class ItemStorer:
             return _failed(item.item_id, f"storage: {error}")
         except DimmyError as error:
             return _failed(item.item_id, str(error))
+        except Exception as error:  # noqa: BLE001  # see pipeline.unforeseen
+            attempt.unforeseen.log_item(error, item_id=item.item_id)
+            return _Stored("failed", item.item_id)
         return _stored(item, result)
 
     def _refresh(self, item_id: str, attempt: Attempt) -> tuple[Item, WriteResult]:

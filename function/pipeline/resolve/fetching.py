@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from pipeline.dimmy.client import ApiKeyRejectedError, DimmyClient, DimmyError
@@ -16,6 +16,7 @@ from pipeline.store.errors import StorageError
 from pipeline.store.items import Item, not_comparable_state
 from pipeline.store.states import PENDING, STORED, UNCHANGED, is_settled
 from pipeline.store.store import Store, WriteResult
+from pipeline.unforeseen import UnforeseenErrors
 
 # How long running requests may overrun the deadline before the attempt ends without them.
 GRACE_SECONDS = 2.0
@@ -40,6 +41,7 @@ class Attempt:
     deadline: Deadline
     statistics: RequestStatistics
     progress: Progress
+    unforeseen: UnforeseenErrors = field(default_factory=UnforeseenErrors)
 
 
 class ItemFetcher:
@@ -121,6 +123,9 @@ class ItemFetcher:
             state = str(error)
         except StorageError as error:
             state = f"storage: {error}"
+        except Exception as error:  # noqa: BLE001  # see pipeline.unforeseen
+            event_id = attempt.progress.event_id
+            return attempt.unforeseen.log_item(error, item_id=item_id, event_id=event_id)
         else:
             state = _STATES.get(result) or not_comparable_state(item)
         _log_item("DEBUG" if is_settled(state) else "WARNING", item_id, state, attempt.progress)

@@ -7,16 +7,18 @@ later and in the end moves it to the dead letters.
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import flask
+from werkzeug.exceptions import HTTPException
 
 from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.json_text import without_byte_order_mark
-from pipeline.logs import Severity, log
+from pipeline.logs import Severity, log, stack_trace
 from pipeline.resolve.admission import MAX_ADMITTED_BYTES, Admission, NotAdmittedError
 from pipeline.resolve.events import Event, FullPayload, ItemsScanned, Unrecognised, recognise
 from pipeline.resolve.fetching import Attempt, ItemFetcher
@@ -27,6 +29,7 @@ from pipeline.store.errors import StorageError
 from pipeline.store.receipts import Receipt, encode_payload
 from pipeline.store.states import reason_class
 from pipeline.store.store import Store
+from pipeline.unforeseen import state_after
 
 _LOGGED_ITEMS = 20  # of an event, so that its line is found by an item's id
 
@@ -63,6 +66,13 @@ class Resolver:
         except NotAdmittedError as error:
             _log_attempt("WARNING", "unavailable", started, fields | {"reason": str(error)})
             return {"error": "unavailable", "message": f"Nothing was done: {error}."}, 503
+        except HTTPException:
+            raise  # the request could not be read
+        except Exception as error:  # noqa: BLE001  # see pipeline.unforeseen
+            reason = state_after(error)
+            fields |= {"reason": reason, "reason_class": reason_class([reason])}
+            _log_attempt("ERROR", "unavailable", started, fields | stack_trace(error))
+            return {"error": "unavailable", "message": f"The log has the reason: {reason}."}, 503
 
     def _answer(
         self, delivery: Delivery, deadline: Deadline, started: float, fields: dict[str, Any]
@@ -116,19 +126,34 @@ class Resolver:
         if body is None:
             body = self._store.get_payload(delivery.event_id)
         body = without_byte_order_mark(body)
-        event = recognise(body)
         receipt = Receipt(
             event_id=delivery.event_id,
-            kind=event.kind,
+            kind="unrecognised",
             delivery=delivery.delivery_id,
             attempts=delivery.attempt or 1,
             items={},
             payload=body,
             redriven=delivery.redriven,
-            encoded_payload=encode_payload(body, is_json=event.is_json),
+        )
+        try:
+            event = recognise(body)
+        except Exception as error:
+            unread = encode_payload(body, is_json=False)
+            failed = replace(receipt, error=state_after(error), encoded_payload=unread)
+            self._store.put_receipt(failed)
+            raise
+        receipt = replace(
+            receipt, kind=event.kind, encoded_payload=encode_payload(body, is_json=event.is_json)
         )
         progress = Progress(self._store, receipt, stored, time.monotonic() - started)
-        self._process(event, Attempt(deadline, statistics, progress))
+        try:
+            self._process(event, Attempt(deadline, statistics, progress))
+        except StorageError:
+            raise
+        except Exception as error:
+            progress.set_error(state_after(error))
+            progress.store()
+            raise
         return progress.store()
 
     def _process(self, event: Event, attempt: Attempt) -> None:

@@ -83,8 +83,9 @@ class Receipt:
     `items` maps each item's id to its state. `delivery` is the latest one by the sender:
     repetitions by Pub/Sub keep it, a resend is another one. `payload` is the body of the event;
     `encoded_payload` saves the time of encoding it for each write. `redriven`: the event has come
-    back from the dead letters. `discarded` says of each item that a person has given up who that
-    was, and when. A receipt with a `version` includes what is stored in that version of its object.
+    back from the dead letters. `error`: what ended the attempt and is no item's state; the event is
+    then not finished. `discarded` says of each item that a person has given up who that was, and
+    when. A receipt with a `version` includes what is stored in that version of its object.
     """
 
     event_id: str
@@ -94,6 +95,7 @@ class Receipt:
     items: Mapping[str, str]
     payload: bytes = field(repr=False)
     redriven: bool = False
+    error: str = ""
     discarded: Mapping[str, str] = field(default_factory=dict)
     encoded_payload: EncodedPayload | None = field(default=None, repr=False, compare=False)
     version: "UpdateVersion | None" = field(default=None, repr=False, compare=False)
@@ -106,6 +108,8 @@ class Receipt:
     @property
     def outcome(self) -> Outcome:
         """`unrecognised`, or whether all items are settled."""
+        if self.error:
+            return "partial"
         if self.kind == "unrecognised":
             return "unrecognised"
         return "done" if next(self.iterate_unsettled(), None) is None else "partial"
@@ -130,7 +134,7 @@ class Receipt:
 
     def parts(self) -> list[bytes]:
         """The same line in parts, which take less memory than one text of them all."""
-        head = {
+        head: dict[str, Any] = {
             "event_id": self.event_id,
             "kind": self.kind,
             "received_at": self.delivery.received_at,
@@ -139,6 +143,8 @@ class Receipt:
             "outcome": self.outcome,
             "redriven": self.redriven,
         }
+        if self.error:
+            head["error"] = self.error
         tail: dict[str, Any] = {"discarded": dict(self.discarded)} if self.discarded else {}
         payload = self.encoded_payload or _encode_unknown(self.payload)
         if not payload.is_json:
@@ -163,6 +169,7 @@ class Receipt:
                 attempts=attempts,
                 items=_merge_states(stored.items, self.items),
                 redriven=redriven,
+                error="" if stored.is_finished else self.error,
                 discarded={
                     name: note
                     for name, note in stored.discarded.items()
@@ -239,6 +246,7 @@ class Receipt:
                 },
                 payload=b"",
                 redriven=bool(value.get("redriven")),
+                error=str(value.get("error", "")),
                 discarded={str(k): str(v) for k, v in value.get("discarded", {}).items()},
             )
         except (ValueError, LookupError, TypeError, AttributeError) as error:

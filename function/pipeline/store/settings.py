@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from pipeline.environment import Environment
+from pipeline.environment import Environment, check_google_credentials
 
 _BUCKET_URL = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[A-Za-z0-9._-]+)*/?")
 
@@ -18,12 +18,13 @@ class StorageSettings:
 
 def read_storage_settings(environment: Environment) -> StorageSettings:
     """The settings of storage."""
-    return StorageSettings(
-        url=environment.required(
-            "STORAGE_URL", _storage_url, "gs://bucket or file:///absolute/folder"
-        ),
-        emulator_url=environment.optional("STORAGE_EMULATOR_HOST", _loopback_url, None),
+    url = environment.required(
+        "STORAGE_URL", _storage_url, "gs://bucket or file:///absolute/folder"
     )
+    emulator_url = environment.optional("STORAGE_EMULATOR_HOST", _loopback_url, None)
+    if not (emulator_url or (url and url.startswith("file://"))):
+        check_google_credentials(environment)
+    return StorageSettings(url, emulator_url)
 
 
 def _storage_url(text: str) -> str:

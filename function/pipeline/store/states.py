@@ -6,6 +6,8 @@ Any state that is not listed here is the reason why the item is not stored.
 from collections.abc import Iterable
 from typing import Literal
 
+from pipeline import unforeseen
+
 STORED = "stored"
 UNCHANGED = "unchanged"  # storage already had it, or a newer version
 DISCARDED = "discarded"  # a person has given it up
@@ -13,7 +15,7 @@ PENDING = "pending"  # a long attempt has not come to it yet
 
 _SETTLED = frozenset({STORED, UNCHANGED, DISCARDED})
 
-ReasonClass = Literal["not_found", "api_key", "api", "storage", "malformed", "mixed"]
+ReasonClass = Literal["not_found", "api_key", "api", "storage", "malformed", "internal", "mixed"]
 
 
 def is_settled(state: str) -> bool:
@@ -39,4 +41,6 @@ def _reason_class(state: str) -> ReasonClass:
         return "storage"
     if state.startswith("malformed:"):
         return "malformed"
+    if state.startswith(unforeseen.PREFIX):
+        return "internal"
     return "api"

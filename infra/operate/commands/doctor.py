@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from rich.console import Console
 
-from operate.console import print_text
+from operate.console import UsageError, print_text
 from operate.diagnosis import checks
 from operate.installation import Check, Installation
 
@@ -22,7 +22,7 @@ def run(installation: Installation, _: Mapping[str, str], console: Console) -> i
 
 
 def _all_checks(installation: Installation) -> Iterator[Check]:
-    yield from installation.check_access()
+    yield from _complete("access", installation.check_access())
     for secret in installation.secrets():
         yield checks.check_format(secret)
     api = installation.api()
@@ -30,9 +30,27 @@ def _all_checks(installation: Installation) -> Iterator[Check]:
         key_format = checks.check_format(api.key)
         yield key_format
         if not key_format.remedy:
-            yield from checks.check_api(api)
-    yield from installation.check_resources()
-    yield from _check_endpoint(installation)
+            yield from _complete("Dimmy's API", checks.check_api(api))
+    yield from _complete("what is deployed", installation.check_resources())
+    yield from _complete("the endpoint", _check_endpoint(installation))
+
+
+def _complete(name: str, group: Iterable[Check]) -> Iterator[Check]:
+    """The checks of a group; where one of them fails itself, that is its result.
+
+    Raises:
+        UsageError: no check makes sense before something has been done.
+    """
+    try:
+        yield from group
+    except UsageError:
+        raise
+    except Exception as error:  # noqa: BLE001  # for cases that nobody foresaw
+        yield Check(
+            name,
+            f"cannot be checked: {type(error).__name__}: {error}",
+            "Solve this first; what depends on it was not checked.",
+        )
 
 
 def _check_endpoint(installation: Installation) -> Iterator[Check]:

@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import requests
 from svix.webhooks import Webhook
 
-from operate.installation import Api, Check, Endpoint, Instructions, Secret
+from operate.console import UsageError
+from operate.installation import Api, Check, Endpoint, Instructions, Secret, open_dimmy
 from pipeline.dimmy.client import DimmyClient, DimmyError
 from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
-from pipeline.dimmy.settings import DimmySettings
 from pipeline.layout import receipt_name
 
 HTTP_SECONDS = 15.0
@@ -43,6 +43,11 @@ def check_api(api: Api) -> Iterator[Check]:
     """Whether Dimmy's API answers and accepts the key; and this machine's clock."""
     name = "Dimmy's API"
     try:
+        dimmy = open_dimmy(api.url, api.key.value, concurrency=1, timeout_seconds=HTTP_SECONDS)
+    except UsageError as error:
+        yield Check("this machine's network", str(error), "Correct the variable, or unset it.")
+        return
+    try:
         response = requests.get(
             f"{api.url}/items",
             params={"limit": "1", "start_date": datetime.now(UTC).replace(tzinfo=None).isoformat()},
@@ -50,7 +55,7 @@ def check_api(api: Api) -> Iterator[Check]:
             timeout=HTTP_SECONDS,
             allow_redirects=False,
         )
-    except (requests.RequestException, ValueError) as error:
+    except (OSError, ValueError) as error:
         yield Check(
             name,
             f"{urlsplit(api.url).netloc} cannot be reached: {type(error).__name__}",
@@ -65,19 +70,18 @@ def check_api(api: Api) -> Iterator[Check]:
         yield Check(name, result, "If it goes on, ask Dimmy. Nothing is lost until then.")
     else:
         yield Check(name, "answers, and accepts the key")
-        yield check_items(api)
+        yield check_items(dimmy)
     difference = _clock_difference(response)
     if difference is not None:
         behind = "behind" if difference > 0 else "ahead of"
         yield _check_clock("the clock of this machine", f"{behind} the API's", difference)
 
 
-def check_items(api: Api) -> Check:
+def check_items(dimmy: DimmyClient) -> Check:
     """Whether the API lists any item; where it does not, an empty window says nothing."""
     name = "its items"
-    settings = DimmySettings(api.url, api.key.value, concurrency=1, timeout_seconds=HTTP_SECONDS)
     try:
-        has_items = DimmyClient(settings).has_items(Deadline(HTTP_SECONDS), RequestStatistics())
+        has_items = dimmy.has_items(Deadline(HTTP_SECONDS), RequestStatistics())
     except DimmyError as error:
         return Check(name, f"cannot be listed: {error}", "If it goes on, ask Dimmy.")
     if has_items:
@@ -95,7 +99,7 @@ def check_endpoint(endpoint: Endpoint, remedy: str) -> Iterator[Check]:
         unsigned = requests.post(
             endpoint.url, data=b"{}", timeout=HTTP_SECONDS, allow_redirects=False
         )
-    except requests.RequestException as error:
+    except OSError as error:
         yield Check(
             "the endpoint",
             f"{endpoint.url} cannot be reached: {type(error).__name__}",
@@ -169,7 +173,7 @@ def _check_refusal(response: requests.Response) -> Check:
 def _check_acceptance(name: str, url: str, secret: str, remedy: str) -> Check:
     try:
         _, response = _send_signed(url, secret)
-    except requests.RequestException as error:
+    except OSError as error:
         return Check(name, f"gets no answer: {type(error).__name__}", remedy)
     if response.status_code == 204:
         return Check(name, "is accepted")

@@ -7,6 +7,7 @@ from typing import Any
 
 from operate.console import count_of
 from operate.installation import Instructions, LogLine
+from pipeline import unforeseen
 from pipeline.store.receipts import Receipt
 from pipeline.store.states import DISCARDED, PENDING, is_settled
 
@@ -87,7 +88,8 @@ def _receipt_lines(receipt: Receipt) -> list[str]:
     ]
     if len(unsettled_first) > _SHOWN_ITEMS:
         shown.append(f"  and {len(unsettled_first) - _SHOWN_ITEMS} more")
-    return [head, *shown]
+    error = [f"  {receipt.error}"] if receipt.error else []
+    return [head, *error, *shown]
 
 
 def _conclusion(evidence: Evidence, instructions: Instructions) -> tuple[str, str, bool]:
@@ -126,19 +128,17 @@ def _finished(receipt: Receipt) -> tuple[str, str, bool]:
 
 
 def _unfinished(evidence: Evidence, instructions: Instructions) -> tuple[str, str, bool]:
-    states = list(evidence.receipt.unsettled.values()) if evidence.receipt else []
+    receipt = evidence.receipt
+    states = list(receipt.unsettled.values()) if receipt else []
     failed_attempts = _failed_attempts(evidence.log_lines)
     # While an attempt is running, the reason of the previous one is the best explanation.
-    reasons = [state for state in states if state != PENDING]
+    reasons = [receipt.error] if receipt and receipt.error else []
+    reasons += [state for state in states if state != PENDING]
     reasons += [str(line.fields["reason"]) for line in reversed(failed_attempts)]
     remedy, needs_person = remedy_of(reasons[0], instructions) if reasons else ("", False)
     if evidence.api_knows_others is not None:
         remedy = _remedy_for_unknown_items(evidence, instructions)
-    missing = (
-        f"{count_of(len(states), 'item')} not stored yet"
-        if evidence.receipt
-        else "Not resolved yet"
-    )
+    missing = f"{count_of(len(states), 'item')} not stored yet" if states else "Not resolved yet"
     if evidence.is_dead_letter:
         return (
             f"{missing}; Pub/Sub has given up and keeps it among the dead letters.",
@@ -216,6 +216,12 @@ _REMEDIES = (
         True,
         "Storage refuses: {doctor} shows which permission or setting is wrong.",
     ),
+    _Remedy(
+        unforeseen.PREFIX,
+        True,
+        "The functions met an error that they do not know: the traceback in {logs} says which one."
+        " If nothing is wrong in the environment, report it as a bug.",
+    ),
 )
 
 
@@ -227,6 +233,7 @@ def remedy_of(reason: str, instructions: Instructions) -> tuple[str, bool]:
             text = remedy.text.format(
                 change_api_key=instructions.change_secret("DIMMY_API_KEY"),
                 doctor=instructions.command("doctor"),
+                logs=instructions.command("logs", SEVERITY="ERROR"),
             )
             return text, remedy.needs_person
     return "", False

@@ -29,9 +29,10 @@ from operate.installation import (
     LogQuery,
     Reconcile,
     Secret,
+    open_dimmy,
 )
 from pipeline.dimmy.client import DimmyClient
-from pipeline.dimmy.settings import DEFAULT_API_URL, DimmySettings, parse_api_key
+from pipeline.dimmy.settings import DEFAULT_API_URL, parse_api_key
 from pipeline.receive.settings import parse_signing_secrets
 from pipeline.store.receipts import Receipt
 from pipeline.store.settings import StorageSettings
@@ -199,7 +200,7 @@ class GoogleInstallation:
             key = parse_api_key(api.key.value)
         except ValueError as error:
             raise UsageError(f"{api.key.name} {error}: {api.key.remedy}") from error
-        return DimmyClient(DimmySettings(api.url, key, _API_CONCURRENCY, _API_SECONDS))
+        return open_dimmy(api.url, key, _API_CONCURRENCY, _API_SECONDS)
 
     def publish(self, attributes: Mapping[str, str], data: bytes) -> None:
         publish(self._gcloud, self._outputs["topic"], attributes, data)

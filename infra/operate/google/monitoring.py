@@ -58,18 +58,23 @@ class Monitoring:
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING", "https://monitoring.googleapis.com/"
         )
         now = datetime.now(UTC)
-        response = requests.get(
-            f"{base}v3/projects/{self._gcloud.deployment.project}/timeSeries",
-            params={
-                "filter": query,
-                "interval.startTime": (now - timedelta(minutes=minutes)).isoformat(),
-                "interval.endTime": now.isoformat(),
-                "view": "FULL",
-                **aggregation,
-            },
-            headers={"Authorization": f"Bearer {self._gcloud.token('access')}"},
-            timeout=_HTTP_SECONDS,
-        )
+        token = self._gcloud.token("access")
+        try:
+            response = requests.get(
+                f"{base}v3/projects/{self._gcloud.deployment.project}/timeSeries",
+                params={
+                    "filter": query,
+                    "interval.startTime": (now - timedelta(minutes=minutes)).isoformat(),
+                    "interval.endTime": now.isoformat(),
+                    "view": "FULL",
+                    **aggregation,
+                },
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=_HTTP_SECONDS,
+            )
+        except OSError as error:
+            name = type(error).__name__
+            raise CommandError(f"Cloud Monitoring cannot be reached: {name}") from error
         if response.status_code != 200:
             raise CommandError(
                 f"Cloud Monitoring answers {response.status_code}: {response.text[:300]}"

@@ -31,7 +31,7 @@ def publish(gcloud: Gcloud, topic: str, attributes: Mapping[str, str], data: byt
             headers={"Authorization": f"Bearer {gcloud.token('access')}"},
             timeout=_HTTP_SECONDS,
         )
-    except requests.RequestException as error:
+    except OSError as error:
         raise CommandError(f"Pub/Sub cannot be reached: {type(error).__name__}") from error
     if response.status_code != 200:
         raise CommandError(f"Pub/Sub answers {response.status_code}: {response.text[:300]}")

@@ -73,7 +73,7 @@ class GoogleReconcile:
                 headers={"Authorization": f"Bearer {self._token}"},
                 timeout=_REQUEST_SECONDS,
             )
-        except requests.RequestException as error:
+        except OSError as error:
             raise CommandError(f"reconcile cannot be reached: {type(error).__name__}") from error
 
 

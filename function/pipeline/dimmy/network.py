@@ -1,0 +1,74 @@
+"""How this machine reaches the API: the proxy and the certificate authorities.
+
+Both come from the environment variables that requests reads (https://requests.readthedocs.io/en/
+latest/user/advanced/). They are read once and checked at start: requests itself notices a missing
+file or a proxy that it cannot use only when it sends a request.
+"""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests.utils
+
+from pipeline.environment import Environment
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """`proxies` by scheme, as requests takes them; `ca_bundle` is a file or a folder.
+
+    Without a `ca_bundle`, the authorities of the package certifi are trusted.
+    """
+
+    proxies: Mapping[str, str] = field(repr=False)  # may contain a password
+    ca_bundle: str | None
+
+
+def read_network(environment: Environment, api_url: str | None) -> Network:
+    """The proxy for this URL, and the certificate authorities.
+
+    The proxy comes from the process's own environment and, on macOS, from the system's settings.
+    """
+    ca_bundle = environment.optional("REQUESTS_CA_BUNDLE", _ca_bundle, None)
+    ca_bundle = ca_bundle or environment.optional("CURL_CA_BUNDLE", _ca_bundle, None)
+    proxies: dict[str, str] = {}
+    if api_url:
+        proxies = requests.utils.get_environ_proxies(api_url)
+        problem = _proxy_problem(requests.utils.select_proxy(api_url, proxies))
+        if problem:
+            name = f"{urlsplit(api_url).scheme.upper()}_PROXY (or ALL_PROXY)"
+            environment.add_problem(f"{name} {problem}, or add the API's host to NO_PROXY")
+    return Network(proxies, ca_bundle)
+
+
+def _ca_bundle(text: str) -> str:
+    if Path(text).is_dir():
+        return text
+    try:
+        ssl.create_default_context(cafile=text)
+    except FileNotFoundError:
+        raise ValueError(f"names {text}, which does not exist") from None
+    except ssl.SSLError:
+        raise ValueError(f"names {text}, which has no certificates in PEM format") from None
+    except OSError as error:
+        raise ValueError(f"names {text}, which cannot be read: {error.strerror}") from error
+    return text
+
+
+def _proxy_problem(proxy: str | None) -> str:
+    """Why this proxy cannot be used, without its password; empty where it can."""
+    if not proxy:
+        return ""
+    try:
+        url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        is_complete = bool(url.hostname) and (url.port is None or url.port > 0)
+    except ValueError:
+        url, is_complete = urlsplit(""), False
+    if url.scheme.startswith("socks"):
+        return "names a SOCKS proxy, which needs PySocks, and that is not deployed: name http://..."
+    if not is_complete or url.scheme not in {"http", "https"}:
+        return "is not the URL of a proxy: write http://HOST:PORT"
+    return ""

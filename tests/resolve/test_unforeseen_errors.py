@@ -1,0 +1,141 @@
+"""`resolve` after errors that no rule foresees: a reason in the receipt, 503, and one traceback.
+
+In this process, so that errors can be raised anywhere.
+
+One of them: .venv/bin/pytest tests/resolve/test_unforeseen_errors.py -k items
+"""
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Request
+from werkzeug.test import EnvironBuilder
+
+from pipeline import logs
+from pipeline.resolve.resolver import Resolver
+from pipeline.resolve.settings import read_resolve_settings
+from pipeline.store.store import Store
+from sandbox import catalogue
+from sandbox.background import Background
+from sandbox.dimmy_api import DimmyApi
+from support.resolving import envelope
+
+RNG = random.Random()
+PUT_ITEM = Store.put_item
+
+
+class InProcess:
+    """A `resolve` in this process, with its API, its storage folder and its log."""
+
+    def __init__(self, api: DimmyApi, folder: Path) -> None:
+        settings = {
+            "STORAGE_URL": f"file://{folder}",
+            "DIMMY_API_URL": api.url,
+            "DIMMY_API_KEY": api.key,
+        }
+        self.api = api
+        self.lines: list[str] = []
+        self._folder = folder
+        self._resolver = Resolver(read_resolve_settings(settings))
+
+    def put_items(self, count: int) -> list[str]:
+        return [self.api.put(catalogue.make_item(RNG)) for _ in range(count)]
+
+    def deliver(self, content: object) -> tuple[int, dict[str, Any]]:
+        """Deliver the event; return the status and the receipt."""
+        body = json.dumps(envelope(content, "msg_unforeseen")).encode()
+        request = Request(EnvironBuilder(method="POST", data=body).get_environ())
+        _, status = self._resolver.handle(request)
+        return status, json.loads((self._folder / "events/msg_unforeseen.json").read_bytes())
+
+    def tracebacks(self) -> list[dict[str, Any]]:
+        """The log lines with a traceback since the last call."""
+        logged = [json.loads(line) for line in self.lines]
+        self.lines.clear()
+        return [line for line in logged if "stack_trace" in line]
+
+
+@pytest.fixture
+def resolve(
+    background: Background, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[InProcess]:
+    api = DimmyApi("a-test-api-key")
+    background.run(api.start())
+    running = InProcess(api, tmp_path)
+    monkeypatch.setattr(logs, "write_line", running.lines.append)
+    yield running
+    background.run(api.stop())
+
+
+def test_items_that_fail_in_an_unforeseen_way_have_it_as_their_state(
+    resolve: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, *failing = resolve.put_items(6)
+
+    def put_item(store: Store, item: Any, *arguments: Any, **options: Any) -> Any:
+        if item.item_id in failing:
+            raise LookupError(item.item_id)
+        return PUT_ITEM(store, item, *arguments, **options)
+
+    with monkeypatch.context() as sabotage:
+        sabotage.setattr(Store, "put_item", put_item)
+        status, receipt = resolve.deliver({"item_ids": [good, *failing]})
+
+    assert (status, receipt["outcome"]) == (503, "partial")
+    assert receipt["items"] == dict.fromkeys(failing, "internal error: LookupError") | {
+        good: "stored"
+    }
+    (line,) = resolve.tracebacks()
+    assert (line["severity"], line["event_id"]) == ("ERROR", "msg_unforeseen")
+    assert line["item_id"] in failing
+    assert f"LookupError: {line['item_id']}" in line["stack_trace"]
+
+    status, receipt = resolve.deliver({"item_ids": [good, *failing]})
+
+    assert (status, receipt["outcome"]) == (204, "done")
+
+
+@pytest.mark.parametrize(
+    "place", ["pipeline.resolve.resolver.recognise", "pipeline.resolve.fetching.wait"]
+)
+def test_an_event_that_fails_in_an_unforeseen_way_has_it_in_its_receipt(
+    resolve: InProcess, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    event = {"item_ids": resolve.put_items(2)}
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as sabotage:
+        sabotage.setattr(place, fail)
+        status, receipt = resolve.deliver(event)
+
+    assert (status, receipt["outcome"]) == (503, "partial")
+    assert receipt["error"] == "internal error: RuntimeError"
+    (line,) = resolve.tracebacks()
+    assert (line["severity"], line["outcome"]) == ("ERROR", "unavailable")
+    assert (line["event_id"], line["reason_class"]) == ("msg_unforeseen", "internal")
+    assert "RuntimeError: can't start new thread" in line["stack_trace"]
+
+    status, receipt = resolve.deliver(event)
+
+    assert (status, receipt["outcome"], receipt["payload"]) == (204, "done", event)
+    assert set(receipt["items"]) == set(event["item_ids"])
+    assert "error" not in receipt
+
+
+def test_an_event_without_items_that_fails_is_not_taken_for_done(
+    resolve: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("pipeline.resolve.fetching.ItemFetcher.fetch_all", fail)
+
+    for attempts in (1, 2):
+        status, receipt = resolve.deliver({"item_ids": []})
+        assert (status, receipt["outcome"], receipt["attempts"]) == (503, "partial", attempts)
