@@ -6,6 +6,7 @@ One of them: .venv/bin/pytest tests/resolve/test_resolver.py -k hostile
 import base64
 import json
 import random
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,8 @@ from werkzeug.test import EnvironBuilder
 
 from pipeline.resolve.resolver import Resolver
 from pipeline.resolve.settings import read_resolve_settings
+from pipeline.store.items import Item
+from pipeline.store.store import Store, WriteResult
 from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi, Fault
@@ -449,6 +452,37 @@ def test_a_long_attempt_stores_its_receipt_at_intervals(
     assert response == ("", 204)
     receipt = json.loads(receipt_path.read_bytes())
     assert (receipt["outcome"], receipt["attempts"]) == ("done", 1)
+
+
+def test_an_attempt_ends_without_the_items_that_overrun_it(
+    api: DimmyApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process, so that storage can hold an item until the attempt has ended."""
+    settings = {"STORAGE_URL": f"file://{tmp_path}", "DIMMY_API_URL": api.url}
+    resolver = Resolver(
+        read_resolve_settings(settings | {"DIMMY_API_KEY": api.key, "ATTEMPT_SECONDS": "1"})
+    )
+    quick, slow = (api.put(catalogue.make_item(RNG)) for _ in range(2))
+    put_item, has_ended = Store.put_item, threading.Event()
+
+    def put_in_time(store: Store, item: Item, *arguments: Any) -> WriteResult:
+        if item.item_id == slow:
+            has_ended.wait()
+        return put_item(store, item, *arguments)
+
+    monkeypatch.setattr(Store, "put_item", put_in_time)
+    body = json.dumps(envelope({"item_ids": [quick, slow]}, "msg_overrun")).encode()
+    request = Request(EnvironBuilder(method="POST", data=body).get_environ())
+    with ThreadPoolExecutor(1) as threads:
+        handled = threads.submit(resolver.handle, request)
+        try:
+            wait_for(handled.done, "the end of the attempt")
+        finally:
+            has_ended.set()
+
+    assert handled.result()[1] == 503
+    items = json.loads((tmp_path / "events" / "msg_overrun.json").read_bytes())["items"]
+    assert items == {quick: "stored", slow: "not finished: this attempt's time was over"}
 
 
 def test_a_redriven_event_keeps_its_id_and_its_receipt(resolve: RunningResolve) -> None:
