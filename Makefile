@@ -47,7 +47,7 @@ run: $(DEVELOPER) ## Run the pipeline for `svix listen` and a real phone, with t
 chaos: $(DEVELOPER) ## Make every component fail while events arrive, and check that nothing is lost (SEED=1 EVENTS=2000)
 	@$(TESTS) sandbox.chaos --seed $(SEED) --events $(EVENTS)
 
-bench: $(DEVELOPER) ## Compare the speed with alternatives, in 10 minutes (QUICK=1: 2 minutes; SECTION=receive: one part)
+bench: $(DEVELOPER) ## Compare the speed with alternatives, in 12 minutes (QUICK=1: 2 minutes; SECTION=receive: one part)
 	@$(TESTS) bench $(if $(QUICK),--quick) $(if $(SECTION),--only $(SECTION))
 
 ##@ Operate an installation: that of `make run` or, with ENV and PROJECT, one in Google Cloud

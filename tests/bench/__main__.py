@@ -10,10 +10,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import cold_start, growth, receive, report, resolve, view, whole_way
+from bench import cold_start, growth, receive, report, resolve, strangers, view, whole_way
 
 SECTIONS = {
     "receive": receive.measure,
+    "strangers": strangers.measure,
     "resolve": resolve.measure,
     "whole-way": whole_way.measure,
     "cold-start": cold_start.measure,

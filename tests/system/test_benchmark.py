@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import report
+from bench import report, strangers
 from bench.load import Load, Result, event_id, item_ids, percentile
 from bench.processes import Bench, send
 from bench.report import Section, Target
@@ -68,6 +68,18 @@ def test_events_at_a_fixed_rate_are_accepted_and_their_ids_are_distinct(bench: B
     assert len({event_id(load.token, n) for n in range(4)}) == 4
     assert bench.api_calls() == 3
     assert len(list((bench.folder / "stored" / "items").iterdir())) == 3
+
+
+def test_strangers_take_nothing_from_those_who_sign(bench: Bench) -> None:
+    receive = bench.start("receive")
+    receive.wait_until_up()
+
+    result, count = strangers.beside(
+        strangers.MIXES["all of these"], receive, bench.secret, seconds=0.5
+    )
+
+    assert result.statuses == {"204": 50}
+    assert count > 0
 
 
 def test_item_ids_have_the_format_of_mongodb_and_are_distinct() -> None:
