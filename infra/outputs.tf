@@ -1,73 +1,64 @@
 output "bucket" {
   description = "The bucket of the scans: items/, events/ and payloads/."
-  value       = google_storage_bucket.data.name
+  value       = module.dimmy.bucket
 }
 
 output "dead_letter_subscription" {
   description = "The subscription of the dead letters; `make redrive` sends them to resolve again."
-  value       = google_pubsub_subscription.dead_letters.id
+  value       = module.dimmy.dead_letter_subscription
 }
 
 output "environment" {
   description = "The environment of this state."
-  value       = var.environment
+  value       = module.dimmy.environment
 }
 
 output "functions" {
   description = "Names and URLs of the functions."
-  value = {
-    for name, function in google_cloudfunctions2_function.this : name => {
-      name = function.name
-      url  = function.service_config[0].uri
-    }
-  }
+  value       = module.dimmy.functions
 }
 
 output "item_topic" {
   description = "The topic with a message for each new or newer item; null unless item_notifications is set."
-  value       = one(google_pubsub_topic.items[*].id)
+  value       = module.dimmy.item_topic
 }
 
 output "load_balancer_address" {
   description = "The address for the domain's A record; null without a load balancer."
-  value       = one([for address in google_compute_global_address.receive : address.address])
+  value       = module.dimmy.load_balancer_address
 }
 
 output "pusher" {
   description = "The service account that pushes to resolve, for `make redrive`."
-  value       = google_service_account.this["pusher"].email
+  value       = module.dimmy.pusher
 }
 
 output "region" {
   description = "The region in which everything runs."
-  value       = var.region
+  value       = module.dimmy.region
 }
 
 output "scheduler_jobs" {
   description = "The Cloud Scheduler jobs that call reconcile."
-  value       = { for name, job in google_cloud_scheduler_job.reconcile : name => "projects/${var.project}/locations/${job.region}/jobs/${job.name}" }
+  value       = module.dimmy.scheduler_jobs
 }
 
 output "secrets" {
   description = "The secrets' ids, for `make secrets`."
-  value       = { for name, secret in google_secret_manager_secret.this : name => secret.secret_id }
+  value       = module.dimmy.secrets
 }
 
 output "subscription" {
   description = "The push subscription of resolve; its undelivered messages are the backlog."
-  value       = google_pubsub_subscription.resolve.id
+  value       = module.dimmy.subscription
 }
 
 output "topic" {
   description = "The topic that receive publishes events to."
-  value       = google_pubsub_topic.events.id
+  value       = module.dimmy.topic
 }
 
 output "webhook_url" {
   description = "The URL to enter as an endpoint in Dimmy's webhook dashboard."
-  value = (
-    var.load_balancer == null
-    ? google_cloudfunctions2_function.this["receive"].service_config[0].uri
-    : "https://${var.load_balancer.domain}/"
-  )
+  value       = module.dimmy.webhook_url
 }

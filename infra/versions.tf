@@ -14,7 +14,9 @@ terraform {
 
 provider "google" {
   project = var.project
-  region  = var.region
 
-  default_labels = local._labels
+  default_labels = merge(var.labels, {
+    application = "dimmy"
+    environment = var.environment
+  })
 }

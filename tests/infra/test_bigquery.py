@@ -13,7 +13,7 @@ import duckdb
 import pytest
 import sqlglot
 
-from operate.google.deployment import INFRA
+from operate.google.deployment import MODULE
 from pipeline.json_text import compact
 from pipeline.store.receipts import DeliveryId, Receipt
 from sandbox import catalogue
@@ -30,7 +30,7 @@ def query(view: str, column: str, lines: list[bytes], folder: Path) -> dict[str,
         f"read_csv('{folder}/*.json', delim='\x01', quote='', escape='', header=false,"
         f" columns={{'{column}': 'VARCHAR'}}, max_line_size=33554432)"
     )
-    sql = (INFRA / "views" / f"{view}.sql").read_text().replace("`${lines}`", "lines")
+    sql = (MODULE / "views" / f"{view}.sql").read_text().replace("`${lines}`", "lines")
     (translated,) = sqlglot.transpile(sql, read="bigquery", write="duckdb")
     with duckdb.connect() as database:
         database.execute(f"CREATE VIEW lines AS SELECT * FROM {source}")

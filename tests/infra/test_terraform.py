@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from operate.google.deployment import INFRA, Deployment
+from operate.google.deployment import INFRA, MODULE, Deployment
 from support.programs import needs
 from terraform import checks
 from terraform.checks import CheckError, Plans
-from terraform.mutants import MUTANTS, Mutant, detect
+from terraform.mutants import MUTANTS, Mutant, apply, detect
 from terraform.provider import SCHEMA, GoogleProvider
 from terraform.renew_schema import as_text, reduce_schema
 from terraform.rules import RULES, find_problems
@@ -68,6 +68,16 @@ def test_variables_are_described_sorted_and_reject_invalid_values(provider: Goog
     checks.check_invalid_values(INFRA, provider)
 
 
+def test_the_root_passes_on_all_variables_and_outputs_of_the_module() -> None:
+    checks.check_root(INFRA)
+
+
+def test_an_upgrade_from_before_the_module_deletes_and_replaces_nothing(
+    provider: GoogleProvider,
+) -> None:
+    checks.check_upgrade(INFRA, provider)
+
+
 def test_the_replacement_provider_has_the_schemas_in_use() -> None:
     checks.check_schema(INFRA)
 
@@ -92,21 +102,22 @@ def test_there_is_a_file_for_each_environment() -> None:
 
 @needs("checkov")
 def test_checkov_finds_only_documented_exceptions() -> None:
-    found = checks.scan(INFRA)
+    found = checks.scan(MODULE)
 
     assert found["failed_checks"] == []
     skipped = [
         check["check_result"]["suppress_comment"].strip() for check in found["skipped_checks"]
     ]
     documented = re.findall(
-        r"checkov:skip=\w+: (.+)", "\n".join(path.read_text() for path in INFRA.glob("*.tf"))
+        r"checkov:skip=\w+: (.+)", "\n".join(path.read_text() for path in MODULE.glob("*.tf"))
     )
     assert sorted(skipped) == sorted(documented), "an exception is not needed"
 
 
 def test_every_mutant_is_up_to_date() -> None:
     for mutant in MUTANTS:
-        assert mutant.text in (INFRA / mutant.file).read_text(), mutant.name
+        original = (INFRA / mutant.file).read_text()
+        assert apply(mutant, original) != original
 
 
 @pytest.mark.parametrize("mutant", MUTANTS[::12], ids=lambda mutant: mutant.name)

@@ -111,9 +111,9 @@ def test_bootstrap_creates_what_the_first_deployment_needs(operator: Operator) -
     assert operator.verbs[4:] == ["init", "plan", "apply"]
     plan = operator.call("plan")
     assert {
-        "-target=google_logging_metric.this",
-        "-target=google_secret_manager_secret.this",
-        "-target=google_service_account.this",
+        "-target=module.dimmy.google_logging_metric.this",
+        "-target=module.dimmy.google_secret_manager_secret.this",
+        "-target=module.dimmy.google_service_account.this",
     } <= set(plan)
     assert "make secrets ENV=dev PROJECT=warehouse-1" in operator.printed
 

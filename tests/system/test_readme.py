@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from operate.google.deployment import ROOT
+from operate.google.deployment import MODULE, ROOT
 from terraform.checks import names_read
 
 README = (ROOT / "README.md").read_text()
@@ -53,9 +53,7 @@ def test_settings_match_those_that_the_functions_read(entry_point: str) -> None:
 
 def test_every_terraform_variable_is_explained() -> None:
     declared = set(
-        re.findall(
-            r'^variable "(\w+)"', (ROOT / "infra" / "variables.tf").read_text(), re.MULTILINE
-        )
+        re.findall(r'^variable "(\w+)"', (MODULE / "variables.tf").read_text(), re.MULTILINE)
     )
     text = section("### What can be set")
     explained = set(re.findall(r"`([a-z]+(?:_[a-z]+)*)`", text))

@@ -1,11 +1,15 @@
 """The checks of a folder such as `infra/`. Each check raises CheckError, which names the problem.
 
+The folder has the module in `modules/dimmy`, and a root that passes the module's variables and
+outputs on.
+
 `check_all` runs them all; `mutants.py` measures how many faults they detect.
 """
 
 import json
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections import defaultdict
@@ -67,6 +71,7 @@ _SETTINGS_READERS: dict[str, Callable[[Mapping[str, str]], object]] = {
     "reconcile": read_reconcile_settings,
 }
 
+_MODULE = "modules/dimmy"
 _INVALID_VALUES = "variables.tftest.hcl"
 
 _SERVER_SETTINGS = {"THREADS"}  # read by the server, not by the function
@@ -83,6 +88,7 @@ def check_all(folder: Path, provider: GoogleProvider) -> None:
     """Run every check, the quick ones first."""
     check_formatting(folder)
     check_validity(folder, provider)
+    check_root(folder)
     plans = check_behaviour(folder, provider)
     check_schema(folder)
     check_roles(plans)
@@ -92,6 +98,7 @@ def check_all(folder: Path, provider: GoogleProvider) -> None:
     check_invalid_values(folder, provider)
     for environment in sorted((folder / "envs").glob("*.tfvars")):
         check_environment(folder, provider, environment)
+    check_upgrade(folder, provider)
 
 
 def check_formatting(folder: Path) -> None:
@@ -105,27 +112,55 @@ def format_folder(folder: Path) -> None:
 
 
 def check_validity(folder: Path, provider: GoogleProvider) -> None:
-    """Check names, types, references and values, with `terraform validate`."""
-    _require_success(_terraform(folder, "validate", "-no-color", provider=provider))
+    """Check names, types, references and values, with `terraform validate`; the examples', too."""
+    for each in (folder, *sorted((folder / "examples").glob("*/"))):
+        _require_success(_terraform(each, "validate", "-no-color", provider=provider))
+
+
+def check_root(folder: Path) -> None:
+    """Check that the root has the module's variables and outputs, and passes them on."""
+    module = folder / _MODULE
+    types = [_types_of_variables(each / "variables.tf") for each in (folder, module)]
+    types[0].pop("labels")  # the provider sets them
+    if types[0] != types[1]:
+        raise CheckError("the root's variables are not those of the module, or of other types")
+    passed = re.findall(r"^  (\w+) += var\.\1$", (folder / "main.tf").read_text(), re.MULTILINE)
+    if passed != list(types[1]):
+        raise CheckError(f"not every variable is passed on: {sorted({*types[1]} ^ {*passed})}")
+    returned = re.findall(
+        r"^  value += module\.dimmy\.(\w+)$", (folder / "outputs.tf").read_text(), re.MULTILINE
+    )
+    if returned != _names_in(module / "outputs.tf", "output"):
+        raise CheckError("the root's outputs are not those of the module")
+    described = re.findall(
+        r'^output "(\w+)" \{\n  description', (module / "outputs.tf").read_text(), re.MULTILINE
+    )
+    if described != returned:
+        raise CheckError("an output of the module has no description")
 
 
 def check_behaviour(folder: Path, provider: GoogleProvider) -> Plans:
     """Run `terraform test` without the invalid values; return the plans of all runs."""
-    files = sorted((folder / "tests").glob("*.tftest.hcl"))
+    files = sorted((folder / _MODULE / "tests").glob("*.tftest.hcl"))
     filters = [f"-filter=tests/{file.name}" for file in files if file.name != _INVALID_VALUES]
-    return _test(folder, provider, *filters)
+    return _test(folder / _MODULE, provider, *filters)
 
 
 def check_invalid_values(folder: Path, provider: GoogleProvider) -> None:
     """Check that variables reject invalid values, and that each validation has a test."""
+    for part in (folder, folder / _MODULE):
+        _check_invalid_values(part, provider, is_described=part != folder)
+
+
+def _check_invalid_values(folder: Path, provider: GoogleProvider, *, is_described: bool) -> None:
     declared = (folder / "variables.tf").read_text()
-    names = re.findall(r'^variable "(\w+)"', declared, re.MULTILINE)
+    names = _names_in(folder / "variables.tf", "variable")
     if names != sorted(names):
         raise CheckError("the variables are not in alphabetical order")
     tested = (folder / "tests" / _INVALID_VALUES).read_text()
     bodies = re.split(r'^variable "\w+"', declared, flags=re.MULTILINE)[1:]
     for name, body in zip(names, bodies, strict=True):
-        if "description" not in body or "type" not in body:
+        if is_described and not ("description" in body and "type" in body):
             raise CheckError(f"the variable {name} has no description or no type")
         if "validation {" in body and f"[var.{name}]" not in tested:
             raise CheckError(f"no test has an invalid value for the variable {name}")
@@ -136,8 +171,55 @@ def check_environment(folder: Path, provider: GoogleProvider, variables: Path) -
     """Check that an environment has a backend configuration; return its plan."""
     if not variables.with_suffix(".gcs.tfbackend").exists():
         raise CheckError(f"{variables.name} has no {variables.stem}.gcs.tfbackend beside it")
-    options = ("-test-directory=tests/environments", f"-var-file={variables}")
+    options = ("-filter=tests/environment.tftest.hcl", f"-var-file={variables}")
     return _test(folder, provider, *options)["environment"]
+
+
+def check_upgrade(folder: Path, provider: GoogleProvider) -> None:
+    """Check that an installation from before there was a module loses and replaces nothing.
+
+    Its configuration was that of the module, with the root's provider, in one folder.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        old, new = Path(temporary, "old"), Path(temporary, "new")
+        shutil.copytree(folder / _MODULE, old)
+        shutil.copytree(folder, new)
+        (old / "labels.tf").write_text('variable "labels" {\n  default = {}\n}\n')
+        for each in (old, new):  # with the state in a file
+            versions = (folder / "versions.tf").read_text().replace('backend "gcs" {}', "")
+            (each / "versions.tf").write_text(versions)
+        options = _write_variables(folder, Path(temporary))
+        _require_success(_terraform(old, "apply", "-auto-approve", *options, provider=provider))
+        shutil.copyfile(old / "terraform.tfstate", new / "terraform.tfstate")
+        plan = Path(temporary, "plan")
+        planned = _terraform(new, "plan", f"-out={plan}", *options, provider=provider)
+        _require_success(planned)
+        shown = _terraform(new, "show", "-json", str(plan), provider=provider)
+        _require_success(shown)
+    changes = json.loads(shown.stdout)["resource_changes"]
+    wrong = [each["address"] for each in changes if each["change"]["actions"] != ["no-op"]]
+    if wrong or not all(each.get("previous_address") for each in changes):
+        raise CheckError(f"an upgrade changes {wrong}, or nothing has moved")
+
+
+def _write_variables(folder: Path, temporary: Path) -> list[str]:
+    """Options of Terraform for an installation with everything that is optional."""
+    variables = temporary / "all.tfvars.json"
+    variables.write_text(
+        json.dumps(
+            {
+                "project": "warehouse-1",
+                "environment": "test",
+                "archive": str(folder / _MODULE / "tests" / "archive.zip"),
+                "alert_emails": ["warehouse-it@example.com"],
+                "bigquery": True,
+                "item_notifications": True,
+                "load_balancer": {"domain": "hooks.example.com"},
+                "silence_alert_hours": 12,
+            }
+        )
+    )
+    return [f"-var-file={variables}", "-input=false", "-no-color"]
 
 
 def check_schema(folder: Path) -> None:
@@ -200,7 +282,7 @@ def check_sources(plans: Plans) -> None:
 
 def check_secrets(folder: Path, plans: Plans) -> None:
     """Check that no value of a secret is in the files, nor could be in the state."""
-    written = "\n".join(path.read_text() for path in folder.glob("*.tf"))
+    written = "\n".join(path.read_text() for path in folder.rglob("*.tf"))
     for source in ("google_secret_manager_secret_version", "secret_data", "whsec_"):
         if source in written or source in json.dumps(plans):
             raise CheckError(f"{source} puts the value of a secret into Terraform")
@@ -232,6 +314,19 @@ _TARGET_ATTRIBUTES = (
     "bucket",
     "project",
 )
+
+
+def _names_in(file: Path, kind: str) -> list[str]:
+    return re.findall(rf'^{kind} "(\w+)"', file.read_text(), re.MULTILINE)
+
+
+def _types_of_variables(file: Path) -> dict[str, str]:
+    found = re.findall(
+        r'^variable "(\w+)" \{.*?^  type += (.+?)(?=^  \w|^$|^\})',
+        file.read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+    return {name: " ".join(text.split()) for name, text in found}
 
 
 def _name(full: str) -> str:
@@ -296,7 +391,7 @@ def _test(folder: Path, provider: GoogleProvider, *options: str) -> Plans:
     for event in _events(done.stdout):
         if event["type"] == "test_plan":
             plans[event["@testrun"]] = {
-                change["address"]: change["change"]["after"]
+                change["address"].removeprefix("module.dimmy."): change["change"]["after"]
                 for change in event["test_plan"].get("resource_changes", [])
                 if change["mode"] == "managed"
             }
@@ -321,13 +416,16 @@ def _terraform(
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
     with tempfile.TemporaryDirectory() as data:
         environment |= {"TF_DATA_DIR": data, "CHECKPOINT_DISABLE": "1"}
-        return subprocess.run(
-            ["terraform", f"-chdir={folder}", *arguments],
-            env=environment | (provider.environment if provider else {}),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment |= provider.environment if provider else {}
+        for command in (("get",), arguments):  # a module in a folder beside needs no registry
+            done = subprocess.run(
+                ["terraform", f"-chdir={folder}", *command],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        return done
 
 
 def _require_success(done: subprocess.CompletedProcess[str]) -> None:

@@ -1,5 +1,6 @@
 """`make mutants`: add faults to `infra/`, one at a time, and count those that are detected."""
 
+import re
 import shutil
 import sys
 import tempfile
@@ -27,174 +28,202 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "receiver cannot publish",
-        "pubsub.tf",
+        "modules/dimmy/pubsub.tf",
         'role   = "roles/pubsub.publisher"\n  member = local._members["receiver"]',
         'role   = "roles/pubsub.viewer"\n  member = local._members["receiver"]',
     ),
     Mutant(
         "resolver reads the signing secret",
-        "secrets.tf",
+        "modules/dimmy/secrets.tf",
         'readers = ["receiver"]',
         'readers = ["receiver", "resolver"]',
     ),
-    Mutant("a role on all objects of the bucket", "storage.tf", '/${folder}/\\")"', '/\\")"'),
+    Mutant(
+        "a role on all objects of the bucket",
+        "modules/dimmy/storage.tf",
+        '/${folder}/\\")"',
+        '/\\")"',
+    ),
     Mutant(
         "resolve is public",
-        "functions.tf",
+        "modules/dimmy/functions.tf",
         'resolve   = local._members["pusher"]',
         'resolve   = "allUsers"',
     ),
     Mutant(
         "reconcile is called by the pusher",
-        "functions.tf",
+        "modules/dimmy/functions.tf",
         'reconcile = local._members["scheduler"]',
         'reconcile = local._members["pusher"]',
     ),
-    Mutant("open ingress", "functions.tf", '"ALLOW_INTERNAL_ONLY"', '"ALLOW_ALL"'),
-    Mutant("misspelt ingress", "functions.tf", '"ALLOW_INTERNAL_ONLY"', '"ALLOW_INTERNAL"'),
+    Mutant("open ingress", "modules/dimmy/functions.tf", '"ALLOW_INTERNAL_ONLY"', '"ALLOW_ALL"'),
+    Mutant(
+        "misspelt ingress",
+        "modules/dimmy/functions.tf",
+        '"ALLOW_INTERNAL_ONLY"',
+        '"ALLOW_INTERNAL"',
+    ),
     Mutant(
         "receive reachable without its load balancer",
-        "functions.tf",
+        "modules/dimmy/functions.tf",
         '"ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB"',
         '"ALLOW_ALL" : "ALLOW_ALL"',
     ),
     Mutant(
         "no dead letters",
-        "pubsub.tf",
+        "modules/dimmy/pubsub.tf",
         "  dead_letter_policy {\n    dead_letter_topic     = google_pubsub_topic.dead_letters.id\n    max_delivery_attempts = var.max_delivery_attempts\n  }\n\n",
         "",
     ),
     Mutant(
         "no permission to forward dead letters",
-        "pubsub.tf",
+        "modules/dimmy/pubsub.tf",
         'role         = "roles/pubsub.subscriber"',
         'role         = "roles/pubsub.viewer"',
     ),
     Mutant(
         "a typo in an attribute",
-        "pubsub.tf",
+        "modules/dimmy/pubsub.tf",
         'ack_deadline_seconds       = local._ack_deadline_seconds\n  message_retention_duration = "${var.event',
         'ack_deadline               = local._ack_deadline_seconds\n  message_retention_duration = "${var.event',
     ),
     Mutant(
         "an ack deadline beyond the limit",
-        "functions.tf",
+        "modules/dimmy/functions.tf",
         "_ack_deadline_seconds    = 600",
         "_ack_deadline_seconds    = 660",
     ),
     Mutant(
         "a timeout above the ack deadline",
-        "functions.tf",
+        "modules/dimmy/functions.tf",
         "_resolve_timeout_seconds = 540",
         "_resolve_timeout_seconds = 900",
     ),
     Mutant(
         "an attempt longer than its function",
-        "functions.tf",
+        "modules/dimmy/functions.tf",
         "_attempt_seconds         = 500",
         "_attempt_seconds         = 539",
     ),
-    Mutant("a subscription that expires", "pubsub.tf", '    ttl = ""', '    ttl = "2678400s"'),
+    Mutant(
+        "a subscription that expires",
+        "modules/dimmy/pubsub.tf",
+        '    ttl = ""',
+        '    ttl = "2678400s"',
+    ),
     Mutant(
         "no backoff",
-        "pubsub.tf",
+        "modules/dimmy/pubsub.tf",
         '  retry_policy {\n    minimum_backoff = "10s"\n    maximum_backoff = "600s"\n  }\n\n  dead_letter_policy',
         "  dead_letter_policy",
     ),
     Mutant(
         "a token for another audience",
-        "pubsub.tf",
+        "modules/dimmy/pubsub.tf",
         "audience              = local._resolve_url",
         "audience              = local._reconcile_url",
     ),
-    Mutant("one request at a time", "functions.tf", "concurrency     = 8", "concurrency     = 1"),
+    Mutant(
+        "one request at a time",
+        "modules/dimmy/functions.tf",
+        "concurrency     = 8",
+        "concurrency     = 1",
+    ),
     Mutant(
         "fewer threads than requests",
-        "functions.tf",
+        "modules/dimmy/functions.tf",
         "THREADS = tostring(each.value.concurrency)",
         'THREADS = "4"',
     ),
     Mutant(
         "a setting that no function reads",
-        "functions.tf",
+        "modules/dimmy/functions.tf",
         "    LOG_LEVEL            = var.log_level",
         '    LOG_LEVEL  = var.log_level\n    LOG_COLOUR = "no"',
     ),
     Mutant(
         "a missing setting",
-        "functions.tf",
+        "modules/dimmy/functions.tf",
         "    DIMMY_API_URL         = var.dimmy_api_url\n",
         "",
     ),
     Mutant(
         "an invalid setting",
-        "functions.tf",
+        "modules/dimmy/functions.tf",
         'LOG_FORMAT           = "json"',
         'LOG_FORMAT = "jsonl"',
     ),
     Mutant(
         "a secret as a plain environment variable",
-        "functions.tf",
+        "modules/dimmy/functions.tf",
         'LOG_FORMAT           = "json"',
         'LOG_FORMAT    = "json"\n    DIMMY_API_KEY = "a-key-of-the-tests"',
     ),
     Mutant(
         "the latest version of a secret",
-        "functions.tf",
+        "modules/dimmy/functions.tf",
         "var.secret_versions[secret.value]",
         '"latest"',
     ),
     Mutant(
         "a bucket that may be public",
-        "storage.tf",
+        "modules/dimmy/storage.tf",
         'public_access_prevention    = "enforced"\n  force_destroy               = !var',
         'public_access_prevention    = "inherited"\n  force_destroy               = !var',
     ),
     Mutant(
-        "a bucket without versioning", "storage.tf", "    enabled = true", "    enabled = false"
+        "a bucket without versioning",
+        "modules/dimmy/storage.tf",
+        "    enabled = true",
+        "    enabled = false",
     ),
-    Mutant("items that are deleted with the payloads", "storage.tf", '["payloads/"]', '[""]'),
+    Mutant(
+        "items that are deleted with the payloads",
+        "modules/dimmy/storage.tf",
+        '["payloads/"]',
+        '[""]',
+    ),
     Mutant(
         "no deletion protection",
-        "names.tf",
+        "modules/dimmy/names.tf",
         '? "PREVENT" : "DELETE"',
         '? "DELETE" : "DELETE"',
     ),
     Mutant(
         "the default account builds",
-        "functions.tf",
+        "modules/dimmy/functions.tf",
         '    service_account   = google_service_account.this["builder"].id\n',
         "",
     ),
     Mutant(
         "a validation that accepts too much",
-        "variables.tf",
+        "modules/dimmy/variables.tf",
         "var.max_delivery_attempts >= 5 && var.max_delivery_attempts <= 100",
         "var.max_delivery_attempts >= 0 && var.max_delivery_attempts <= 1000",
     ),
     Mutant(
         "an invalid schedule",
-        "variables.tf",
+        "modules/dimmy/variables.tf",
         'schedule = "17 * * * *"',
         'schedule = "hourly"',
     ),
-    Mutant("a missing address of Svix", "load_balancer.tf", '"54.90.7.123/32", ', ""),
+    Mutant("a missing address of Svix", "modules/dimmy/load_balancer.tf", '"54.90.7.123/32", ', ""),
     Mutant(
         "a load balancer that admits everyone",
-        "load_balancer.tf",
+        "modules/dimmy/load_balancer.tf",
         'action      = "deny(403)"\n    priority    = 2147483647',
         'action      = "allow"\n    priority    = 2147483647',
     ),
-    Mutant("a table that splits its lines", "bigquery.tf", '"\\u0001"', '","'),
+    Mutant("a table that splits its lines", "modules/dimmy/bigquery.tf", '"\\u0001"', '","'),
     Mutant(
         "an alert on another subscription",
-        "alerts.tf",
+        "modules/dimmy/alerts.tf",
         "pubsub_subscription.dead_letters.name",
         "pubsub_subscription.resolve.name",
     ),
     Mutant(
         "an alert with a higher threshold",
-        "alerts.tf",
+        "modules/dimmy/alerts.tf",
         "threshold = 0\n      text      = \"Dimmy's",
         "threshold = 10\n      text      = \"Dimmy's",
     ),
@@ -209,6 +238,24 @@ MUTANTS = (
         "envs/staging.tfvars",
         "receive_instances",
         "recieve_instances",
+    ),
+    Mutant(
+        "the root does not pass a variable on",
+        "main.tf",
+        "log_level = var.log_level\n",
+        "",
+    ),
+    Mutant(
+        "the root confuses two variables",
+        "main.tf",
+        "soft_delete_days = var.soft_delete_days",
+        "soft_delete_days = var.old_version_retention_days",
+    ),
+    Mutant(
+        "an upgrade makes the bucket anew",
+        "moved.tf",
+        "moved {\n  from = google_storage_bucket.data\n  to = module.dimmy.google_storage_bucket.data\n}\n",
+        "",
     ),
 )
 
@@ -230,19 +277,28 @@ def main() -> int:
     return 0 if detected == len(MUTANTS) else 1
 
 
-def detect(mutant: Mutant, provider: GoogleProvider, folder: Path) -> str:
-    """Apply the mutant to a copy and check it; return the beginning of the failure, or nothing.
+def apply(mutant: Mutant, original: str) -> str:
+    """The content of a file with the mutant, however `terraform fmt` has aligned it.
 
     Raises:
         ValueError: the file does not contain the text of the mutant, which is out of date.
     """
+    original, text = _unaligned(original), _unaligned(mutant.text)
+    if text not in original:
+        raise ValueError(f"{mutant.file} does not contain the text of the mutant: {mutant.name}")
+    return original.replace(text, mutant.replacement)
+
+
+def _unaligned(text: str) -> str:
+    return re.sub(r" +=", " =", text)
+
+
+def detect(mutant: Mutant, provider: GoogleProvider, folder: Path) -> str:
+    """Apply the mutant to a copy and check it; return the beginning of the failure, or nothing."""
     mutated = folder / "infra"
     shutil.copytree(INFRA, mutated)
     file = mutated / mutant.file
-    original = file.read_text()
-    if mutant.text not in original:
-        raise ValueError(f"{mutant.file} does not contain the text of the mutant: {mutant.name}")
-    file.write_text(original.replace(mutant.text, mutant.replacement))
+    file.write_text(apply(mutant, file.read_text()))
     format_folder(mutated)  # so that its formatting does not give it away
     try:
         check_all(mutated, provider)

@@ -46,8 +46,8 @@ def main() -> int:
 
 
 def used_in(folder: Path) -> dict[str, set[str]]:
-    """The types of resources and of data sources in a folder's configuration."""
-    text = "\n".join(path.read_text() for path in folder.glob("*.tf"))
+    """The types of resources and of data sources in a folder's configuration and its modules."""
+    text = "\n".join(path.read_text() for path in folder.rglob("*.tf"))
     return {
         kind: set(re.findall(rf'^{word} "(google_\w+)"', text, re.MULTILINE))
         for kind, word in {"resource_schemas": "resource", "data_source_schemas": "data"}.items()

@@ -45,7 +45,7 @@ def run(settings: Mapping[str, str], console: Console) -> int:
     _create_state_bucket(deployment, gcloud)
     terraform.init()
     unread = dict.fromkeys(deployment.secrets, "1")  # no function is created that would read one
-    targets = [f"-target={resource}" for resource in _FIRST_RESOURCES]
+    targets = [f"-target=module.dimmy.{resource}" for resource in _FIRST_RESOURCES]
     plan = terraform.plan(package.build(BUILD), unread, *targets)
     refused = "The first APIs are enabled and the bucket exists; nothing else was created."
     confirm(console, settings, "Create these, too?", refused=refused)

@@ -10,6 +10,7 @@ from operate.installation import Instructions
 
 ROOT = Path(__file__).resolve().parents[3]
 INFRA = ROOT / "infra"
+MODULE = INFRA / "modules" / "dimmy"
 ENVIRONMENTS = INFRA / "envs"
 BUILD = ROOT / ".build"
 
@@ -57,7 +58,7 @@ class Deployment:
         setting = re.compile(r'^\s*region\s*=\s*"([^"]+)"', re.MULTILINE)
         if found := setting.search(self.variables.read_text()):
             return found[1]
-        declared = (INFRA / "variables.tf").read_text().partition('variable "region" {')[2]
+        declared = (MODULE / "variables.tf").read_text().partition('variable "region" {')[2]
         return declared.partition('default     = "')[2].partition('"')[0]
 
 

@@ -23,6 +23,7 @@ locals {
 
 resource "google_storage_bucket" "data" {
   # checkov:skip=CKV_GCP_62: Cloud Audit Logs record access if the project enables data access logs
+  project                     = var.project
   name                        = local._data_bucket
   location                    = var.region
   uniform_bucket_level_access = true
@@ -99,6 +100,7 @@ resource "google_storage_bucket_iam_member" "lister" {
 resource "google_storage_bucket" "sources" {
   # checkov:skip=CKV_GCP_62: holds nothing but the archives of this software
   # checkov:skip=CKV_GCP_78: an archive is named by its hash, so its content never changes
+  project                     = var.project
   name                        = local._sources_bucket
   location                    = var.region
   uniform_bucket_level_access = true

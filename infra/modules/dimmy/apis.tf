@@ -22,6 +22,7 @@ locals {
 resource "google_project_service" "required" {
   for_each = toset(local._apis)
 
+  project = var.project
   service = "${each.value}.googleapis.com"
 
   # Other software in the project may need them, too.

@@ -4,7 +4,8 @@ resource "google_pubsub_topic" "items" {
   # checkov:skip=CKV_GCP_83: as for the topic of the events
   count = var.item_notifications ? 1 : 0
 
-  name = "${local._prefix}-items"
+  project = var.project
+  name    = "${local._prefix}-items"
 
   depends_on = [google_project_service.required]
 }
@@ -18,9 +19,10 @@ data "google_storage_project_service_account" "this" {
 resource "google_pubsub_topic_iam_member" "storage_publishes_items" {
   count = var.item_notifications ? 1 : 0
 
-  topic  = google_pubsub_topic.items[0].id
-  role   = "roles/pubsub.publisher"
-  member = "serviceAccount:${data.google_storage_project_service_account.this[0].email_address}"
+  project = var.project
+  topic   = google_pubsub_topic.items[0].id
+  role    = "roles/pubsub.publisher"
+  member  = "serviceAccount:${data.google_storage_project_service_account.this[0].email_address}"
 }
 
 resource "google_storage_notification" "items" {

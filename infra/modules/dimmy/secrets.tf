@@ -17,6 +17,7 @@ locals {
 resource "google_secret_manager_secret" "this" {
   for_each = local._secrets
 
+  project         = var.project
   secret_id       = each.value.id
   deletion_policy = local._deletion_policy
 
@@ -30,6 +31,7 @@ resource "google_secret_manager_secret" "this" {
 resource "google_secret_manager_secret_iam_member" "reader" {
   for_each = local._secret_readers
 
+  project   = var.project
   secret_id = google_secret_manager_secret.this[each.value.secret].id
   role      = "roles/secretmanager.secretAccessor"
   member    = local._members[each.value.reader]

@@ -85,6 +85,7 @@ resource "google_cloudfunctions2_function" "this" {
   # checkov:skip=CKV_GCP_124: receive is public, and operators call reconcile, whom IAM authorises
   for_each = local._functions
 
+  project     = var.project
   name        = "${local._prefix}-${each.key}"
   location    = var.region
   description = each.value.description
@@ -151,6 +152,7 @@ resource "google_cloud_run_service_iam_member" "invoker" {
   # checkov:skip=CKV_GCP_102: receive is the public endpoint; it verifies the signature of every request
   for_each = local._invokers
 
+  project  = var.project
   location = google_cloudfunctions2_function.this[each.key].location
   service  = google_cloudfunctions2_function.this[each.key].name
   role     = "roles/run.invoker"
@@ -172,6 +174,7 @@ resource "google_storage_bucket_object" "archive" {
 
 resource "google_artifact_registry_repository" "images" {
   # checkov:skip=CKV_GCP_84: Google's own encryption at rest is enough here; a CMEK is the project's policy to make
+  project       = var.project
   repository_id = "${local._prefix}-functions"
   location      = var.region
   format        = "DOCKER"
@@ -199,6 +202,7 @@ resource "google_artifact_registry_repository" "images" {
 }
 
 resource "google_artifact_registry_repository_iam_member" "builder_writes_images" {
+  project    = var.project
   repository = google_artifact_registry_repository.images.name
   location   = google_artifact_registry_repository.images.location
   role       = "roles/artifactregistry.writer"

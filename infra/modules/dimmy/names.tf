@@ -1,11 +1,6 @@
 locals {
   _prefix = "dimmy-${var.environment}"
 
-  _labels = merge(var.labels, {
-    application = "dimmy"
-    environment = var.environment
-  })
-
   # Bucket names are globally unique, as project ids are.
   _data_bucket    = coalesce(var.data_bucket, "${var.project}-${local._prefix}-data")
   _sources_bucket = "${var.project}-${local._prefix}-sources"

@@ -3,6 +3,7 @@
 
 resource "google_pubsub_topic" "events" {
   # checkov:skip=CKV_GCP_83: Google's own encryption at rest is enough here; a CMEK is the project's policy to make
+  project         = var.project
   name            = "${local._prefix}-events"
   deletion_policy = local._deletion_policy
 
@@ -11,6 +12,7 @@ resource "google_pubsub_topic" "events" {
 
 resource "google_pubsub_topic" "dead_letters" {
   # checkov:skip=CKV_GCP_83: as for the topic of the events
+  project         = var.project
   name            = "${local._prefix}-dead-letters"
   deletion_policy = local._deletion_policy
 
@@ -18,6 +20,7 @@ resource "google_pubsub_topic" "dead_letters" {
 }
 
 resource "google_pubsub_subscription" "resolve" {
+  project                    = var.project
   name                       = "${local._prefix}-resolve"
   topic                      = google_pubsub_topic.events.id
   ack_deadline_seconds       = local._ack_deadline_seconds
@@ -53,6 +56,7 @@ resource "google_pubsub_subscription" "resolve" {
 # this subscription a push endpoint for a while, hence the ack deadline. The backoff is short so that a
 # message that fails again is soon visible.
 resource "google_pubsub_subscription" "dead_letters" {
+  project                    = var.project
   name                       = "${local._prefix}-dead-letters"
   topic                      = google_pubsub_topic.dead_letters.id
   ack_deadline_seconds       = local._ack_deadline_seconds
@@ -70,16 +74,18 @@ resource "google_pubsub_subscription" "dead_letters" {
 }
 
 resource "google_pubsub_topic_iam_member" "receiver_publishes_events" {
-  topic  = google_pubsub_topic.events.id
-  role   = "roles/pubsub.publisher"
-  member = local._members["receiver"]
+  project = var.project
+  topic   = google_pubsub_topic.events.id
+  role    = "roles/pubsub.publisher"
+  member  = local._members["receiver"]
 }
 
 # Without this role and the one to subscribe (below), Pub/Sub silently fails to forward dead letters.
 resource "google_pubsub_topic_iam_member" "agent_publishes_dead_letters" {
-  topic  = google_pubsub_topic.dead_letters.id
-  role   = "roles/pubsub.publisher"
-  member = local._pubsub_agent
+  project = var.project
+  topic   = google_pubsub_topic.dead_letters.id
+  role    = "roles/pubsub.publisher"
+  member  = local._pubsub_agent
 }
 
 # In projects created before April 2021, Pub/Sub needs this role to sign the token of a push.
@@ -90,6 +96,7 @@ resource "google_service_account_iam_member" "agent_signs_as_pusher" {
 }
 
 resource "google_pubsub_subscription_iam_member" "agent_takes_dead_letters" {
+  project      = var.project
   subscription = google_pubsub_subscription.resolve.id
   role         = "roles/pubsub.subscriber"
   member       = local._pubsub_agent

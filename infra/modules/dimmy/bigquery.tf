@@ -17,6 +17,7 @@ resource "google_bigquery_dataset" "scans" {
   # checkov:skip=CKV_GCP_81: Google's own encryption at rest is enough here; a CMEK is the project's policy to make
   count = var.bigquery ? 1 : 0
 
+  project     = var.project
   dataset_id  = replace(local._prefix, "-", "_")
   location    = var.region
   description = "Dimmy's scans, read from gs://${google_storage_bucket.data.name}"
@@ -29,6 +30,7 @@ resource "google_bigquery_table" "lines" {
   # checkov:skip=CKV_GCP_121: it holds no data, so nothing is lost when it is deleted
   for_each = var.bigquery ? local._lines : {}
 
+  project             = var.project
   dataset_id          = google_bigquery_dataset.scans[0].dataset_id
   table_id            = each.key
   description         = each.value.description
@@ -55,6 +57,7 @@ resource "google_bigquery_table" "view" {
   # checkov:skip=CKV_GCP_121: a view holds no data
   for_each = var.bigquery ? local._views : {}
 
+  project             = var.project
   dataset_id          = google_bigquery_dataset.scans[0].dataset_id
   table_id            = each.key
   description         = each.value.description

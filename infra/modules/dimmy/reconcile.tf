@@ -4,6 +4,7 @@
 resource "google_cloud_scheduler_job" "reconcile" {
   for_each = var.reconcile_schedules
 
+  project          = var.project
   name             = "${local._prefix}-reconcile-${each.key}"
   region           = coalesce(var.scheduler_region, var.region)
   description      = "Stores the items of the last ${each.value.hours} hours whose webhook never arrived"

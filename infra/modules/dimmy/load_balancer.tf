@@ -20,7 +20,8 @@ locals {
 resource "google_compute_global_address" "receive" {
   for_each = local._load_balancers
 
-  name = "${local._prefix}-receive"
+  project = var.project
+  name    = "${local._prefix}-receive"
 
   depends_on = [google_project_service.required]
 }
@@ -28,6 +29,7 @@ resource "google_compute_global_address" "receive" {
 resource "google_compute_security_policy" "receive" {
   for_each = local._load_balancers
 
+  project     = var.project
   name        = "${local._prefix}-receive"
   description = "Admits only the senders of webhooks"
   type        = "CLOUD_ARMOR"
@@ -83,6 +85,7 @@ resource "google_compute_security_policy" "receive" {
 resource "google_compute_region_network_endpoint_group" "receive" {
   for_each = local._load_balancers
 
+  project               = var.project
   name                  = "${local._prefix}-receive"
   region                = var.region
   network_endpoint_type = "SERVERLESS"
@@ -95,6 +98,7 @@ resource "google_compute_region_network_endpoint_group" "receive" {
 resource "google_compute_backend_service" "receive" {
   for_each = local._load_balancers
 
+  project               = var.project
   name                  = "${local._prefix}-receive"
   load_balancing_scheme = "EXTERNAL_MANAGED"
   protocol              = "HTTPS"
@@ -113,6 +117,7 @@ resource "google_compute_backend_service" "receive" {
 resource "google_compute_url_map" "receive" {
   for_each = local._load_balancers
 
+  project         = var.project
   name            = "${local._prefix}-receive"
   default_service = google_compute_backend_service.receive[each.key].id
 }
@@ -121,7 +126,8 @@ resource "google_compute_managed_ssl_certificate" "receive" {
   for_each = local._load_balancers
 
   # A new domain needs its certificate before the one in use can be deleted.
-  name = "${local._prefix}-receive-${substr(sha256(each.value.domain), 0, 8)}"
+  project = var.project
+  name    = "${local._prefix}-receive-${substr(sha256(each.value.domain), 0, 8)}"
 
   managed {
     domains = [each.value.domain]
@@ -137,6 +143,7 @@ resource "google_compute_managed_ssl_certificate" "receive" {
 resource "google_compute_ssl_policy" "receive" {
   for_each = local._load_balancers
 
+  project         = var.project
   name            = "${local._prefix}-receive"
   profile         = "MODERN"
   min_tls_version = "TLS_1_2"
@@ -147,6 +154,7 @@ resource "google_compute_ssl_policy" "receive" {
 resource "google_compute_target_https_proxy" "receive" {
   for_each = local._load_balancers
 
+  project          = var.project
   name             = "${local._prefix}-receive"
   url_map          = google_compute_url_map.receive[each.key].id
   ssl_certificates = [google_compute_managed_ssl_certificate.receive[each.key].id]
@@ -156,6 +164,7 @@ resource "google_compute_target_https_proxy" "receive" {
 resource "google_compute_global_forwarding_rule" "receive" {
   for_each = local._load_balancers
 
+  project               = var.project
   name                  = "${local._prefix}-receive"
   load_balancing_scheme = "EXTERNAL_MANAGED"
   ip_address            = google_compute_global_address.receive[each.key].id

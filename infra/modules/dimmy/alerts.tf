@@ -94,6 +94,7 @@ locals {
 resource "google_monitoring_notification_channel" "email" {
   for_each = toset(var.alert_emails)
 
+  project      = var.project
   display_name = each.value
   type         = "email"
   labels       = { email_address = each.value }
@@ -104,6 +105,7 @@ resource "google_monitoring_notification_channel" "email" {
 resource "google_monitoring_alert_policy" "this" {
   for_each = local._alerts
 
+  project               = var.project
   display_name          = "Dimmy, ${var.environment}: ${each.value.title}"
   severity              = each.value.severity
   combiner              = "OR"
@@ -137,6 +139,7 @@ resource "google_monitoring_alert_policy" "this" {
 resource "google_monitoring_alert_policy" "silence" {
   count = var.silence_alert_hours == null ? 0 : 1
 
+  project               = var.project
   display_name          = "Dimmy, ${var.environment}: no webhook for ${var.silence_alert_hours} hours"
   severity              = "WARNING"
   combiner              = "OR"

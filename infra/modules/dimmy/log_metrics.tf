@@ -60,6 +60,7 @@ locals {
 resource "google_logging_metric" "this" {
   for_each = local._log_metrics
 
+  project          = var.project
   name             = "${local._prefix}-${each.key}"
   description      = each.value.description
   filter           = each.value.filter

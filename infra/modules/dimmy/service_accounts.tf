@@ -19,6 +19,7 @@ locals {
 resource "google_service_account" "this" {
   for_each = local._service_accounts
 
+  project      = var.project
   account_id   = "${local._prefix}-${each.key}"
   display_name = "Dimmy, ${var.environment}: ${each.key}"
   description  = each.value

@@ -26,6 +26,7 @@ locals {
 }
 
 resource "google_monitoring_dashboard" "this" {
+  project = var.project
   dashboard_json = jsonencode({
     displayName = "Dimmy, ${var.environment}"
     mosaicLayout = {

@@ -1,0 +1,33 @@
+# What `make` deploys: one installation in a project.
+
+module "dimmy" {
+  source = "./modules/dimmy"
+
+  alert_emails               = var.alert_emails
+  allowed_sources            = var.allowed_sources
+  archive                    = var.archive
+  bigquery                   = var.bigquery
+  data_bucket                = var.data_bucket
+  deletion_protection        = var.deletion_protection
+  dimmy_api_url              = var.dimmy_api_url
+  dimmy_concurrency          = var.dimmy_concurrency
+  dimmy_timeout_seconds      = var.dimmy_timeout_seconds
+  environment                = var.environment
+  event_retention_days       = var.event_retention_days
+  item_notifications         = var.item_notifications
+  load_balancer              = var.load_balancer
+  log_level                  = var.log_level
+  max_delivery_attempts      = var.max_delivery_attempts
+  old_version_retention_days = var.old_version_retention_days
+  payload_retention_days     = var.payload_retention_days
+  project                    = var.project
+  receive_instances          = var.receive_instances
+  reconcile_schedules        = var.reconcile_schedules
+  region                     = var.region
+  resolve_instances          = var.resolve_instances
+  runtime                    = var.runtime
+  scheduler_region           = var.scheduler_region
+  secret_versions            = var.secret_versions
+  silence_alert_hours        = var.silence_alert_hours
+  soft_delete_days           = var.soft_delete_days
+}

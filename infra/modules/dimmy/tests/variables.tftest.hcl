@@ -1,0 +1,492 @@
+# Invalid values, each of which its variable must reject.
+
+mock_provider "google" {
+  source          = "./tests/mocks"
+  override_during = plan
+}
+
+variables {
+  project     = "warehouse-1"
+  environment = "test"
+  archive     = "tests/archive.zip"
+}
+
+run "allowed_sources_1" {
+  command = plan
+
+  variables {
+    allowed_sources = ["svix-asia"]
+  }
+
+  expect_failures = [var.allowed_sources]
+}
+
+run "allowed_sources_2" {
+  command = plan
+
+  variables {
+    allowed_sources = ["10.0.0.0/33"]
+  }
+
+  expect_failures = [var.allowed_sources]
+}
+
+run "allowed_sources_3" {
+  command = plan
+
+  variables {
+    allowed_sources = ["hooks.example.com"]
+  }
+
+  expect_failures = [var.allowed_sources]
+}
+
+run "archive_1" {
+  command = plan
+
+  variables {
+    archive = "tests/none.zip"
+  }
+
+  expect_failures = [var.archive]
+}
+
+run "archive_2" {
+  command = plan
+
+  variables {
+    archive = "tests"
+  }
+
+  expect_failures = [var.archive]
+}
+
+run "data_bucket_1" {
+  command = plan
+
+  variables {
+    data_bucket = "Scans"
+  }
+
+  expect_failures = [var.data_bucket]
+}
+
+run "data_bucket_2" {
+  command = plan
+
+  variables {
+    data_bucket = "a"
+  }
+
+  expect_failures = [var.data_bucket]
+}
+
+run "dimmy_api_url_1" {
+  command = plan
+
+  variables {
+    dimmy_api_url = "http://dimmy.api.optioryx.com"
+  }
+
+  expect_failures = [var.dimmy_api_url]
+}
+
+run "dimmy_api_url_2" {
+  command = plan
+
+  variables {
+    dimmy_api_url = "https://user@dimmy.api.optioryx.com"
+  }
+
+  expect_failures = [var.dimmy_api_url]
+}
+
+run "dimmy_api_url_3" {
+  command = plan
+
+  variables {
+    dimmy_api_url = ""
+  }
+
+  expect_failures = [var.dimmy_api_url]
+}
+
+run "dimmy_concurrency_1" {
+  command = plan
+
+  variables {
+    dimmy_concurrency = 0
+  }
+
+  expect_failures = [var.dimmy_concurrency]
+}
+
+run "dimmy_concurrency_2" {
+  command = plan
+
+  variables {
+    dimmy_concurrency = 257
+  }
+
+  expect_failures = [var.dimmy_concurrency]
+}
+
+run "dimmy_concurrency_3" {
+  command = plan
+
+  variables {
+    dimmy_concurrency = 1.5
+  }
+
+  expect_failures = [var.dimmy_concurrency]
+}
+
+run "dimmy_timeout_seconds_1" {
+  command = plan
+
+  variables {
+    dimmy_timeout_seconds = 0
+  }
+
+  expect_failures = [var.dimmy_timeout_seconds]
+}
+
+run "dimmy_timeout_seconds_2" {
+  command = plan
+
+  variables {
+    dimmy_timeout_seconds = 121
+  }
+
+  expect_failures = [var.dimmy_timeout_seconds]
+}
+
+run "environment_1" {
+  command = plan
+
+  variables {
+    environment = "Prod"
+  }
+
+  expect_failures = [var.environment]
+}
+
+run "environment_2" {
+  command = plan
+
+  variables {
+    environment = "prod_1"
+  }
+
+  expect_failures = [var.environment]
+}
+
+run "environment_3" {
+  command = plan
+
+  variables {
+    environment = "fourteen-chars"
+  }
+
+  expect_failures = [var.environment]
+}
+
+run "environment_4" {
+  command = plan
+
+  variables {
+    environment = "-x"
+  }
+
+  expect_failures = [var.environment]
+}
+
+run "event_retention_days_1" {
+  command = plan
+
+  variables {
+    event_retention_days = 1
+  }
+
+  expect_failures = [var.event_retention_days]
+}
+
+run "event_retention_days_2" {
+  command = plan
+
+  variables {
+    event_retention_days = 32
+  }
+
+  expect_failures = [var.event_retention_days]
+}
+
+run "load_balancer_1" {
+  command = plan
+
+  variables {
+    load_balancer = { domain = "https://hooks.example.com" }
+  }
+
+  expect_failures = [var.load_balancer]
+}
+
+run "load_balancer_2" {
+  command = plan
+
+  variables {
+    load_balancer = { domain = "hooks.example.com", sources = ["svix-asia"] }
+  }
+
+  expect_failures = [var.load_balancer]
+}
+
+run "load_balancer_3" {
+  command = plan
+
+  variables {
+    load_balancer = { domain = "hooks.example.com", sources = [] }
+  }
+
+  expect_failures = [var.load_balancer]
+}
+
+run "log_level_1" {
+  command = plan
+
+  variables {
+    log_level = "TRACE"
+  }
+
+  expect_failures = [var.log_level]
+}
+
+run "max_delivery_attempts_1" {
+  command = plan
+
+  variables {
+    max_delivery_attempts = 4
+  }
+
+  expect_failures = [var.max_delivery_attempts]
+}
+
+run "max_delivery_attempts_2" {
+  command = plan
+
+  variables {
+    max_delivery_attempts = 101
+  }
+
+  expect_failures = [var.max_delivery_attempts]
+}
+
+run "old_version_retention_days_1" {
+  command = plan
+
+  variables {
+    old_version_retention_days = 0
+  }
+
+  expect_failures = [var.old_version_retention_days]
+}
+
+run "payload_retention_days_1" {
+  command = plan
+
+  variables {
+    payload_retention_days = 62
+  }
+
+  expect_failures = [var.payload_retention_days]
+}
+
+run "project_1" {
+  command = plan
+
+  variables {
+    project = "My Project"
+  }
+
+  expect_failures = [var.project]
+}
+
+run "project_2" {
+  command = plan
+
+  variables {
+    project = "123456789012"
+  }
+
+  expect_failures = [var.project]
+}
+
+run "receive_instances_1" {
+  command = plan
+
+  variables {
+    receive_instances = { min = 2, max = 1 }
+  }
+
+  expect_failures = [var.receive_instances]
+}
+
+run "receive_instances_2" {
+  command = plan
+
+  variables {
+    receive_instances = { min = 0, max = 0 }
+  }
+
+  expect_failures = [var.receive_instances]
+}
+
+run "reconcile_schedules_1" {
+  command = plan
+
+  variables {
+    reconcile_schedules = { hourly = { schedule = "hourly", hours = 6 } }
+  }
+
+  expect_failures = [var.reconcile_schedules]
+}
+
+run "reconcile_schedules_2" {
+  command = plan
+
+  variables {
+    reconcile_schedules = { hourly = { schedule = "17 * * * *", hours = 0 } }
+  }
+
+  expect_failures = [var.reconcile_schedules]
+}
+
+run "region_1" {
+  command = plan
+
+  variables {
+    region = "europe"
+  }
+
+  expect_failures = [var.region]
+}
+
+run "region_2" {
+  command = plan
+
+  variables {
+    region = "europe-west1-b"
+  }
+
+  expect_failures = [var.region]
+}
+
+run "resolve_instances_1" {
+  command = plan
+
+  variables {
+    resolve_instances = { min = 2, max = 1 }
+  }
+
+  expect_failures = [var.resolve_instances]
+}
+
+run "resolve_instances_2" {
+  command = plan
+
+  variables {
+    resolve_instances = { min = -1, max = 1 }
+  }
+
+  expect_failures = [var.resolve_instances]
+}
+
+run "runtime_1" {
+  command = plan
+
+  variables {
+    runtime = "python311"
+  }
+
+  expect_failures = [var.runtime]
+}
+
+run "runtime_2" {
+  command = plan
+
+  variables {
+    runtime = "nodejs22"
+  }
+
+  expect_failures = [var.runtime]
+}
+
+run "scheduler_region_1" {
+  command = plan
+
+  variables {
+    scheduler_region = "EU"
+  }
+
+  expect_failures = [var.scheduler_region]
+}
+
+run "secret_versions_1" {
+  command = plan
+
+  variables {
+    secret_versions = { api_key = "latest", signing_secrets = "1" }
+  }
+
+  expect_failures = [var.secret_versions]
+}
+
+run "secret_versions_2" {
+  command = plan
+
+  variables {
+    secret_versions = { api_key = "1", signing_secrets = "0" }
+  }
+
+  expect_failures = [var.secret_versions]
+}
+
+run "soft_delete_days_1" {
+  command = plan
+
+  variables {
+    soft_delete_days = 6
+  }
+
+  expect_failures = [var.soft_delete_days]
+}
+
+run "soft_delete_days_2" {
+  command = plan
+
+  variables {
+    soft_delete_days = 91
+  }
+
+  expect_failures = [var.soft_delete_days]
+}
+
+run "alert_emails_1" {
+  command = plan
+
+  variables {
+    alert_emails = ["nobody"]
+  }
+
+  expect_failures = [var.alert_emails]
+}
+
+run "silence_alert_hours_1" {
+  command = plan
+
+  variables {
+    silence_alert_hours = 24
+  }
+
+  expect_failures = [var.silence_alert_hours]
+}

@@ -1,0 +1,329 @@
+variable "alert_emails" {
+  description = "Recipients of alerts. Empty: alerts are only shown in the console."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for email in var.alert_emails : can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s]+$", email))])
+    error_message = "Each entry of alert_emails is an address such as warehouse-it@example.com."
+  }
+}
+
+variable "allowed_sources" {
+  description = "Sources that may call receive: addresses, CIDR ranges, svix-us, svix-us-east, svix-eu. Empty: any. Signatures are verified in any case."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition = alltrue([
+      for source in var.allowed_sources :
+      contains(["svix-us", "svix-us-east", "svix-eu"], source)
+      || can(cidrhost(source, 0)) || can(cidrhost("${source}/32", 0)) || can(cidrhost("${source}/128", 0))
+    ])
+    error_message = "Each entry of allowed_sources is an address, a CIDR range, svix-us, svix-us-east or svix-eu."
+  }
+}
+
+variable "archive" {
+  description = "Path of the archive with the functions' source, as `make package` builds it."
+  type        = string
+
+  validation {
+    condition     = endswith(var.archive, ".zip") && can(filesha256(var.archive))
+    error_message = "archive is not an existing .zip file: `make package` builds one; `make plan` and `make deploy` do that themselves."
+  }
+}
+
+variable "bigquery" {
+  description = "Whether to create a BigQuery dataset with views over items and events."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "data_bucket" {
+  description = "Name of the bucket for the scans; null: PROJECT-dimmy-ENVIRONMENT-data."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.data_bucket == null || can(regex("^[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]$", var.data_bucket))
+    error_message = "A bucket's name has 3 to 63 lower-case letters, digits, dashes, dots or underscores."
+  }
+}
+
+variable "deletion_protection" {
+  description = "Whether to refuse plans that would delete scans, undelivered events or secrets."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
+variable "dimmy_api_url" {
+  description = "Base URL of Dimmy's API."
+  type        = string
+  default     = "https://dimmy.api.optioryx.com"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^https://[^\\s?#@]+$", var.dimmy_api_url))
+    error_message = "dimmy_api_url begins with https:// (every request carries the API key) and has no query, user or password."
+  }
+}
+
+variable "dimmy_concurrency" {
+  description = "Simultaneous requests to the API from one instance of resolve or reconcile."
+  type        = number
+  default     = 32
+  nullable    = false
+
+  validation {
+    condition     = var.dimmy_concurrency >= 1 && var.dimmy_concurrency <= 256 && floor(var.dimmy_concurrency) == var.dimmy_concurrency
+    error_message = "dimmy_concurrency is a whole number from 1 to 256."
+  }
+}
+
+variable "dimmy_timeout_seconds" {
+  description = "Timeout of one request to the API."
+  type        = number
+  default     = 10
+  nullable    = false
+
+  validation {
+    condition     = var.dimmy_timeout_seconds >= 0.1 && var.dimmy_timeout_seconds <= 120
+    error_message = "dimmy_timeout_seconds is a number of seconds from 0.1 to 120."
+  }
+}
+
+variable "environment" {
+  description = "Name of the environment; part of every resource's name."
+  type        = string
+
+  validation {
+    # It is part of the ids of service accounts, which may have 30 characters.
+    condition     = can(regex("^[a-z]([a-z0-9-]{0,11}[a-z0-9])?$", var.environment))
+    error_message = "environment has 1 to 13 lower-case letters, digits and dashes, beginning with a letter: dev, staging, prod."
+  }
+}
+
+variable "event_retention_days" {
+  description = "How long Pub/Sub keeps an event that resolve has not finished."
+  type        = number
+  default     = 31
+  nullable    = false
+
+  validation {
+    condition     = var.event_retention_days >= 2 && var.event_retention_days <= 31 && floor(var.event_retention_days) == var.event_retention_days
+    error_message = "event_retention_days is a whole number from 2 to 31: it may take 30 hours until an event becomes a dead letter, and Pub/Sub retains messages for at most 31 days."
+  }
+}
+
+variable "item_notifications" {
+  description = "Whether to publish a message for each new or newer item to a topic, for other systems."
+  type        = bool
+  default     = false
+  nullable    = false
+}
+
+variable "load_balancer" {
+  description = "A load balancer with Cloud Armor in front of receive: its domain, and the sources it admits (CIDR ranges, svix-us, svix-us-east, svix-eu). Null: none."
+  type = object({
+    domain  = string
+    sources = optional(list(string), ["svix-us", "svix-us-east", "svix-eu"])
+  })
+  default = null
+
+  validation {
+    condition     = var.load_balancer == null || can(regex("^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z]{2,63}$", var.load_balancer.domain))
+    error_message = "load_balancer.domain is a domain such as hooks.example.com, without https:// or a path."
+  }
+
+  validation {
+    condition = var.load_balancer == null || alltrue([
+      for source in try(var.load_balancer.sources, []) :
+      contains(["svix-us", "svix-us-east", "svix-eu"], source) || can(cidrhost(source, 0))
+    ])
+    error_message = "Each entry of load_balancer.sources is a CIDR range (one address: 203.0.113.7/32), svix-us, svix-us-east or svix-eu."
+  }
+
+  validation {
+    condition     = var.load_balancer == null || length(try(var.load_balancer.sources, [])) > 0
+    error_message = "load_balancer.sources is empty: no webhook could pass."
+  }
+}
+
+variable "log_level" {
+  description = "Lowest severity that is logged: DEBUG (includes every item), INFO, WARNING or ERROR."
+  type        = string
+  default     = "INFO"
+  nullable    = false
+
+  validation {
+    condition     = contains(["DEBUG", "INFO", "WARNING", "ERROR"], var.log_level)
+    error_message = "log_level is DEBUG, INFO, WARNING or ERROR."
+  }
+}
+
+variable "max_delivery_attempts" {
+  description = "Attempts at an event before it becomes a dead letter. With 10 s to 600 s between them, 100 attempts take 16 to 30 hours."
+  type        = number
+  default     = 100
+  nullable    = false
+
+  validation {
+    condition     = var.max_delivery_attempts >= 5 && var.max_delivery_attempts <= 100 && floor(var.max_delivery_attempts) == var.max_delivery_attempts
+    error_message = "max_delivery_attempts is a whole number from 5 to 100, the range that Pub/Sub accepts."
+  }
+}
+
+variable "old_version_retention_days" {
+  description = "How long the bucket keeps old versions of replaced or deleted objects."
+  type        = number
+  default     = 30
+  nullable    = false
+
+  validation {
+    condition     = var.old_version_retention_days >= 1 && floor(var.old_version_retention_days) == var.old_version_retention_days
+    error_message = "old_version_retention_days is a whole number, 1 or more."
+  }
+}
+
+variable "payload_retention_days" {
+  description = "How long bodies that are too large for a message are kept. At least as long as an event may wait for resolve and among the dead letters."
+  type        = number
+  default     = 90
+  nullable    = false
+
+  validation {
+    # At most 31 days in the subscription of resolve, then 31 in that of the dead letters.
+    condition     = var.payload_retention_days >= 63 && floor(var.payload_retention_days) == var.payload_retention_days
+    error_message = "payload_retention_days is a whole number, 63 or more: an event may be 62 days old when it is re-driven, and would be lost without its body."
+  }
+}
+
+variable "project" {
+  description = "Id of the Google Cloud project."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{4,28}[a-z0-9]$", var.project))
+    error_message = "project is a project's id (6 to 30 lower-case letters, digits and dashes), not its name or number."
+  }
+}
+
+variable "receive_instances" {
+  description = "Minimum and maximum number of instances of receive. A minimum of 1 avoids cold starts."
+  type        = object({ min = number, max = number })
+  default     = { min = 0, max = 10 }
+  nullable    = false
+
+  validation {
+    condition     = var.receive_instances.min >= 0 && var.receive_instances.max >= 1 && var.receive_instances.min <= var.receive_instances.max && var.receive_instances.max <= 1000
+    error_message = "receive_instances has min from 0 to max, and max from 1 to 1000."
+  }
+}
+
+variable "reconcile_schedules" {
+  description = "Schedules of reconcile: when (cron, in UTC), and how many hours to look back. Each item in the window costs a read."
+  type        = map(object({ schedule = string, hours = number }))
+  default = {
+    hourly = { schedule = "17 * * * *", hours = 6 }
+    daily  = { schedule = "41 3 * * *", hours = 72 }
+    weekly = { schedule = "23 4 * * 0", hours = 2160 }
+  }
+  nullable = false
+
+  validation {
+    condition     = alltrue([for name, job in var.reconcile_schedules : can(regex("^[a-z][a-z0-9-]{0,30}$", name)) && can(regex("^\\S+( \\S+){4}$", job.schedule))])
+    error_message = "Each entry of reconcile_schedules has a name in lower case and the five fields of cron, as in \"17 * * * *\"."
+  }
+
+  validation {
+    condition     = alltrue([for job in var.reconcile_schedules : job.hours >= 1 && job.hours <= 9999 && floor(job.hours) == job.hours])
+    error_message = "hours is a whole number from 1 to 9999."
+  }
+}
+
+variable "region" {
+  description = "Region in which everything runs and is stored."
+  type        = string
+  default     = "europe-west1"
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[a-z]+-[a-z]+[0-9]+$", var.region))
+    error_message = "region is a region's name, such as europe-west1 (not a zone, not a multi-region)."
+  }
+}
+
+variable "resolve_instances" {
+  description = "Minimum and maximum number of instances of resolve. The maximum times dimmy_concurrency is the highest number of simultaneous requests to Dimmy's API."
+  type        = object({ min = number, max = number })
+  default     = { min = 0, max = 4 }
+  nullable    = false
+
+  validation {
+    condition     = var.resolve_instances.min >= 0 && var.resolve_instances.max >= 1 && var.resolve_instances.min <= var.resolve_instances.max && var.resolve_instances.max <= 1000
+    error_message = "resolve_instances has min from 0 to max, and max from 1 to 1000."
+  }
+}
+
+variable "runtime" {
+  description = "Python runtime of the functions."
+  type        = string
+  default     = "python313"
+  nullable    = false
+
+  validation {
+    condition     = contains(["python312", "python313", "python314"], var.runtime)
+    error_message = "runtime is python312, python313 or python314."
+  }
+}
+
+variable "scheduler_region" {
+  description = "Region of Cloud Scheduler, which is not available in every region. Null: as region."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.scheduler_region == null || can(regex("^[a-z]+-[a-z]+[0-9]+$", var.scheduler_region))
+    error_message = "scheduler_region is a region's name, such as europe-west1."
+  }
+}
+
+variable "secret_versions" {
+  description = "Version of each secret that the functions read. `make plan` and `make deploy` set the newest ones."
+  type        = object({ api_key = string, signing_secrets = string })
+  default     = { api_key = "1", signing_secrets = "1" }
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for version in values(var.secret_versions) : can(regex("^[1-9][0-9]*$", version))])
+    error_message = "A secret's version is a number, not latest: instances that start at different times would read different versions."
+  }
+}
+
+variable "silence_alert_hours" {
+  description = "Alert if no webhook arrives for this many hours; null: never. Leave it null where the warehouse closes for longer."
+  type        = number
+  default     = null
+
+  validation {
+    condition     = var.silence_alert_hours == null || can(regex("^([1-9]|1[0-9]|2[0-3])$", tostring(var.silence_alert_hours)))
+    error_message = "silence_alert_hours is a whole number from 1 to 23, the range that Cloud Monitoring supports."
+  }
+}
+
+variable "soft_delete_days" {
+  description = "How long a deleted object can be restored: 0 (not at all) or 7 to 90 days."
+  type        = number
+  default     = 7
+  nullable    = false
+
+  validation {
+    condition     = var.soft_delete_days == 0 || (var.soft_delete_days >= 7 && var.soft_delete_days <= 90)
+    error_message = "soft_delete_days is 0, or from 7 to 90, the range that Cloud Storage accepts."
+  }
+}
