@@ -45,6 +45,10 @@ class Environment:
             return default
         return self._parse(name, parse)
 
+    def unchanged(self, name: str) -> str:
+        """The value as libraries read it: with the white space around it."""
+        return self._variables.get(name, "")
+
     def add_problem(self, text: str) -> None:
         """Note a problem of several variables, or of what they name. `text` has no full stop."""
         self._problems[f"{text}."] = None
@@ -74,11 +78,13 @@ def one_of(*words: str) -> Callable[[str], str]:
     return parse
 
 
-def existing_file(text: str) -> str:
-    """A parser for the path of a file."""
-    if not Path(text).is_file():
-        raise ValueError(f"names {text}, which is not a file")
-    return text
+def readable_file(text: str) -> str:
+    """A parser for the path of a file. The path itself may be a secret by mistake."""
+    try:
+        with Path(text).open("rb"):
+            return text
+    except OSError as error:
+        raise ValueError(f"names no file that can be read ({error.strerror})") from None
 
 
 def whole_number(low: int, high: int) -> Callable[[str], int]:
@@ -104,5 +110,7 @@ def seconds(low: float, high: float) -> Callable[[str], float]:
 
 
 def check_google_credentials(environment: Environment) -> None:
-    """A file of default credentials has to exist. Without one, Google's own machines need none."""
-    environment.optional("GOOGLE_APPLICATION_CREDENTIALS", existing_file, "")
+    """A file of default credentials has to be readable; Google's own machines need none."""
+    path = environment.optional("GOOGLE_APPLICATION_CREDENTIALS", readable_file, None)
+    if path and path != environment.unchanged("GOOGLE_APPLICATION_CREDENTIALS"):
+        environment.add_problem("GOOGLE_APPLICATION_CREDENTIALS has white space around the path")

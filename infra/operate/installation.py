@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from operate.console import UsageError
 from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.network import read_network
-from pipeline.dimmy.settings import DimmySettings
+from pipeline.dimmy.settings import DimmySettings, parse_api_url
 from pipeline.environment import Environment, SettingsError
 from pipeline.store.receipts import Receipt
 from pipeline.store.settings import StorageSettings
@@ -262,9 +262,13 @@ def open_dimmy(url: str, key: str, concurrency: int, timeout_seconds: float) -> 
     """A client of the API that uses this machine's proxy and certificate authorities.
 
     Raises:
-        UsageError: the environment names a proxy or a file of certificates that cannot be used.
+        UsageError: the URL, or what the environment says of these, cannot be used.
     """
     environment = Environment(os.environ)
+    try:
+        url = parse_api_url(url)
+    except ValueError as error:
+        raise UsageError(f"DIMMY_API_URL {error}.") from error
     network = read_network(environment, url)
     try:
         environment.raise_problems("the client")

@@ -72,7 +72,7 @@ def test_doctor_names_the_next_step_before_the_first_deployment(operator: Operat
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("REQUESTS_CA_BUNDLE", "/missing.pem", "names /missing.pem, which does not exist"),
+        ("REQUESTS_CA_BUNDLE", "/missing.pem", "names no file that can be read"),
         ("HTTPS_PROXY", "socks5://127.0.0.1:1080", "names a SOCKS proxy"),
     ],
 )

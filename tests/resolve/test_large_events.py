@@ -146,8 +146,12 @@ class StalledRequest:
 
 
 @pytest.fixture
-def resolve(api: DimmyApi, tmp_path: Path) -> Iterator[RunningResolve]:
-    function = start_resolve(api, tmp_path, ATTEMPT_SECONDS="3", THREADS="8")
+def resolve(
+    request: pytest.FixtureRequest, api: DimmyApi, tmp_path: Path
+) -> Iterator[RunningResolve]:
+    """A `resolve` whose attempts have 3 s, or as many as the test asks for."""
+    seconds = getattr(request, "param", "3")
+    function = start_resolve(api, tmp_path, ATTEMPT_SECONDS=seconds, THREADS="8")
     yield RunningResolve(function, api, tmp_path)
     function.stop()
 
@@ -186,6 +190,7 @@ def test_a_large_event_waits_for_another_one_until_its_deadline_and_small_ones_d
     assert resolve.receipt("msg_large")["outcome"] == "done"
 
 
+@pytest.mark.parametrize("resolve", ["120"], indirect=True)
 def test_large_events_are_admitted_in_the_order_of_their_arrival(
     resolve: RunningResolve,
 ) -> None:

@@ -18,6 +18,8 @@ from werkzeug.test import EnvironBuilder
 from pipeline import logs
 from pipeline.resolve.resolver import Resolver
 from pipeline.resolve.settings import read_resolve_settings
+from pipeline.store.errors import StorageError
+from pipeline.store.states import EVENT
 from pipeline.store.store import Store
 from sandbox import catalogue
 from sandbox.background import Background
@@ -100,7 +102,12 @@ def test_items_that_fail_in_an_unforeseen_way_have_it_as_their_state(
 
 
 @pytest.mark.parametrize(
-    "place", ["pipeline.resolve.resolver.recognise", "pipeline.resolve.fetching.wait"]
+    "place",
+    [
+        "pipeline.resolve.resolver.recognise",
+        "pipeline.resolve.resolver.Progress",
+        "pipeline.resolve.fetching.wait",
+    ],
 )
 def test_an_event_that_fails_in_an_unforeseen_way_has_it_in_its_receipt(
     resolve: InProcess, monkeypatch: pytest.MonkeyPatch, place: str
@@ -115,7 +122,7 @@ def test_an_event_that_fails_in_an_unforeseen_way_has_it_in_its_receipt(
         status, receipt = resolve.deliver(event)
 
     assert (status, receipt["outcome"]) == (503, "partial")
-    assert receipt["error"] == "internal error: RuntimeError"
+    assert receipt["items"].pop(EVENT) == "internal error: RuntimeError"
     (line,) = resolve.tracebacks()
     assert (line["severity"], line["outcome"]) == ("ERROR", "unavailable")
     assert (line["event_id"], line["reason_class"]) == ("msg_unforeseen", "internal")
@@ -125,7 +132,29 @@ def test_an_event_that_fails_in_an_unforeseen_way_has_it_in_its_receipt(
 
     assert (status, receipt["outcome"], receipt["payload"]) == (204, "done", event)
     assert set(receipt["items"]) == set(event["item_ids"])
-    assert "error" not in receipt
+
+
+def test_the_cause_is_logged_even_where_the_receipt_cannot_be_stored(
+    resolve: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, _ = resolve.deliver({"item_ids": [missing := "0" * 24]})
+    assert status == 503
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("the cause")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise StorageError("storage is down")
+
+    monkeypatch.setattr("pipeline.resolve.fetching.wait", fail)
+    monkeypatch.setattr(Store, "put_receipt", refuse)
+
+    status, receipt = resolve.deliver({"item_ids": [missing]})
+
+    assert (status, receipt["attempts"]) == (503, 1)
+    assert any("storage is down" in line for line in resolve.lines)
+    (line,) = resolve.tracebacks()
+    assert "RuntimeError: the cause" in line["stack_trace"]
 
 
 def test_an_event_without_items_that_fails_is_not_taken_for_done(

@@ -3,8 +3,10 @@
 One of them: .venv/bin/pytest tests/shared/test_settings.py -k K07
 """
 
+import json
 import os
 import re
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,13 @@ RECEIVE = {
     "STORAGE_URL": "gs://acme-scans/dimmy",
 }
 RESOLVE = {"STORAGE_URL": "file:///srv/dimmy", "DIMMY_API_KEY": "key-of-24-visible-chars!"}
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
 
 
 @pytest.mark.parametrize("case", SIGNATURE_CASES["secret_cases"], ids=lambda case: case["id"])
@@ -160,9 +169,14 @@ def test_certificate_authorities_have_to_exist(name: str, tmp_path: Path) -> Non
     junk.write_text("no certificate")
     trustme.CA().cert_pem.write_to_path(str(valid))
 
-    for path, problem in ((missing, "does not exist"), (junk, "no certificates in PEM format")):
-        with pytest.raises(SettingsError, match=f"{name} names {path}, which .*{problem}"):
-            read_resolve_settings(RESOLVE | {name: str(path)})
+    pasted = "-----BEGIN CERTIFICATE-----\n" + "A" * 5000
+    for value, problem in (
+        (missing, r"names no file that can be read \(No such file or directory\)"),
+        (junk, "names a file without certificates in PEM format"),
+        (pasted, r"names no file that can be read \(File name too long\)"),
+    ):
+        with pytest.raises(SettingsError, match=f"{name} {problem}"):
+            read_resolve_settings(RESOLVE | {name: str(value)})
     for path in (valid, tmp_path):
         settings = read_resolve_settings(RESOLVE | {name: str(path)})
         assert settings.dimmy.network.ca_bundle == str(path)
@@ -183,6 +197,9 @@ def test_requests_own_variable_comes_before_that_of_curl(tmp_path: Path) -> None
         ("ftp://user:hunter2@127.0.0.1", "not the URL of a proxy"),
         ("http://user:hunter2@127.0.0.1:port", "not the URL of a proxy"),
         ("http://", "not the URL of a proxy"),
+        ("proxy:3128", "not the URL of a proxy"),  # which requests takes for a scheme
+        ("http://user:hunter2\u4e16@127.0.0.1:3128", "not the URL of a proxy"),
+        ("http://127.0.0.1:3128\n", "not the URL of a proxy"),
     ],
 )
 def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
@@ -198,7 +215,10 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
     assert read_resolve_settings(RESOLVE).dimmy.network.proxies == {}
 
 
-@pytest.mark.parametrize("proxy", ["http://user:hunter2@127.0.0.1:3128", "proxy.example.com:3128"])
+@pytest.mark.parametrize(
+    "proxy",
+    ["http://user:hunter2@127.0.0.1:3128", "http://u:hunter2[@127.0.0.1:3128", "10.0.0.7:3128"],
+)
 def test_a_proxy_that_can_be_used_is_accepted(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
 
@@ -218,9 +238,28 @@ def test_a_missing_file_of_credentials_is_reported_once_where_it_is_needed(
     with pytest.raises(SettingsError) as error:
         read(on_google)
     (problem,) = error.value.problems
-    assert problem.startswith("GOOGLE_APPLICATION_CREDENTIALS names /missing.json")
+    assert problem.startswith("GOOGLE_APPLICATION_CREDENTIALS names no file that can be read (No ")
 
     read(on_google | {"STORAGE_URL": "file:///srv/dimmy", "PUBSUB_EMULATOR_HOST": "127.0.0.1:8085"})
+
+
+@pytest.mark.parametrize("length", [0, 2000])
+def test_credentials_pasted_in_place_of_their_path_are_not_shown(length: int) -> None:
+    pasted = json.dumps({"private_key": "-----BEGIN hunter2" + "A" * length})
+
+    with pytest.raises(SettingsError, match="names no file that can be read") as error:
+        read_receive_settings(RECEIVE | {"GOOGLE_APPLICATION_CREDENTIALS": pasted})
+
+    assert "hunter2" not in "".join(traceback.format_exception(error.value))
+
+
+def test_white_space_around_the_path_of_credentials_is_reported(tmp_path: Path) -> None:
+    """The path is read by Google's library, which does not strip it."""
+    path = tmp_path / "credentials.json"
+    path.touch()
+
+    with pytest.raises(SettingsError, match="white space around the path"):
+        read_receive_settings(RECEIVE | {"GOOGLE_APPLICATION_CREDENTIALS": f"{path}\n"})
 
 
 def test_no_repr_contains_a_secret() -> None:

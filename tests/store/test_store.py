@@ -23,6 +23,7 @@ from pipeline.store.errors import StorageError
 from pipeline.store.items import Item, read_item
 from pipeline.store.receipts import DeliveryId, Receipt, ReceiptError
 from pipeline.store.settings import StorageSettings
+from pipeline.store.states import EVENT
 from pipeline.store.store import CLOCK_UNCERTAINTY, Store, WriteResult
 from sandbox.background import Background
 from sandbox.cloud_storage import CloudStorage
@@ -206,18 +207,18 @@ def test_a_resend_replaces_the_states_of_its_receipt_and_continues_the_attempt_c
     assert (merged.attempts, merged.outcome, merged.items) == (2, "partial", {"a": "timeout"})
 
 
-def test_an_error_of_an_attempt_keeps_its_event_unfinished_until_another_one_finishes_it(
+def test_a_failure_of_an_attempt_keeps_its_event_unfinished_until_another_one_finishes_it(
     backend: Backend,
 ) -> None:
-    failed = replace(receipt(1, a="stored"), error="internal error: KeyError")
+    failed = receipt(1, a="stored", **{EVENT: "internal error: KeyError"})
     backend.store.put_receipt(failed)
 
     found = backend.store.get_receipt("msg_1")
     assert found
-    assert (found.error, found.outcome) == ("internal error: KeyError", "partial")
-    assert backend.store.put_receipt(receipt(2, a="stored")).outcome == "done"
-    assert backend.store.put_receipt(failed).outcome == "done"
-    assert b'"error"' not in (backend.read("events/msg_1.json") or b"")
+    assert (found.unsettled, found.outcome) == ({EVENT: "internal error: KeyError"}, "partial")
+    assert backend.store.put_receipt(receipt(2, b="timeout")).unsettled == {"b": "timeout"}
+    assert backend.store.put_receipt(receipt(3, b="stored")).outcome == "done"
+    assert backend.store.put_receipt(failed).items == {"a": "stored", "b": "stored"}
 
 
 RECEIVED = "2026-11-01T08:00:00.000000Z"

@@ -226,7 +226,7 @@ class DimmyClient:
                     raise TransientError("timeout") from None
                 raise TransientError(f"connection failed: {type(error).__name__}") from error
             except OSError as error:  # requests', where its file of certificates has gone
-                raise TransientError(f"connection failed: {error}") from error
+                raise DimmyError(f"environment: {error}") from error
             finally:
                 statistics.add(time.monotonic() - started, failed=failed)
         self._raise_for_status(response, body)

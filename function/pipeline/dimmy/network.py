@@ -5,15 +5,17 @@ latest/user/advanced/). They are read once and checked at start: requests itself
 file or a proxy that it cannot use only when it sends a request.
 """
 
+import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests.utils
+from requests.adapters import HTTPAdapter
+from urllib3.util import parse_url
 
-from pipeline.environment import Environment
+from pipeline.environment import Environment, readable_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,30 +47,28 @@ def read_network(environment: Environment, api_url: str | None) -> Network:
 
 
 def _ca_bundle(text: str) -> str:
-    if Path(text).is_dir():
+    if os.path.isdir(text):  # noqa: PTH112  # which raises nothing, whatever the text
         return text
     try:
-        ssl.create_default_context(cafile=text)
-    except FileNotFoundError:
-        raise ValueError(f"names {text}, which does not exist") from None
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(readable_file(text))
     except ssl.SSLError:
-        raise ValueError(f"names {text}, which has no certificates in PEM format") from None
-    except OSError as error:
-        raise ValueError(f"names {text}, which cannot be read: {error.strerror}") from error
+        raise ValueError("names a file without certificates in PEM format") from None
     return text
 
 
 def _proxy_problem(proxy: str | None) -> str:
-    """Why this proxy cannot be used, without its password; empty where it can."""
+    """Why requests could not use this proxy, without its password; empty where it can."""
     if not proxy:
         return ""
     try:
-        url = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        is_complete = bool(url.hostname) and (url.port is None or url.port > 0)
-    except ValueError:
-        url, is_complete = urlsplit(""), False
-    if url.scheme.startswith("socks"):
-        return "names a SOCKS proxy, which needs PySocks, and that is not deployed: name http://..."
-    if not is_complete or url.scheme not in {"http", "https"}:
-        return "is not the URL of a proxy: write http://HOST:PORT"
-    return ""
+        complete = requests.utils.prepend_scheme_if_needed(  # type: ignore[no-untyped-call]
+            proxy, "http"
+        )
+        url = parse_url(complete)
+        if (url.scheme or "").startswith("socks"):
+            return "names a SOCKS proxy, which needs PySocks, and that is not deployed: name http://..."
+        HTTPAdapter().proxy_manager_for(complete)  # connects to nothing
+        is_usable = bool(url.host)
+    except (ValueError, requests.RequestException):
+        is_usable = False
+    return "" if is_usable else "is not the URL of a proxy: write http://HOST:PORT"

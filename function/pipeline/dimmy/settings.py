@@ -28,7 +28,7 @@ class DimmySettings:
 
 def read_dimmy_settings(environment: Environment) -> DimmySettings:
     """The settings of the client."""
-    api_url = environment.optional("DIMMY_API_URL", _api_url, DEFAULT_API_URL)
+    api_url = environment.optional("DIMMY_API_URL", parse_api_url, DEFAULT_API_URL)
     return DimmySettings(
         api_url=api_url,
         api_key=environment.required(
@@ -53,7 +53,12 @@ def parse_api_key(text: str) -> str:
     return text
 
 
-def _api_url(text: str) -> str:
+def parse_api_url(text: str) -> str:
+    """The API's URL without a slash at its end.
+
+    Raises:
+        ValueError: it cannot be used; says why.
+    """
     try:
         url = urlsplit(text)
         port_is_valid = url.port is None or url.port > 0

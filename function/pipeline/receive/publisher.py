@@ -16,9 +16,11 @@ import grpc
 import grpc.aio
 from google.pubsub_v1 import types
 
+from pipeline.logs import log, stack_trace
 from pipeline.message import write_attributes
 from pipeline.receive.channel import NoCredentialsError, OpenChannel, channel_opener
 from pipeline.receive.verification import VerifiedEvent
+from pipeline.unforeseen import state_after
 
 # The protocol buffers themselves: the classes of `types` wrap every message once more.
 _PublishRequest = types.PublishRequest.pb()
@@ -114,6 +116,9 @@ class Publisher:
                 outcome: PublishError | None = PublishError("the publish was interrupted")
                 try:
                     outcome = await self._publish_batch(batch)
+                except Exception as error:  # noqa: BLE001  # see pipeline.unforeseen
+                    outcome = PublishError(state_after(error))
+                    log("ERROR", "publish failed", reason=str(outcome), **stack_trace(error))
                 finally:
                     _settle(batch, outcome)
         finally:

@@ -142,7 +142,8 @@ class Reconciler:
             failed = self._storer.retry(checkpoint.failed, run.attempt)
             checkpoint = replace(checkpoint, failed=failed)
             while checkpoint.reached < run.window.end and run.lists_items is not False:
-                end = min(checkpoint.reached + checkpoint.slice_length, run.window.end)
+                rest = run.window.end - checkpoint.reached
+                end = checkpoint.reached + min(checkpoint.slice_length, rest)
                 recent, failures = self._reconcile_slice(run, checkpoint.reached, end, recent)
                 checkpoint = replace(
                     checkpoint.after_slice(end),
@@ -153,7 +154,9 @@ class Reconciler:
                 if time.monotonic() - stored_at > _CHECKPOINT_SECONDS:
                     checkpoint.write(self._store, run.window)
                     stored_at = time.monotonic()
-        except DimmyError:
+        except StorageError:
+            raise
+        except Exception:
             # What was listed of the slice so far did not help, so the next one is shorter.
             checkpoint = checkpoint.shortened(run.window) if run.has_page else checkpoint
             checkpoint.write(self._store, run.window)

@@ -62,11 +62,6 @@ class Progress:
         self._states.update(zip(self.iterate_unsettled(item_ids), repeat(state)))
         self._is_changed = True
 
-    def set_error(self, error: str) -> None:
-        """The attempt has ended in this error, so the event is not finished."""
-        self._receipt = replace(self._receipt, error=error)
-        self._is_changed = True
-
     def iterate_unsettled(self, item_ids: Iterable[str]) -> Iterator[str]:
         """Those of the items that are not settled at the time when they are reached."""
         return (name for name in item_ids if not is_settled(self._states.get(name, PENDING)))

@@ -27,7 +27,7 @@ from pipeline.resolve.push import Delivery, EnvelopeError, read_delivery
 from pipeline.resolve.settings import ResolveSettings
 from pipeline.store.errors import StorageError
 from pipeline.store.receipts import Receipt, encode_payload
-from pipeline.store.states import reason_class
+from pipeline.store.states import EVENT, reason_class
 from pipeline.store.store import Store
 from pipeline.unforeseen import state_after
 
@@ -128,33 +128,41 @@ class Resolver:
         body = without_byte_order_mark(body)
         receipt = Receipt(
             event_id=delivery.event_id,
-            kind="unrecognised",
+            kind=stored.kind if stored else "items.scanned",
             delivery=delivery.delivery_id,
             attempts=delivery.attempt or 1,
             items={},
             payload=body,
             redriven=delivery.redriven,
         )
+        progress = None
         try:
             event = recognise(body)
-        except Exception as error:
-            unread = encode_payload(body, is_json=False)
-            failed = replace(receipt, error=state_after(error), encoded_payload=unread)
-            self._store.put_receipt(failed)
-            raise
-        receipt = replace(
-            receipt, kind=event.kind, encoded_payload=encode_payload(body, is_json=event.is_json)
-        )
-        progress = Progress(self._store, receipt, stored, time.monotonic() - started)
-        try:
+            encoded = encode_payload(body, is_json=event.is_json)
+            receipt = replace(receipt, kind=event.kind, encoded_payload=encoded)
+            progress = Progress(self._store, receipt, stored, time.monotonic() - started)
             self._process(event, Attempt(deadline, statistics, progress))
+            return progress.store()
         except StorageError:
             raise
         except Exception as error:
-            progress.set_error(state_after(error))
-            progress.store()
+            self._store_failure(state_after(error), receipt, progress)
             raise
-        return progress.store()
+
+    def _store_failure(self, state: str, receipt: Receipt, progress: Progress | None) -> None:
+        """Store the receipt of an attempt that has failed as a whole."""
+        try:
+            if progress:
+                progress.set_state(EVENT, state)
+                progress.store()
+            else:
+                unread = encode_payload(receipt.payload, is_json=False)
+                self._store.put_receipt(
+                    replace(receipt, items={EVENT: state}, encoded_payload=unread)
+                )
+        except StorageError as error:
+            event_id = receipt.event_id
+            log("ERROR", "receipt not stored", event_id=event_id, state=state, reason=str(error))
 
     def _process(self, event: Event, attempt: Attempt) -> None:
         """Store every item of the event that is not settled yet, and keep the state of each."""

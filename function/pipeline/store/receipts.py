@@ -16,7 +16,7 @@ from pipeline.json_text import (
     read_member,
     read_members_before,
 )
-from pipeline.store.states import DISCARDED, STORED, UNCHANGED, is_settled
+from pipeline.store.states import DISCARDED, EVENT, STORED, UNCHANGED, is_settled
 from pipeline.store.timestamps import read_timestamp
 
 if TYPE_CHECKING:
@@ -83,9 +83,11 @@ class Receipt:
     `items` maps each item's id to its state. `delivery` is the latest one by the sender:
     repetitions by Pub/Sub keep it, a resend is another one. `payload` is the body of the event;
     `encoded_payload` saves the time of encoding it for each write. `redriven`: the event has come
-    back from the dead letters. `error`: what ended the attempt and is no item's state; the event is
-    then not finished. `discarded` says of each item that a person has given up who that was, and
-    when. A receipt with a `version` includes what is stored in that version of its object.
+    back from the dead letters. `discarded` says of each item that a person has given up who that
+    was, and when. A receipt with a `version` includes what is stored in that version of its object.
+
+    An attempt that fails as a whole has its reason under the name EVENT among the items, so that
+    every version of this software sees that the event is not finished.
     """
 
     event_id: str
@@ -95,7 +97,6 @@ class Receipt:
     items: Mapping[str, str]
     payload: bytes = field(repr=False)
     redriven: bool = False
-    error: str = ""
     discarded: Mapping[str, str] = field(default_factory=dict)
     encoded_payload: EncodedPayload | None = field(default=None, repr=False, compare=False)
     version: "UpdateVersion | None" = field(default=None, repr=False, compare=False)
@@ -108,8 +109,6 @@ class Receipt:
     @property
     def outcome(self) -> Outcome:
         """`unrecognised`, or whether all items are settled."""
-        if self.error:
-            return "partial"
         if self.kind == "unrecognised":
             return "unrecognised"
         return "done" if next(self.iterate_unsettled(), None) is None else "partial"
@@ -134,7 +133,7 @@ class Receipt:
 
     def parts(self) -> list[bytes]:
         """The same line in parts, which take less memory than one text of them all."""
-        head: dict[str, Any] = {
+        head = {
             "event_id": self.event_id,
             "kind": self.kind,
             "received_at": self.delivery.received_at,
@@ -143,8 +142,6 @@ class Receipt:
             "outcome": self.outcome,
             "redriven": self.redriven,
         }
-        if self.error:
-            head["error"] = self.error
         tail: dict[str, Any] = {"discarded": dict(self.discarded)} if self.discarded else {}
         payload = self.encoded_payload or _encode_unknown(self.payload)
         if not payload.is_json:
@@ -167,9 +164,8 @@ class Receipt:
                 self,
                 delivery=stored.delivery,
                 attempts=attempts,
-                items=_merge_states(stored.items, self.items),
+                items=_merge_states(stored, self),
                 redriven=redriven,
-                error="" if stored.is_finished else self.error,
                 discarded={
                     name: note
                     for name, note in stored.discarded.items()
@@ -246,18 +242,22 @@ class Receipt:
                 },
                 payload=b"",
                 redriven=bool(value.get("redriven")),
-                error=str(value.get("error", "")),
                 discarded={str(k): str(v) for k, v in value.get("discarded", {}).items()},
             )
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ReceiptError(f"not a receipt: {error}") from error
 
 
-def _merge_states(earlier: Mapping[str, str], latest: Mapping[str, str]) -> dict[str, str]:
-    """The latest states, but what is settled stays settled."""
-    merged = {**earlier, **latest}
-    for name, state in earlier.items():
-        if is_settled(state) and not is_settled(merged[name]):
+def _merge_states(stored: Receipt, latest: Receipt) -> dict[str, str]:
+    """The latest states, but what is settled stays settled.
+
+    The failure of an attempt counts until the next one, and not where another has finished.
+    """
+    merged = {**stored.items, **latest.items}
+    if stored.is_finished or EVENT not in latest.items:
+        merged.pop(EVENT, None)
+    for name, state in stored.items.items():
+        if is_settled(state) and not is_settled(merged.get(name, state)):
             merged[name] = state
     return merged
 

@@ -12,6 +12,7 @@ STORED = "stored"
 UNCHANGED = "unchanged"  # storage already had it, or a newer version
 DISCARDED = "discarded"  # a person has given it up
 PENDING = "pending"  # a long attempt has not come to it yet
+EVENT = "(the event)"  # in place of an item's id: an attempt at the event has failed as a whole
 
 _SETTLED = frozenset({STORED, UNCHANGED, DISCARDED})
 

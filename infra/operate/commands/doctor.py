@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from rich.console import Console
 
-from operate.console import UsageError, print_text
+from operate.console import CommandError, UsageError, print_text
 from operate.diagnosis import checks
 from operate.installation import Check, Installation
 
@@ -23,16 +23,24 @@ def run(installation: Installation, _: Mapping[str, str], console: Console) -> i
 
 def _all_checks(installation: Installation) -> Iterator[Check]:
     yield from _complete("access", installation.check_access())
+    yield from _complete("the secrets", _check_secrets(installation))
+    yield from _complete("Dimmy's API", _check_api(installation))
+    yield from _complete("what is deployed", installation.check_resources())
+    yield from _complete("the endpoint", _check_endpoint(installation))
+
+
+def _check_secrets(installation: Installation) -> Iterator[Check]:
     for secret in installation.secrets():
         yield checks.check_format(secret)
+
+
+def _check_api(installation: Installation) -> Iterator[Check]:
     api = installation.api()
     if api:
         key_format = checks.check_format(api.key)
         yield key_format
         if not key_format.remedy:
-            yield from _complete("Dimmy's API", checks.check_api(api))
-    yield from _complete("what is deployed", installation.check_resources())
-    yield from _complete("the endpoint", _check_endpoint(installation))
+            yield from checks.check_api(api)
 
 
 def _complete(name: str, group: Iterable[Check]) -> Iterator[Check]:
@@ -48,9 +56,13 @@ def _complete(name: str, group: Iterable[Check]) -> Iterator[Check]:
     except Exception as error:  # noqa: BLE001  # for cases that nobody foresaw
         yield Check(
             name,
-            f"cannot be checked: {type(error).__name__}: {error}",
+            f"cannot be checked: {_text(error)}",
             "Solve this first; what depends on it was not checked.",
         )
+
+
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, CommandError) else f"{type(error).__name__}: {error}"
 
 
 def _check_endpoint(installation: Installation) -> Iterator[Check]:

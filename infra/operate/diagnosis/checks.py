@@ -45,7 +45,7 @@ def check_api(api: Api) -> Iterator[Check]:
     try:
         dimmy = open_dimmy(api.url, api.key.value, concurrency=1, timeout_seconds=HTTP_SECONDS)
     except UsageError as error:
-        yield Check("this machine's network", str(error), "Correct the variable, or unset it.")
+        yield Check(name, f"cannot be asked: {error}", "Correct the variable, or unset it.")
         return
     try:
         response = requests.get(

@@ -9,7 +9,7 @@ from operate.console import count_of
 from operate.installation import Instructions, LogLine
 from pipeline import unforeseen
 from pipeline.store.receipts import Receipt
-from pipeline.store.states import DISCARDED, PENDING, is_settled
+from pipeline.store.states import DISCARDED, EVENT, PENDING, is_settled
 
 _SHOWN_ITEMS = 10
 
@@ -88,8 +88,7 @@ def _receipt_lines(receipt: Receipt) -> list[str]:
     ]
     if len(unsettled_first) > _SHOWN_ITEMS:
         shown.append(f"  and {len(unsettled_first) - _SHOWN_ITEMS} more")
-    error = [f"  {receipt.error}"] if receipt.error else []
-    return [head, *error, *shown]
+    return [head, *shown]
 
 
 def _conclusion(evidence: Evidence, instructions: Instructions) -> tuple[str, str, bool]:
@@ -132,7 +131,7 @@ def _unfinished(evidence: Evidence, instructions: Instructions) -> tuple[str, st
     states = list(receipt.unsettled.values()) if receipt else []
     failed_attempts = _failed_attempts(evidence.log_lines)
     # While an attempt is running, the reason of the previous one is the best explanation.
-    reasons = [receipt.error] if receipt and receipt.error else []
+    reasons = [receipt.items[EVENT]] if receipt and EVENT in receipt.items else []
     reasons += [state for state in states if state != PENDING]
     reasons += [str(line.fields["reason"]) for line in reversed(failed_attempts)]
     remedy, needs_person = remedy_of(reasons[0], instructions) if reasons else ("", False)
@@ -215,6 +214,12 @@ _REMEDIES = (
         "storage|items/|events/|payloads/",
         True,
         "Storage refuses: {doctor} shows which permission or setting is wrong.",
+    ),
+    _Remedy(
+        "environment:",
+        True,
+        "The environment of the functions is wrong, not Dimmy's API: put that right, then"
+        " {doctor}.",
     ),
     _Remedy(
         unforeseen.PREFIX,
