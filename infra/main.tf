@@ -27,6 +27,7 @@ module "dimmy" {
   resolve_instances          = var.resolve_instances
   runtime                    = var.runtime
   scheduler_region           = var.scheduler_region
+  secret_locations           = var.secret_locations
   secret_versions            = var.secret_versions
   silence_alert_hours        = var.silence_alert_hours
   soft_delete_days           = var.soft_delete_days

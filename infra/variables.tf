@@ -135,6 +135,11 @@ variable "scheduler_region" {
   default = null
 }
 
+variable "secret_locations" {
+  type    = list(string)
+  default = null
+}
+
 variable "secret_versions" {
   type    = object({ api_key = string, signing_secrets = string })
   default = null

@@ -60,6 +60,10 @@ def test_the_load_balancer_admits_the_same_addresses_of_svix_as_receive(plans: P
     checks.check_sources(plans)
 
 
+def test_an_unchanged_installation_has_nothing_to_change(plans: Plans) -> None:
+    checks.check_stability(INFRA, plans)
+
+
 def test_no_plan_contains_the_value_of_a_secret(plans: Plans) -> None:
     checks.check_secrets(INFRA, plans)
 

@@ -94,6 +94,7 @@ def check_all(folder: Path, provider: GoogleProvider) -> None:
     check_roles(plans)
     check_settings(plans)
     check_sources(plans)
+    check_stability(folder, plans)
     check_secrets(folder, plans)
     check_invalid_values(folder, provider)
     for environment in sorted((folder / "envs").glob("*.tfvars")):
@@ -264,6 +265,32 @@ def check_settings(plans: Plans) -> None:
             raise CheckError(f"{name}: either set by Terraform or read, not both: {different}")
         for plan in plans.values():
             _read_settings(name, _environment(plan, name))
+
+
+def check_stability(folder: Path, plans: Plans) -> None:
+    """Check what would make a later plan or apply differ, and what no plan shows."""
+    for plan in plans.values():
+        dashboard = json.loads(plan["google_monitoring_dashboard.this"]["dashboard_json"])
+        if empty := [path for path, value in _leaves(dashboard) if value in (0, "", [], {})]:
+            raise CheckError(f"the API leaves out what is zero or empty: {empty[0]}")
+        for address, resource in plan.items():
+            if "notification_channel" in address and not resource["force_delete"]:
+                raise CheckError(f"{address} could not be removed while an alert names it")
+    functions = (folder / _MODULE / "functions.tf").read_text()
+    if "replace_triggered_by = [google_cloudfunctions2_function." not in functions:
+        raise CheckError("a function that is replaced loses its invoker")
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The paths and values of everything in a decoded JSON text that contains nothing else."""
+    if isinstance(value, dict) and value:
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{path}.{name}")
+    elif isinstance(value, list) and value:
+        for number, inner in enumerate(value):
+            yield from _leaves(inner, f"{path}[{number}]")
+    else:
+        yield path, value
 
 
 def check_sources(plans: Plans) -> None:

@@ -257,6 +257,30 @@ MUTANTS = (
         "moved {\n  from = google_storage_bucket.data\n  to = module.dimmy.google_storage_bucket.data\n}\n",
         "",
     ),
+    Mutant(
+        "a dashboard with places that the API leaves out",
+        "modules/dimmy/dashboard.tf",
+        "axis => place if place != 0",
+        "axis => place",
+    ),
+    Mutant(
+        "a topic in every region",
+        "modules/dimmy/notifications.tf",
+        "  message_storage_policy {\n    allowed_persistence_regions = [var.region]\n  }\n",
+        "",
+    ),
+    Mutant(
+        "an address that cannot be taken out",
+        "modules/dimmy/alerts.tf",
+        "force_delete = true",
+        "",
+    ),
+    Mutant(
+        "a replaced function without its invoker",
+        "modules/dimmy/functions.tf",
+        "    replace_triggered_by = [google_cloudfunctions2_function.this[each.key].id]\n",
+        "",
+    ),
 )
 
 

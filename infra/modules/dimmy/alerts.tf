@@ -99,6 +99,10 @@ resource "google_monitoring_notification_channel" "email" {
   type         = "email"
   labels       = { email_address = each.value }
 
+  # Otherwise an address that is taken out stays in use by the policies until they are changed, which
+  # Terraform does afterwards.
+  force_delete = true
+
   depends_on = [google_project_service.required]
 }
 

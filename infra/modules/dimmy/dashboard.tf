@@ -25,6 +25,15 @@ locals {
   ]
 }
 
+locals {
+  # Cloud Monitoring leaves out what is zero or empty, and a plan would show that as a change for ever.
+  _positions = [
+    for index in range(length(local._charts)) : {
+      for axis, place in { xPos = index % 3 * 4, yPos = floor(index / 3) * 4 } : axis => place if place != 0
+    }
+  ]
+}
+
 resource "google_monitoring_dashboard" "this" {
   project = var.project
   dashboard_json = jsonencode({
@@ -32,9 +41,7 @@ resource "google_monitoring_dashboard" "this" {
     mosaicLayout = {
       columns = 12
       tiles = [
-        for index, chart in local._charts : {
-          xPos   = index % 3 * 4
-          yPos   = floor(index / 3) * 4
+        for index, chart in local._charts : merge(local._positions[index], {
           width  = 4
           height = 4
           widget = {
@@ -45,18 +52,17 @@ resource "google_monitoring_dashboard" "this" {
                 timeSeriesQuery = {
                   timeSeriesFilter = {
                     filter = chart.filter
-                    aggregation = {
+                    aggregation = merge(length(chart.by) == 0 ? {} : { groupByFields = chart.by }, {
                       alignmentPeriod    = "300s"
                       perSeriesAligner   = chart.aligner
                       crossSeriesReducer = chart.reducer
-                      groupByFields      = chart.by
-                    }
+                    })
                   }
                 }
               }]
             }
           }
-        }
+        })
       ]
     }
   })

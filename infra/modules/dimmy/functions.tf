@@ -157,6 +157,11 @@ resource "google_cloud_run_service_iam_member" "invoker" {
   service  = google_cloudfunctions2_function.this[each.key].name
   role     = "roles/run.invoker"
   member   = each.value
+
+  # A function that is replaced loses its invoker.
+  lifecycle {
+    replace_triggered_by = [google_cloudfunctions2_function.this[each.key].id]
+  }
 }
 
 locals {

@@ -7,6 +7,10 @@ resource "google_pubsub_topic" "items" {
   project = var.project
   name    = "${local._prefix}-items"
 
+  message_storage_policy {
+    allowed_persistence_regions = [var.region]
+  }
+
   depends_on = [google_project_service.required]
 }
 

@@ -7,6 +7,11 @@ resource "google_pubsub_topic" "events" {
   name            = "${local._prefix}-events"
   deletion_policy = local._deletion_policy
 
+  # Where an organisation restricts locations, it refuses topics without this.
+  message_storage_policy {
+    allowed_persistence_regions = [var.region]
+  }
+
   depends_on = [google_project_service.required]
 }
 
@@ -15,6 +20,10 @@ resource "google_pubsub_topic" "dead_letters" {
   project         = var.project
   name            = "${local._prefix}-dead-letters"
   deletion_policy = local._deletion_policy
+
+  message_storage_policy {
+    allowed_persistence_regions = [var.region]
+  }
 
   depends_on = [google_project_service.required]
 }

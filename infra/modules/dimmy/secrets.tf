@@ -21,8 +21,22 @@ resource "google_secret_manager_secret" "this" {
   secret_id       = each.value.id
   deletion_policy = local._deletion_policy
 
+  # Where an organisation restricts locations, it refuses automatic replication, which is global.
   replication {
-    auto {}
+    user_managed {
+      dynamic "replicas" {
+        for_each = length(var.secret_locations) == 0 ? [var.region] : var.secret_locations
+
+        content {
+          location = replicas.value
+        }
+      }
+    }
+  }
+
+  # It cannot be changed: a secret that was created with another replication keeps it, and its versions.
+  lifecycle {
+    ignore_changes = [replication]
   }
 
   depends_on = [google_project_service.required]

@@ -293,6 +293,18 @@ variable "scheduler_region" {
   }
 }
 
+variable "secret_locations" {
+  description = "Regions in which the secrets are kept. Empty: in `region`. Later changes have no effect."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for location in var.secret_locations : can(regex("^[a-z]+-[a-z]+[0-9]+$", location))])
+    error_message = "Each entry of secret_locations is a region's name, such as europe-west1."
+  }
+}
+
 variable "secret_versions" {
   description = "Version of each secret that the functions read. `make plan` and `make deploy` set the newest ones."
   type        = object({ api_key = string, signing_secrets = string })

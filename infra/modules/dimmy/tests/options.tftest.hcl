@@ -185,3 +185,44 @@ run "bigquery" {
     error_message = "BigQuery needs its API."
   }
 }
+
+run "region" {
+  command = plan
+
+  variables {
+    region             = "europe-west3"
+    item_notifications = true
+  }
+
+  assert {
+    condition = alltrue([
+      for topic in [google_pubsub_topic.events, google_pubsub_topic.dead_letters, google_pubsub_topic.items[0]] :
+      one(topic.message_storage_policy).allowed_persistence_regions == toset(["europe-west3"])
+    ])
+    error_message = "Messages are stored in the region only."
+  }
+
+  assert {
+    condition = alltrue([
+      for secret in google_secret_manager_secret.this :
+      tolist(one(one(secret.replication).user_managed).replicas[*].location) == tolist(["europe-west3"])
+    ])
+    error_message = "Secrets are kept in the region."
+  }
+}
+
+run "secret_locations" {
+  command = plan
+
+  variables {
+    secret_locations = ["europe-west3", "europe-west4"]
+  }
+
+  assert {
+    condition = alltrue([
+      for secret in google_secret_manager_secret.this :
+      tolist(one(one(secret.replication).user_managed).replicas[*].location) == tolist(["europe-west3", "europe-west4"])
+    ])
+    error_message = "Secrets are kept in these regions."
+  }
+}

@@ -431,6 +431,16 @@ run "scheduler_region_1" {
   expect_failures = [var.scheduler_region]
 }
 
+run "secret_locations_1" {
+  command = plan
+
+  variables {
+    secret_locations = ["europe-west1", "eu"]
+  }
+
+  expect_failures = [var.secret_locations]
+}
+
 run "secret_versions_1" {
   command = plan
 
