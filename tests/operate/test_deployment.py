@@ -5,11 +5,14 @@ gcloud and terraform are replaced by programs that record their calls.
 One of them: .venv/bin/pytest tests/operate/test_deployment.py -k bootstrap
 """
 
+from collections.abc import Callable
+
 import pytest
 
 from sandbox.stack import new_secret
 from support.operator import (
     API_KEY,
+    Endpoint,
     Operator,
     replacement_plan,
 )
@@ -94,21 +97,44 @@ def test_deploy_does_not_start_while_a_secret_has_no_value(operator: Operator) -
     assert not any(call[0] == "terraform" for call in operator.calls)
 
 
-def test_bootstrap_creates_what_the_first_deployment_needs(operator: Operator) -> None:
+@pytest.fixture
+def bootstrap(operator: Operator, endpoint: Callable[..., Endpoint]) -> Callable[..., int]:
+    """Runs the command beside an API that has these answers about the service agent."""
+
+    def run(*answers: tuple[int, object]) -> int:
+        api = endpoint(*(answers or [(200, {"name": "operations/1"}), (200, {"done": True})]))
+        status = operator.run(
+            "bootstrap", YES="1", CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE=api.url
+        )
+        services = "projects/warehouse-1/services"
+        assert api.requests[:1] == [
+            (
+                f"/v1beta1/{services}/pubsub.googleapis.com:generateServiceIdentity",
+                "Bearer an-access-token",
+            )
+        ]
+        return status
+
+    return run
+
+
+def test_bootstrap_creates_what_the_first_deployment_needs(
+    operator: Operator, bootstrap: Callable[..., int]
+) -> None:
     operator.set_answers(("buckets describe", "ERROR: (gcloud) 404: not found", 1))
 
-    assert operator.run("bootstrap", YES="1") == 0
+    assert bootstrap() == 0
 
     state = "gs://warehouse-1-dimmy-terraform-state"
-    assert operator.steps[0].startswith(
-        "gcloud services enable cloudresourcemanager.googleapis.com"
-    )
-    assert operator.steps[1:4] == [
+    steps = [step for step in operator.steps if "print-access-token" not in step]
+    assert steps[0].startswith("gcloud services enable cloudresourcemanager.googleapis.com")
+    assert "pubsub.googleapis.com" in steps[0], "its service agent is created before its topics"
+    assert steps[1:4] == [
         f"gcloud storage buckets {verb} {state}" for verb in ("describe", "create", "update")
     ]
     create = operator.call("create", state)
     assert {"--location=europe-west1", "--public-access-prevention"} <= set(create)
-    assert operator.verbs[4:] == ["init", "plan", "apply"]
+    assert operator.verbs[-3:] == ["init", "plan", "apply"]
     plan = operator.call("plan")
     assert {
         "-target=module.dimmy.google_logging_metric.this",
@@ -118,18 +144,37 @@ def test_bootstrap_creates_what_the_first_deployment_needs(operator: Operator) -
     assert "make secrets ENV=dev PROJECT=warehouse-1" in operator.printed
 
 
-def test_bootstrap_can_be_repeated(operator: Operator) -> None:
-    assert operator.run("bootstrap", YES="1") == 0
+def test_bootstrap_can_be_repeated(operator: Operator, bootstrap: Callable[..., int]) -> None:
+    assert bootstrap() == 0
 
     assert not any("create" in call for call in operator.calls)
 
 
-def test_bootstrap_does_not_mistake_a_permission_error_for_a_missing_bucket(
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ([(403, {"error": "denied"})], "Service Usage answers 403"),
+        ([(200, {"done": True, "error": {"message": "no such project"}})], "no such project"),
+    ],
+)
+def test_bootstrap_creates_nothing_without_the_service_agent(
     operator: Operator,
+    bootstrap: Callable[..., int],
+    answers: list[tuple[int, object]],
+    message: str,
+) -> None:
+    assert bootstrap(*answers) == 1
+
+    assert message in operator.printed
+    assert not any(call[0] == "terraform" for call in operator.calls)
+
+
+def test_bootstrap_does_not_mistake_a_permission_error_for_a_missing_bucket(
+    operator: Operator, bootstrap: Callable[..., int]
 ) -> None:
     operator.set_answers(("buckets describe", "ERROR: 403 no permission", 1))
 
-    assert operator.run("bootstrap", YES="1") == 1
+    assert bootstrap() == 1
 
     assert operator.steps[-1].startswith("gcloud storage buckets describe")
 

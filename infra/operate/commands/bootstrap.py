@@ -1,7 +1,8 @@
 """`make bootstrap`: creates what the first deployment needs.
 
-A bucket for Terraform's state, the APIs, and the secrets, which are empty at first: a function does
-not deploy while a secret of it has no version. It can be repeated: what exists stays as it is.
+A bucket for Terraform's state, the APIs, Pub/Sub's service agent, and the secrets, which are empty
+at first: a function does not deploy while a secret of it has no version. It can be repeated: what
+exists stays as it is.
 """
 
 from collections.abc import Mapping
@@ -12,10 +13,12 @@ from operate.commands import package
 from operate.console import confirm, print_text
 from operate.google.deployment import BUILD, Deployment, read_deployment
 from operate.google.gcloud import Gcloud
+from operate.google.service_agents import create_service_agents
 from operate.google.terraform import Terraform
 
-# Those that gcloud and Terraform themselves need; Terraform enables the others.
-_FIRST_APIS = ("cloudresourcemanager", "iam", "secretmanager", "serviceusage", "storage")
+# Those that gcloud and Terraform themselves need, and that of the service agent; Terraform enables
+# the others.
+_FIRST_APIS = ("cloudresourcemanager", "iam", "pubsub", "secretmanager", "serviceusage", "storage")
 
 # Google takes some minutes to make these known everywhere: accounts and their roles, on which
 # builds and functions depend, and metrics, on which alerts depend.
@@ -36,12 +39,14 @@ def run(settings: Mapping[str, str], console: Console) -> int:
     print_text(
         console,
         f"This enables the APIs that Terraform needs in the project {deployment.project}, creates"
+        " Pub/Sub's service agent and"
         f" gs://{deployment.state_bucket} in {deployment.region} for Terraform's state, unless it"
         " exists, and shows what Terraform would create of the rest: the other APIs, service"
         " accounts, secrets without values, and metrics.",
     )
     confirm(console, settings, "Begin?")
     gcloud.run("services", "enable", *(f"{api}.googleapis.com" for api in _FIRST_APIS))
+    create_service_agents(gcloud)
     _create_state_bucket(deployment, gcloud)
     terraform.init()
     unread = dict.fromkeys(deployment.secrets, "1")  # no function is created that would read one

@@ -1,16 +1,11 @@
 """Numbers of Cloud Monitoring, which are some minutes old."""
 
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import requests
-
-from operate.console import CommandError
+from operate.google import rest
 from operate.google.gcloud import Gcloud
-
-_HTTP_SECONDS = 30
 
 
 class Monitoring:
@@ -52,34 +47,21 @@ class Monitoring:
         return round(sum(map(_value, points)))
 
     def _points(self, query: str, *, minutes: int, **aggregation: str) -> list[dict[str, Any]]:
-        # gcloud has no command for time series. This variable sets another address of the API
-        # for gcloud, so it is used here, too.
-        base = os.environ.get(
-            "CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING", "https://monitoring.googleapis.com/"
-        )
         now = datetime.now(UTC)
-        token = self._gcloud.token("access")
-        try:
-            response = requests.get(
-                f"{base}v3/projects/{self._gcloud.deployment.project}/timeSeries",
-                params={
-                    "filter": query,
-                    "interval.startTime": (now - timedelta(minutes=minutes)).isoformat(),
-                    "interval.endTime": now.isoformat(),
-                    "view": "FULL",
-                    **aggregation,
-                },
-                headers={"Authorization": f"Bearer {token}"},
-                timeout=_HTTP_SECONDS,
-            )
-        except OSError as error:
-            name = type(error).__name__
-            raise CommandError(f"Cloud Monitoring cannot be reached: {name}") from error
-        if response.status_code != 200:
-            raise CommandError(
-                f"Cloud Monitoring answers {response.status_code}: {response.text[:300]}"
-            )
-        return [p for series in response.json().get("timeSeries", []) for p in series["points"]]
+        answer = rest.request(
+            self._gcloud,
+            "monitoring",
+            "GET",
+            f"v3/projects/{self._gcloud.deployment.project}/timeSeries",
+            params={
+                "filter": query,
+                "interval.startTime": (now - timedelta(minutes=minutes)).isoformat(),
+                "interval.endTime": now.isoformat(),
+                "view": "FULL",
+                **aggregation,
+            },
+        )
+        return [p for series in answer.get("timeSeries", []) for p in series["points"]]
 
 
 def _value(point: Mapping[str, Any]) -> float:
