@@ -28,6 +28,7 @@ def test_deploy_packages_plans_applies_and_names_the_next_step(operator: Operato
     assert init[1:-1] == [
         f"-chdir={operator.tree}/infra",
         "init",
+        "-no-color",
         "-input=false",
         "-reconfigure",
         "-backend-config=envs/dev.gcs.tfbackend",
@@ -36,6 +37,7 @@ def test_deploy_packages_plans_applies_and_names_the_next_step(operator: Operato
     (archive,) = (operator.tree / ".build").glob("dimmy-*.zip")
     build = operator.tree / ".build" / "warehouse-1-dev"
     assert plan[3:-1] == [
+        "-no-color",
         "-input=false",
         "-var-file=envs/dev.tfvars",
         "-var=project=warehouse-1",
@@ -43,7 +45,7 @@ def test_deploy_packages_plans_applies_and_names_the_next_step(operator: Operato
         '-var=secret_versions={"api_key": "3", "signing_secrets": "3"}',
         f"-out={build}/plan",
     ]
-    assert apply[2:-1] == ["apply", "-input=false", f"{build}/plan"]
+    assert apply[2:-1] == ["apply", "-no-color", "-input=false", f"{build}/plan"]
     assert "https://receive.a.run.app" in operator.printed
     assert "make secrets ENV=dev PROJECT=warehouse-1" in operator.printed
 
@@ -63,6 +65,7 @@ def test_deploy_applies_only_after_yes(
     assert operator.type("deploy", typed) == status
 
     assert operator.verbs[-1] == last
+    assert "-no-color" not in operator.call("plan"), "this output is for a terminal"
     assert ("Nothing was changed" in operator.printed) == (status == 2)
 
 

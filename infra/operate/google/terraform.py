@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -91,5 +92,7 @@ class Terraform:
     def _run(self, *arguments: str, shown: bool = False) -> str:
         # What `init` writes belongs to one deployment, and no command may find another's.
         data = {"TF_DATA_DIR": str(self._folder / "terraform"), "TF_IN_AUTOMATION": "1"}
-        command = ["terraform", f"-chdir={INFRA}", *arguments]
+        # Neither a file nor the message of an error gets the codes of colours.
+        plain = [] if shown and sys.stdout.isatty() else ["-no-color"]
+        command = ["terraform", f"-chdir={INFRA}", arguments[0], *plain, *arguments[1:]]
         return call(command, environ=os.environ | data, shown=shown)
