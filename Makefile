@@ -84,7 +84,7 @@ discard: $(INSTALLED) ## Give up the items of an event that Dimmy no longer has 
 
 ##@ Deploy to Google Cloud: all take ENV=dev|staging|prod PROJECT=project-id; YES=1 answers their questions
 
-bootstrap: $(OPERATOR) ## Create what the first deployment needs: Terraform's state, APIs, empty secrets
+bootstrap: $(OPERATOR) ## Create what the first deployment needs: Terraform's state, APIs, a service agent, empty secrets
 	@$(ON_CLOUD) bootstrap
 
 secrets: $(OPERATOR) ## Store the signing secret and the API key, from prompts or from lines of standard input

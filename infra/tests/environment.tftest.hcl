@@ -15,12 +15,12 @@ run "environment" {
   command = plan
 
   assert {
-    condition     = output.environment == var.environment && output.bucket == "warehouse-1-dimmy-${var.environment}-data"
+    condition     = output.environment == var.environment && output.functions.receive.name == "dimmy-${var.environment}-receive"
     error_message = "The names of resources contain the environment."
   }
 
   assert {
-    condition     = var.environment != "prod" || (var.deletion_protection && var.receive_instances.min >= 1)
+    condition     = var.environment != "prod" || (coalesce(var.deletion_protection, true) && try(var.receive_instances.min, 0) >= 1)
     error_message = "prod is protected, and always runs an instance of receive."
   }
 }

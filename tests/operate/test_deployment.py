@@ -5,6 +5,7 @@ gcloud and terraform are replaced by programs that record their calls.
 One of them: .venv/bin/pytest tests/operate/test_deployment.py -k bootstrap
 """
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -109,13 +110,10 @@ def bootstrap(operator: Operator, endpoint: Callable[..., Endpoint]) -> Callable
         status = operator.run(
             "bootstrap", YES="1", CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE=api.url
         )
-        services = "projects/warehouse-1/services"
-        assert api.requests[:1] == [
-            (
-                f"/v1beta1/{services}/pubsub.googleapis.com:generateServiceIdentity",
-                "Bearer an-access-token",
-            )
-        ]
+        pubsub = "projects/warehouse-1/services/pubsub.googleapis.com"
+        paths = [f"/v1beta1/{pubsub}:generateServiceIdentity", "/v1/operations/1"]
+        expected = paths[: len(answers) or 2]
+        assert api.requests == [(path, "Bearer an-access-token") for path in expected]
         return status
 
     return run
@@ -137,7 +135,7 @@ def test_bootstrap_creates_what_the_first_deployment_needs(
     ]
     create = operator.call("create", state)
     assert {"--location=europe-west1", "--public-access-prevention"} <= set(create)
-    assert operator.verbs[-3:] == ["init", "plan", "apply"]
+    assert operator.verbs[-4:] == ["init", "show", "plan", "apply"]
     plan = operator.call("plan")
     assert {
         "-target=module.dimmy.google_logging_metric.this",
@@ -170,6 +168,19 @@ def test_bootstrap_creates_nothing_without_the_service_agent(
 
     assert message in operator.printed
     assert not any(call[0] == "terraform" for call in operator.calls)
+
+
+def test_bootstrap_of_an_earlier_version_is_moved_as_a_whole(
+    operator: Operator, bootstrap: Callable[..., int]
+) -> None:
+    """Terraform refuses to move resources that `-target` leaves out."""
+    flat = {"values": {"root_module": {"resources": [{"address": "google_pubsub_topic.events"}]}}}
+    operator.set_answers(("terraform show", json.dumps(flat), 0))
+
+    assert bootstrap() == 2
+
+    assert "make deploy ENV=dev PROJECT=warehouse-1" in operator.printed
+    assert operator.verbs[-1] == "show"
 
 
 def test_bootstrap_does_not_mistake_a_permission_error_for_a_missing_bucket(

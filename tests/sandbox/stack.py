@@ -29,7 +29,7 @@ DEAD_LETTERS = "dimmy-dead-letters"
 RESOLVE = "dimmy-resolve"
 
 SANDBOX_API_KEY = "sandbox-api-key"  # only valid for the sandbox's own API
-_CONCURRENT_DELIVERIES = 8  # as in infra/functions.tf
+_CONCURRENT_DELIVERIES = 8  # as in infra/modules/dimmy
 
 
 @dataclass

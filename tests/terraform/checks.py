@@ -72,6 +72,8 @@ _SETTINGS_READERS: dict[str, Callable[[Mapping[str, str]], object]] = {
 }
 
 _MODULE = "modules/dimmy"
+_USER_MANAGED = re.compile(r"^    user_managed \{\n.*?^    \}\n", re.MULTILINE | re.DOTALL)
+_REPLACED_WITH = "replace_triggered_by = [google_cloudfunctions2_function.this[each.key].id]"
 _INVALID_VALUES = "variables.tftest.hcl"
 
 _SERVER_SETTINGS = {"THREADS"}  # read by the server, not by the function
@@ -123,6 +125,11 @@ def check_root(folder: Path) -> None:
     module = folder / _MODULE
     types = [_types_of_variables(each / "variables.tf") for each in (folder, module)]
     types[0].pop("labels")  # the provider sets them
+    blocks = re.split(r"^variable ", (folder / "variables.tf").read_text(), flags=re.MULTILINE)
+    undescribed = "".join(block for block in blocks if not block.startswith('"labels"'))
+    defaults = set(re.findall(r"^  default += (.+)$", undescribed, re.MULTILINE))
+    if defaults != {"null"}:
+        raise CheckError(f"the root has defaults of its own: {sorted(defaults)}")
     if types[0] != types[1]:
         raise CheckError("the root's variables are not those of the module, or of other types")
     passed = re.findall(r"^  (\w+) += var\.\1$", (folder / "main.tf").read_text(), re.MULTILINE)
@@ -177,14 +184,20 @@ def check_environment(folder: Path, provider: GoogleProvider, variables: Path) -
 
 
 def check_upgrade(folder: Path, provider: GoogleProvider) -> None:
-    """Check that an installation from before there was a module loses and replaces nothing.
+    """Check that an installation from before there was a module moves into it unchanged.
 
-    Its configuration was that of the module, with the root's provider, in one folder.
+    Its configuration was that of the module, with the root's provider, in one folder, and its
+    secrets were replicated automatically, which cannot be changed.
     """
     with tempfile.TemporaryDirectory() as temporary:
         old, new = Path(temporary, "old"), Path(temporary, "new")
         shutil.copytree(folder / _MODULE, old)
         shutil.copytree(folder, new)
+        secrets = old / "secrets.tf"
+        automatic, count = _USER_MANAGED.subn("    auto {}\n", secrets.read_text())
+        if count != 1:
+            raise CheckError("the replication of the secrets is not where it was")
+        secrets.write_text(automatic)
         (old / "labels.tf").write_text('variable "labels" {\n  default = {}\n}\n')
         for each in (old, new):  # with the state in a file
             versions = (folder / "versions.tf").read_text().replace('backend "gcs" {}', "")
@@ -277,8 +290,8 @@ def check_stability(folder: Path, plans: Plans) -> None:
             if "notification_channel" in address and not resource["force_delete"]:
                 raise CheckError(f"{address} could not be removed while an alert names it")
     functions = (folder / _MODULE / "functions.tf").read_text()
-    if "replace_triggered_by = [google_cloudfunctions2_function." not in functions:
-        raise CheckError("a function that is replaced loses its invoker")
+    if _REPLACED_WITH not in functions:
+        raise CheckError("a function loses its invoker when it is replaced, or with every update")
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -281,6 +281,24 @@ MUTANTS = (
         "    replace_triggered_by = [google_cloudfunctions2_function.this[each.key].id]\n",
         "",
     ),
+    Mutant(
+        "an invoker that is replaced with every update",
+        "modules/dimmy/functions.tf",
+        "this[each.key].id]\n  }",
+        "this[each.key]]\n  }",
+    ),
+    Mutant(
+        "an upgrade replaces the secrets",
+        "modules/dimmy/secrets.tf",
+        "    ignore_changes = [replication]\n",
+        "",
+    ),
+    Mutant(
+        "a default of the root",
+        "variables.tf",
+        'variable "region" {\n  type = string\n  default = null',
+        'variable "region" {\n  type = string\n  default = "us-central1"',
+    ),
 )
 
 
@@ -307,13 +325,13 @@ def apply(mutant: Mutant, original: str) -> str:
     Raises:
         ValueError: the file does not contain the text of the mutant, which is out of date.
     """
-    original, text = _unaligned(original), _unaligned(mutant.text)
+    original, text = unaligned(original), unaligned(mutant.text)
     if text not in original:
         raise ValueError(f"{mutant.file} does not contain the text of the mutant: {mutant.name}")
     return original.replace(text, mutant.replacement)
 
 
-def _unaligned(text: str) -> str:
+def unaligned(text: str) -> str:
     return re.sub(r" +=", " =", text)
 
 

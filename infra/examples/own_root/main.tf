@@ -1,8 +1,16 @@
 # The module in a configuration of your own, in place of the root in infra/ and of `make deploy`.
 #
-# `make package` builds the archive and prints its path. The secrets need a version each before the functions can be created:
-# create them first (terraform apply -target=module.dimmy.google_secret_manager_secret.this), add a version
-# to each, and apply the rest.
+# `make package` builds the archive and prints its path. What `make bootstrap` does before the rest is yours
+# then; in a new project:
+#
+#   gcloud services enable cloudresourcemanager.googleapis.com iam.googleapis.com pubsub.googleapis.com \
+#     secretmanager.googleapis.com serviceusage.googleapis.com storage.googleapis.com
+#   gcloud beta services identity create --service=pubsub.googleapis.com
+#   terraform apply -var archive=... with -target=module.dimmy.RESOURCE for each RESOURCE of
+#     _FIRST_RESOURCES in infra/operate/commands/bootstrap.py
+#   gcloud secrets versions add dimmy-prod-api-key --data-file=-, and the same for dimmy-prod-signing-secrets
+#
+# and then terraform apply -var archive=...
 
 terraform {
   required_version = ">= 1.11"

@@ -7,7 +7,7 @@ resource "google_pubsub_topic" "events" {
   name            = "${local._prefix}-events"
   deletion_policy = local._deletion_policy
 
-  # Where an organisation restricts locations, it refuses topics without this.
+  # Without this, messages are stored in any region that the organisation allows.
   message_storage_policy {
     allowed_persistence_regions = [var.region]
   }

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from operate.commands import package
-from operate.console import confirm, print_text
+from operate.console import UsageError, confirm, print_text
 from operate.google.deployment import BUILD, Deployment, read_deployment
 from operate.google.gcloud import Gcloud
 from operate.google.service_agents import create_service_agents
@@ -49,10 +49,15 @@ def run(settings: Mapping[str, str], console: Console) -> int:
     create_service_agents(gcloud)
     _create_state_bucket(deployment, gcloud)
     terraform.init()
+    if terraform.is_from_before_the_module():
+        raise UsageError(
+            "An earlier version has created all of this, and Terraform moves it only as a whole:"
+            f" {deployment.instructions.command('deploy')}"
+        )
     unread = dict.fromkeys(deployment.secrets, "1")  # no function is created that would read one
     targets = [f"-target=module.dimmy.{resource}" for resource in _FIRST_RESOURCES]
     plan = terraform.plan(package.build(BUILD), unread, *targets)
-    refused = "The first APIs are enabled and the bucket exists; nothing else was created."
+    refused = "Only the first APIs are enabled, and the service agent and the bucket exist."
     confirm(console, settings, "Create these, too?", refused=refused)
     terraform.apply(plan)
     print_text(console, f"\nNext: {deployment.instructions.command('secrets')}")

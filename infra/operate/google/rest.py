@@ -1,4 +1,4 @@
-"""Google's REST APIs, for what gcloud has no command for."""
+"""Google's REST APIs, for what gcloud cannot do, or does only in its beta."""
 
 import os
 from typing import Any

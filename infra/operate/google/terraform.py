@@ -29,6 +29,12 @@ class Terraform:
             f"-backend-config=bucket={self._deployment.state_bucket}",
         )
 
+    def is_from_before_the_module(self) -> bool:
+        """Whether the state has resources outside of the module, which `deploy` moves into it."""
+        state = json.loads(self._run("show", "-json") or "{}")
+        root = (state.get("values") or {}).get("root_module", {})
+        return bool(root.get("resources"))
+
     def plan(self, archive: Path, secret_versions: Mapping[str, str], *options: str) -> Path:
         """Print what would change; return the file of the plan.
 
