@@ -1,9 +1,11 @@
 """Shared fixtures. Tests of Pub/Sub run on the sandbox's own Pub/Sub and on Google's emulator.
 
 `-k own` and `-k google` select one of the two. Each pytest-xdist worker starts a server only once.
+Those of `receive` need only one, which PUBSUB=google before the command replaces with the emulator.
 """
 
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,11 +68,18 @@ def background() -> Iterator[Background]:
 
 @pytest.fixture(scope="module")
 def topic(background: Background) -> Iterator[Topic]:
-    server = PubSub()
-    admin = PubSubAdmin(f"127.0.0.1:{background.run(server.start())}")
-    yield Topic(admin)
-    admin.close()
-    background.run(server.stop())
+    """A topic of the sandbox's Pub/Sub; with PUBSUB=google, of Google's emulator."""
+    with contextlib.ExitStack() as cleanup:
+        if os.environ.get("PUBSUB") == "google":
+            emulator, host = start_emulator()
+            cleanup.callback(emulator.stop)
+        else:
+            server = PubSub()
+            host = f"127.0.0.1:{background.run(server.start())}"
+            cleanup.callback(lambda: background.run(server.stop()))
+        admin = PubSubAdmin(host)
+        cleanup.callback(admin.close)
+        yield Topic(admin)
 
 
 @pytest.fixture(scope="session", params=BOTH_PUBSUBS)
