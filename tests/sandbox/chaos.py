@@ -329,7 +329,9 @@ def _reconcile(run: _Run, seed: int) -> None:
         run.api.fail(fault)
     run.storage.fail_writes(STORAGE_ERROR_SHARE, seed, LOST_ANSWER_SHARE)
     # Stored items that disappear from the API stay stored.
-    deletable = iter(run.rng.sample(sorted(run.plan.expected), len(run.plan.expected) // 100))
+    awaited = {item["_id"] for item in (*run.plan.edited, *run.plan.without_event)}
+    stored = sorted(run.plan.expected.keys() - awaited)
+    deletable = iter(run.rng.sample(stored, len(stored) // 100))
 
     def delete_now_and_then() -> float:
         if run.rng.random() < 0.2 and (item_id := next(deletable, "")):
