@@ -14,13 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import psutil
-
 from bench.load import Load, Result
 from sandbox.background import Background
 from sandbox.functions import SOURCE, Function
 from sandbox.google_pubsub import find_emulator, start_emulator
-from sandbox.processes import Process, free_port
+from sandbox.processes import Process, free_port, peak_bytes
 from sandbox.pubsub import PubSub
 from sandbox.pubsub_admin import PubSubAdmin, topic_path
 from sandbox.stack import new_secret
@@ -157,15 +155,7 @@ def resident_megabytes(function: Function) -> float:
 
 def peak_megabytes(function: Function) -> float:
     """Peak resident memory of the worker processes; the current one where it is not recorded."""
-    peak = 0.0
-    for worker in function.workers:
-        status = Path(f"/proc/{worker.pid}/status")
-        if status.exists():
-            line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
-            peak += int(line.split()[1]) * 1024 / 1e6
-        else:
-            peak += psutil.Process(worker.pid).memory_info().rss / 1e6
-    return peak
+    return sum(peak_bytes(w.pid) or w.memory_info().rss for w in function.workers) / 1e6
 
 
 def _python(module: str, *arguments: str) -> Process:

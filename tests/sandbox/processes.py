@@ -34,6 +34,15 @@ def free_port() -> int:
             return port
 
 
+def peak_bytes(pid: int) -> int | None:
+    """The peak of a process's resident memory since its start; None where it is not recorded."""
+    status = Path(f"/proc/{pid}/status")  # only on Linux
+    if not status.exists():
+        return None
+    (peak,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(peak.split()[1]) * 1024
+
+
 class Process:
     """A child process in its own process group. `on_line` gets each line that it prints.
 

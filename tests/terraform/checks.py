@@ -457,7 +457,9 @@ def _terraform(
     with tempfile.TemporaryDirectory() as data:
         environment |= {"TF_DATA_DIR": data, "CHECKPOINT_DISABLE": "1"}
         environment |= provider.environment if provider else {}
-        for command in (("get",), arguments):  # a module in a folder beside needs no registry
+        # What loads the configuration needs its modules, which come from a folder beside.
+        commands = [("get",), arguments] if provider else [arguments]
+        for command in commands:
             done = subprocess.run(
                 ["terraform", f"-chdir={folder}", *command],
                 env=environment,
