@@ -27,8 +27,8 @@ TESTS := PYTHONPATH=function:infra:tests $(VENV)/bin/python -m
 INSTALLATION := $(if $(ENV),$(ON_CLOUD),$(ON_SANDBOX))
 INSTALLED := $(if $(ENV),$(OPERATOR),$(DEVELOPER))
 
-.PHONY: help demo run view chaos bench bootstrap secrets plan deploy status logs trace doctor backfill verify redrive \
-	replay discard destroy \
+.PHONY: help demo run view chaos bench bootstrap secrets rotate retire plan deploy unlock destroy \
+	status logs trace doctor backfill verify redrive replay discard \
 	package test lint format mutants provider-schema lock clean
 
 help: ## Show what each command does
@@ -84,17 +84,26 @@ discard: $(INSTALLED) ## Give up the items of an event that Dimmy no longer has 
 
 ##@ Deploy to Google Cloud: all take ENV=dev|staging|prod PROJECT=project-id; YES=1 answers their questions
 
-bootstrap: $(OPERATOR) ## Create what the first deployment needs: Terraform's state, APIs, a service agent, empty secrets
+bootstrap: $(OPERATOR) ## Create what the first deployment needs: Terraform's state, APIs, accounts, empty secrets
 	@$(ON_CLOUD) bootstrap
 
 secrets: $(OPERATOR) ## Store the signing secret and the API key, from prompts or from lines of standard input
 	@$(ON_CLOUD) secrets
+
+rotate: $(OPERATOR) ## Let the running functions read the newest secrets, without a build
+	@$(ON_CLOUD) rotate
+
+retire: $(OPERATOR) ## Disable the versions of the secrets that no function reads any more
+	@$(ON_CLOUD) retire
 
 plan: $(OPERATOR) ## Show what a deployment would change
 	@$(ON_CLOUD) plan
 
 deploy: $(OPERATOR) ## Build the package, show the plan, ask, apply it, and print the webhook URL
 	@$(ON_CLOUD) deploy
+
+unlock: $(OPERATOR) ## Remove the lock that a killed deployment has left on Terraform's state
+	@$(ON_CLOUD) unlock
 
 destroy: $(OPERATOR) ## Delete an installation and every scan that it stores
 	@$(ON_CLOUD) destroy

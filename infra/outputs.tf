@@ -43,6 +43,10 @@ output "scheduler_jobs" {
   value       = module.dimmy.scheduler_jobs
 }
 
+output "scheduler_region" {
+  value = module.dimmy.scheduler_region
+}
+
 output "secrets" {
   description = "The secrets' ids, for `make secrets`."
   value       = module.dimmy.secrets

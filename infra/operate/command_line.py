@@ -23,7 +23,17 @@ COMMANDS = (
     "verify",
     "view",
 )
-DEPLOYMENT_COMMANDS = ("bootstrap", "deploy", "destroy", "package", "plan", "secrets")
+DEPLOYMENT_COMMANDS = (
+    "bootstrap",
+    "deploy",
+    "destroy",
+    "package",
+    "plan",
+    "retire",
+    "rotate",
+    "secrets",
+    "unlock",
+)
 
 OpenInstallation = Callable[[Mapping[str, str]], Installation]
 

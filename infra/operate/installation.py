@@ -43,7 +43,7 @@ class Instructions:
         """How the functions get another value of a secret."""
         if self.secrets_file:
             return f"set {setting} in {self.secrets_file} and start `make run` again"
-        return f"{self.command('secrets')}, then {self.command('deploy')}"
+        return f"{self.command('secrets')}, then {self.command('rotate')}"
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 One of them: .venv/bin/pytest tests/operate/test_backfill.py -k retries
 """
 
+import json
 from collections.abc import Callable
 
 import pytest
 
-from support.operator import DEPLOYED, Endpoint, Operator
+from support.operator import DEPLOYED, Endpoint, Operator, log_entry
 
 
 def test_backfill_reconciles_day_by_day_and_retries_unfinished_windows(
@@ -78,3 +79,74 @@ def test_backfill_refuses_an_invalid_window(
 
     assert message in operator.printed
     assert operator.calls == []
+
+
+def test_backfill_goes_through_cloud_scheduler_where_reconcile_is_internal(
+    operator: Operator,
+) -> None:
+    times = {"start_date": "2026-11-01T00:00:00+00:00", "end_date": "2026-11-02T00:00:00+00:00"}
+    done = {"message": "reconcile done", "outcome": "done", "seen": 5.0, "stored": 2.0}
+    lines = [
+        log_entry("reconcile", 1, **done, **times | {"start_date": "2026-10-31T00:00:00+00:00"}),
+        log_entry("reconcile", 2, **done, **times),
+    ]
+    operator.set_answers(
+        ("logging read", json.dumps(lines[:1]), 0, 1),
+        ("logging read", json.dumps(lines[::-1]), 0),
+        reconcile_ingress="ALLOW_INTERNAL_ONLY",
+    )
+
+    status = operator.run(
+        "backfill", SINCE="2026-11-01", UNTIL="2026-11-02", YES="1", PAUSE_SECONDS="0.1"
+    )
+
+    assert status == 0, operator.printed
+    assert "5 seen, 2 stored" in operator.printed
+    create, run, delete = [call for call in operator.calls if "scheduler" in call]
+    name = create[5]
+    assert create[2:5] == ["jobs", "create", "http"]
+    assert run[3:5] == ["run", name]
+    assert delete[3:5] == ["delete", name]
+    assert {
+        "--uri=https://reconcile.a.run.app/?start_date=2026-11-01T00%3A00%3A00%2B00%3A00"
+        "&end_date=2026-11-02T00%3A00%3A00%2B00%3A00",
+        "--oidc-service-account-email=dimmy-dev-scheduler@warehouse-1.iam.gserviceaccount.com",
+        "--location=europe-west1",
+    } <= set(create)
+
+
+def test_the_job_of_a_backfill_is_deleted_when_no_answer_comes(operator: Operator) -> None:
+    operator.set_answers(("logging read", "[]", 0), reconcile_ingress="ALLOW_INTERNAL_ONLY")
+
+    status = operator.run(
+        "backfill",
+        SINCE="2026-11-01",
+        UNTIL="2026-11-02",
+        YES="1",
+        PAUSE_SECONDS="0.1",
+        PATIENCE_SECONDS="0.2",
+    )
+
+    assert status == 1
+    assert "Cloud Logging has no answer of reconcile" in operator.printed
+    jobs = [call[3] for call in operator.calls if "scheduler" in call]
+    assert jobs == ["create", "run", "delete"] * 3
+
+
+def test_a_service_account_gets_an_identity_token_for_the_function(
+    operator: Operator, endpoint: Callable[..., Endpoint]
+) -> None:
+    """People cannot name an audience; gcloud says so."""
+    reconcile = endpoint((200, {"seen": 1}))
+    functions = DEPLOYED["functions"] | {"reconcile": {"name": "r", "url": reconcile.url}}
+    window = {"SINCE": "2026-11-01", "UNTIL": "2026-11-02", "YES": "1"}
+    for_audience = f"print-identity-token --audiences={reconcile.url}"
+
+    operator.set_answers((for_audience, "for-audience", 0), functions=functions)
+    assert operator.run("backfill", **window) == 0
+    refusal = "ERROR: Invalid account type for `--audiences`. Requires valid service account."
+    operator.set_answers((for_audience, refusal, 1), functions=functions)
+    assert operator.run("backfill", **window) == 0
+
+    tokens = [token for _, token in reconcile.requests]
+    assert tokens == ["Bearer for-audience", "Bearer an-identity-token"]

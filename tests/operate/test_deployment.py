@@ -15,6 +15,7 @@ from support.operator import (
     API_KEY,
     Endpoint,
     Operator,
+    creation_plan,
     replacement_plan,
 )
 
@@ -40,13 +41,20 @@ def test_deploy_packages_plans_applies_and_names_the_next_step(operator: Operato
     assert plan[3:-1] == [
         "-no-color",
         "-input=false",
+        "-lock-timeout=60s",
         "-var-file=envs/dev.tfvars",
         "-var=project=warehouse-1",
         f"-var=archive=../.build/{archive.name}",
         '-var=secret_versions={"api_key": "3", "signing_secrets": "3"}',
         f"-out={build}/plan",
     ]
-    assert apply[2:-1] == ["apply", "-no-color", "-input=false", f"{build}/plan"]
+    assert apply[2:-1] == [
+        "apply",
+        "-no-color",
+        "-input=false",
+        "-lock-timeout=60s",
+        f"{build}/plan",
+    ]
     assert "https://receive.a.run.app" in operator.printed
     assert "make secrets ENV=dev PROJECT=warehouse-1" in operator.printed
 
@@ -101,6 +109,14 @@ def test_deploy_does_not_start_while_a_secret_has_no_value(operator: Operator) -
     assert not any(call[0] == "terraform" for call in operator.calls)
 
 
+# One line of what `terraform apply -json` prints for each resource, and its remark about `-target`.
+_APPLIED = """\
+{"type": "apply_complete", "hook": {"resource": {"addr": "a"}}}
+{"type": "diagnostic", "diagnostic": {"severity": "warning", "summary": "Applied changes may be \
+incomplete"}}
+"""
+
+
 @pytest.fixture
 def bootstrap(operator: Operator, endpoint: Callable[..., Endpoint]) -> Callable[..., int]:
     """Runs the command beside an API that has these answers about the service agent."""
@@ -122,12 +138,16 @@ def bootstrap(operator: Operator, endpoint: Callable[..., Endpoint]) -> Callable
 def test_bootstrap_creates_what_the_first_deployment_needs(
     operator: Operator, bootstrap: Callable[..., int]
 ) -> None:
-    operator.set_answers(("buckets describe", "ERROR: (gcloud) 404: not found", 1))
+    operator.set_answers(
+        ("buckets describe", "ERROR: (gcloud) 404: not found", 1),
+        ("terraform show plan", creation_plan("google_service_account", count=2), 0),
+        ("terraform apply", _APPLIED, 0),
+    )
 
     assert bootstrap() == 0
 
     state = "gs://warehouse-1-dimmy-terraform-state"
-    steps = [step for step in operator.steps if "print-access-token" not in step]
+    steps = operator.steps
     assert steps[0].startswith("gcloud services enable cloudresourcemanager.googleapis.com")
     assert "pubsub.googleapis.com" in steps[0], "its service agent is created before its topics"
     assert steps[1:4] == [
@@ -135,7 +155,9 @@ def test_bootstrap_creates_what_the_first_deployment_needs(
     ]
     create = operator.call("create", state)
     assert {"--location=europe-west1", "--public-access-prevention"} <= set(create)
-    assert operator.verbs[-4:] == ["init", "show", "plan", "apply"]
+    assert [verb for verb in operator.verbs if verb != "show"][-3:] == ["init", "plan", "apply"]
+    assert "Terraform would create: 2 service accounts." in operator.printed
+    assert "Applied changes may be incomplete" not in operator.printed
     plan = operator.call("plan")
     assert {
         "-target=module.dimmy.google_logging_metric.this",

@@ -10,6 +10,7 @@ import pytest
 
 from support.operator import (
     API_KEY,
+    DEPLOYED,
     HEALTHY,
     SIGNING_SECRET,
     Endpoint,
@@ -100,3 +101,41 @@ def test_doctor_survives_a_check_that_fails_itself(operator: Operator) -> None:
     assert "cannot be checked: JSONDecodeError" in operator.printed
     assert "the endpoint" in operator.printed
     assert "Traceback" not in operator.printed
+
+
+def test_doctor_and_status_name_a_subscription_whose_topic_was_deleted(operator: Operator) -> None:
+    described = {"topic": "_deleted-topic_", "pushConfig": {"pushEndpoint": "https://r.a.run.app"}}
+    operator.set_answers(("subscriptions describe", json.dumps(described), 0), *HEALTHY)
+
+    operator.run("doctor", DIMMY_API_URL="https://127.0.0.1:1")
+    assert "gets no new event: its topic was deleted" in operator.printed
+    operator.run("status")
+    assert "gets no new event: its topic was deleted" in operator.printed
+
+
+def test_doctor_names_a_function_that_has_lost_its_callers(operator: Operator) -> None:
+    operator.set_answers(("get-iam-policy dimmy-dev-resolve", "{}", 0), *HEALTHY)
+
+    operator.run("doctor", DIMMY_API_URL="https://127.0.0.1:1")
+
+    pusher = "serviceAccount:dimmy-dev-pusher@warehouse-1.iam.gserviceaccount.com"
+    assert f"{pusher} may not call it" in operator.printed
+    assert "allUsers may call it" in operator.printed
+
+
+@pytest.mark.parametrize("disabled", ["true", None])
+def test_doctor_knows_the_two_ways_to_be_public(operator: Operator, disabled: str | None) -> None:
+    functions = DEPLOYED["functions"]
+    receive = functions["receive"] | {"invoker": None}
+    annotations = {"run.googleapis.com/invoker-iam-disabled": disabled} if disabled else {}
+    service = {"metadata": {"annotations": annotations}}
+    operator.set_answers(
+        ("services describe dimmy-dev-receive", json.dumps(service), 0),
+        *HEALTHY,
+        functions=functions | {"receive": receive},
+    )
+
+    operator.run("doctor", DIMMY_API_URL="https://127.0.0.1:1")
+
+    assert ("are not checked (public_invoker = false)" in operator.printed) == bool(disabled)
+    assert ("--no-invoker-iam-check" in operator.printed) == (not disabled)

@@ -84,3 +84,20 @@ def test_dead_letters_without_a_receipt_are_listed(operator: Operator) -> None:
     assert operator.run("redrive") == 2
 
     assert "msg_1  no receipt" in operator.printed
+
+
+def test_an_empty_pull_is_not_taken_for_the_end(operator: Operator) -> None:
+    """Pub/Sub may return no message although some wait."""
+    first, second = dead_letters("msg_1") + dead_letters("msg_2")
+    operator.set_answers(
+        ("subscriptions pull", "[]", 0, 2),
+        (*first, 1),
+        ("subscriptions pull", "[]", 0, 2),
+        (*second, 1),
+        ("subscriptions pull", "[]", 0),
+        *receipts(msg_1="partial", msg_2="partial"),
+    )
+
+    operator.run("redrive")
+
+    assert "2 dead letters." in operator.printed

@@ -15,25 +15,41 @@ from typing import Any
 from operate.google.deployment import ROOT
 from sandbox.secret_search import assert_no_secrets
 
+INVOKERS = {
+    "receive": "allUsers",
+    "resolve": "serviceAccount:dimmy-dev-pusher@warehouse-1.iam.gserviceaccount.com",
+    "reconcile": "serviceAccount:dimmy-dev-scheduler@warehouse-1.iam.gserviceaccount.com",
+}
 DEPLOYED: dict[str, Any] = {
     "bucket": "warehouse-1-dimmy-dev-data",
     "dead_letter_subscription": "projects/warehouse-1/subscriptions/dimmy-dev-dead-letters",
     "functions": {
-        name: {"name": f"dimmy-dev-{name}", "url": f"https://{name}.a.run.app"}
-        for name in ("receive", "resolve", "reconcile")
+        name: {
+            "name": f"dimmy-dev-{name}",
+            "url": f"https://{name}.a.run.app",
+            "invoker": invoker,
+        }
+        for name, invoker in INVOKERS.items()
     },
     "load_balancer_address": None,
     "pusher": "dimmy-dev-pusher@warehouse-1.iam.gserviceaccount.com",
+    "receive_url_open": False,
+    "reconcile_ingress": "ALLOW_ALL",
     "region": "europe-west1",
     "scheduler_jobs": {
         "hourly": "projects/warehouse-1/locations/europe-west1/jobs/dimmy-dev-reconcile-hourly"
     },
+    "scheduler_region": "europe-west1",
     "subscription": "projects/warehouse-1/subscriptions/dimmy-dev-resolve",
     "topic": "projects/warehouse-1/topics/dimmy-dev-events",
     "webhook_url": "https://receive.a.run.app",
 }
 
-Answer = tuple[str, str, int]
+POLICY = {"bindings": [{"role": "roles/run.invoker", "members": list(INVOKERS.values())}]}
+
+# The words of a call, what is printed, the exit status, and how often, if not always.
+Answer = tuple[str, str, int] | tuple[str, str, int, int]
+_FOR_TOKEN = "config-helper"
 
 SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 API_KEY = "an-example-api-key"
@@ -42,7 +58,12 @@ HEALTHY: list[Answer] = [
     ("versions access", API_KEY, 0),
     (
         "subscriptions describe",
-        json.dumps({"pushConfig": {"pushEndpoint": "https://resolve.a.run.app"}}),
+        json.dumps(
+            {
+                "topic": DEPLOYED["topic"],
+                "pushConfig": {"pushEndpoint": "https://resolve.a.run.app"},
+            }
+        ),
         0,
     ),
 ]
@@ -76,12 +97,18 @@ class Operator:
             ("terraform show", json.dumps({"resource_changes": []}), 0),
             ("secrets versions list", "3", 0),
             ("secrets versions add", "4", 0),
-            ("print-access-token", "an-access-token", 0),
+            (_FOR_TOKEN, "an-access-token", 0),
             ("print-identity-token", "an-identity-token", 0),
+            ("services get-iam-policy", json.dumps(POLICY), 0),
             ("functions describe", '{"state": "ACTIVE", "labels": {"version": "0123"}}', 0),
             ("jobs describe", '{"lastAttemptTime": "2026-11-01T08:17:00Z", "status": {}}', 0),
         ]
         (self.folder / "answers.json").write_text(json.dumps([*answers, *defaults]))
+
+    @property
+    def tokens(self) -> set[str]:
+        """The access tokens that Terraform was given."""
+        return set((self.folder / "tokens").read_text().split())
 
     def run(self, command: str, *, stdin: str = "", **settings: str) -> int:
         """Run a command without a terminal; return its exit status."""
@@ -137,7 +164,12 @@ class Operator:
 
     @property
     def calls(self) -> list[list[str]]:
-        """Program, arguments and standard input of each call so far."""
+        """Program, arguments and standard input of each call so far, but those for a token."""
+        return [call for call in self.all_calls if _FOR_TOKEN not in call]
+
+    @property
+    def all_calls(self) -> list[list[str]]:
+        """The same with those for a token."""
         written = self.folder / "calls.jsonl"
         return (
             [json.loads(line) for line in written.read_text().splitlines()]
@@ -224,10 +256,18 @@ def as_command_string(call: list[str]) -> str:
     return shlex.join(["--push-endpoint=x" if p == "--push-endpoint=" else p for p in call[:-1]])
 
 
-def replacement_plan(address: str, policy: str) -> str:
+def replacement_plan(address: str, policy: str, **before: str) -> str:
     """The output of `terraform show` for a plan that replaces one resource."""
-    change = {"actions": ["delete", "create"], "before": {"deletion_policy": policy}}
+    before = {"deletion_policy": policy, "name": "a", **before}
+    change = {"actions": ["delete", "create"], "before": before}
     return json.dumps({"resource_changes": [{"address": address, "change": change}]})
+
+
+def creation_plan(resource_type: str, count: int = 1, **after: str) -> str:
+    """The output of `terraform show` for a plan that creates resources."""
+    change = {"actions": ["create"], "before": None, "after": after}
+    created = {"address": f"{resource_type}.this", "type": resource_type, "change": change}
+    return json.dumps({"resource_changes": [created] * count})
 
 
 def time_series(value: int) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Replaces gcloud or terraform in tests: records its calls and prints prepared answers.
 
 It is installed under the name of the program. RECORDING is a folder. `answers.json` there is a list
-of [words, text, status]; the first entry whose words all occur in the call is the answer. EVENT_ID
-in a text is replaced with the event whose receipt the call names. Calls are appended to
-`calls.jsonl`, one JSON array per line.
+of [words, text, status] or [words, text, status, times]; the first entry whose words all occur in
+the call, and that has not been given so many times, is the answer. EVENT_ID in a text is replaced
+with the event whose receipt the call names. Calls are appended to `calls.jsonl`, one JSON array per
+line; the access tokens that Terraform gets, to `tokens`.
 """
 
 import json
@@ -21,14 +22,30 @@ def main() -> int:
     program = Path(sys.argv[0]).name
     with (folder / "calls.jsonl").open("a") as calls:
         calls.write(json.dumps([program, *arguments, stdin]) + "\n")
+    if token := os.environ.get("GOOGLE_OAUTH_ACCESS_TOKEN"):
+        with (folder / "tokens").open("a") as tokens:
+            tokens.write(f"{token}\n")
     called = " ".join([program, *arguments])
-    for words, text, status in json.loads((folder / "answers.json").read_text()):
-        if all(word in called for word in words.split()):
+    for number, entry in enumerate(json.loads((folder / "answers.json").read_text())):
+        words, text, status, *times = entry
+        if all(word in called for word in words.split()) and _is_left(folder, number, times):
             receipt = re.search(r"/events/([^/ ]+)\.json", called)
             answer = text.replace("EVENT_ID", receipt[1]) if receipt else text
             print(answer, file=sys.stderr if status else sys.stdout)
             return int(status)
     return 0
+
+
+def _is_left(folder: Path, number: int, times: list[int]) -> bool:
+    """Whether an answer can still be given; counts it."""
+    if not times:
+        return True
+    counter = folder / f"given-{number}"
+    given = len(counter.read_text()) if counter.exists() else 0
+    if given == times[0]:
+        return False
+    counter.write_text("x" * (given + 1))
+    return True
 
 
 if __name__ == "__main__":

@@ -81,6 +81,7 @@ def open_storage(
             "max_retries": retries,
             "retry_timeout": timedelta(seconds=max(_ALL_TRIES_SECONDS, try_seconds or 0)),
         },
+        credential_provider=settings.credential,
     )
 
 

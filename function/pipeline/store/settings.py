@@ -2,18 +2,26 @@
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.environment import Environment, check_google_credentials
+
+if TYPE_CHECKING:
+    from obstore.store import GCSCredentialProvider
 
 _BUCKET_URL = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[A-Za-z0-9._-]+)*/?")
 
 
 @dataclass(frozen=True, slots=True)
 class StorageSettings:
-    """Where objects are stored: `gs://bucket[/prefix]` or `file:///folder`."""
+    """Where objects are stored: `gs://bucket[/prefix]` or `file:///folder`.
+
+    `credential` gives access to the bucket; without it, Google's default credentials do.
+    """
 
     url: str
     emulator_url: str | None = None  # serves the bucket in place of Google
+    credential: "GCSCredentialProvider | None" = None
 
 
 def read_storage_settings(environment: Environment) -> StorageSettings:

@@ -59,7 +59,7 @@ locals {
       aligner   = "ALIGN_DELTA"
       period    = "900s"
       threshold = 4
-      text      = "receive refuses webhooks because its signing secret is not the endpoint's: the secret was rotated, or belongs to another endpoint. Svix disables an endpoint that fails for 5 days.\n\nReveal the endpoint's secret in Dimmy's webhook dashboard and run `make secrets ${local._make_arguments}`, then `make deploy ${local._make_arguments}`. Then *Recover Failed Messages* in the dashboard resends the refused webhooks."
+      text      = "receive refuses webhooks because its signing secret is not the endpoint's: the secret was rotated, or belongs to another endpoint. Svix disables an endpoint that fails for 5 days.\n\nReveal the endpoint's secret in Dimmy's webhook dashboard and run `make secrets ${local._make_arguments}`, then `make rotate ${local._make_arguments}`, which needs no build. Then *Recover Failed Messages* in the dashboard resends the refused webhooks."
     }
     rejected-keys = {
       title     = "the API key is rejected"
@@ -68,7 +68,7 @@ locals {
       aligner   = "ALIGN_DELTA"
       period    = "300s"
       threshold = 0
-      text      = "Dimmy's API rejects the API key (401), so no item can be fetched. No data is lost: Pub/Sub keeps the events.\n\nCreate a new key under *Account & Limits* in the Dimmy web app and run `make secrets ${local._make_arguments}`, then `make deploy ${local._make_arguments}`. If events have become dead letters by then, `make redrive ${local._make_arguments}` sends them to resolve again."
+      text      = "Dimmy's API rejects the API key (401), so no item can be fetched. No data is lost: Pub/Sub keeps the events.\n\nCreate a new key under *Account & Limits* in the Dimmy web app and run `make secrets ${local._make_arguments}`, then `make rotate ${local._make_arguments}`, which needs no build. If events have become dead letters by then, `make redrive ${local._make_arguments}` sends them to resolve again."
     }
     missed-items = {
       title     = "reconcile stored items whose webhook never arrived"

@@ -14,11 +14,12 @@ output "environment" {
 }
 
 output "functions" {
-  description = "Names and URLs of the functions."
+  description = "Names, URLs and callers of the functions."
   value = {
     for name, function in google_cloudfunctions2_function.this : name => {
-      name = function.name
-      url  = function.service_config[0].uri
+      name    = function.name
+      url     = function.service_config[0].uri
+      invoker = local._invokers[name]
     }
   }
 }
@@ -46,6 +47,11 @@ output "region" {
 output "scheduler_jobs" {
   description = "The Cloud Scheduler jobs that call reconcile."
   value       = { for name, job in google_cloud_scheduler_job.reconcile : name => "projects/${var.project}/locations/${job.region}/jobs/${job.name}" }
+}
+
+output "scheduler_region" {
+  description = "The region of Cloud Scheduler."
+  value       = coalesce(var.scheduler_region, var.region)
 }
 
 output "secrets" {

@@ -1,41 +1,58 @@
 """`make bootstrap`: creates what the first deployment needs.
 
-A bucket for Terraform's state, the APIs, Pub/Sub's service agent, and the secrets, which are empty
+A bucket for Terraform's state, the APIs, Google's service agents, and the secrets, which are empty
 at first: a function does not deploy while a secret of it has no version. It can be repeated: what
 exists stays as it is.
 """
 
+from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 from rich.console import Console
 
 from operate.commands import package
-from operate.console import UsageError, confirm, print_text
+from operate.console import UsageError, confirm, count_of, print_text
 from operate.google.deployment import BUILD, Deployment, read_deployment
 from operate.google.gcloud import Gcloud
+from operate.google.refusals import apply_while_enabling, wait_while_enabling
 from operate.google.service_agents import create_service_agents
-from operate.google.terraform import Terraform
+from operate.google.terraform import Change, Terraform
 
-# Those that gcloud and Terraform themselves need, and that of the service agent; Terraform enables
-# the others.
+# Those that gcloud and Terraform themselves need, and those of the service agents; Terraform
+# enables the others.
 _FIRST_APIS = ("cloudresourcemanager", "iam", "pubsub", "secretmanager", "serviceusage", "storage")
 
 # Google takes some minutes to make these known everywhere: accounts and their roles, on which
 # builds and functions depend, and metrics, on which alerts depend.
 _FIRST_RESOURCES = (
+    "google_artifact_registry_repository_iam_member.builder_writes_images",
     "google_logging_metric.this",
     "google_project_iam_member.builder",
     "google_project_service.required",
     "google_secret_manager_secret.this",
     "google_secret_manager_secret_iam_member.reader",
     "google_service_account.this",
+    "google_storage_bucket_iam_member.builder_reads_sources",
 )
+
+# How a person calls the types of these resources.
+_NOUNS = {
+    "google_artifact_registry_repository": "registry",
+    "google_logging_metric": "metric",
+    "google_project_service": "API",
+    "google_secret_manager_secret": "empty secret",
+    "google_service_account": "service account",
+    "google_storage_bucket": "bucket",
+}
 
 
 def run(settings: Mapping[str, str], console: Console) -> int:
     """Explain, ask, and create."""
     deployment = read_deployment(settings)
-    gcloud, terraform = Gcloud(deployment), Terraform(deployment)
+    gcloud = Gcloud(deployment)
+    terraform = Terraform(gcloud)
+    gcloud.check_sign_in()
     print_text(
         console,
         f"This enables the APIs that Terraform needs in the project {deployment.project}, creates"
@@ -46,22 +63,45 @@ def run(settings: Mapping[str, str], console: Console) -> int:
     )
     confirm(console, settings, "Begin?")
     gcloud.run("services", "enable", *(f"{api}.googleapis.com" for api in _FIRST_APIS))
-    create_service_agents(gcloud)
-    _create_state_bucket(deployment, gcloud)
+    wait_while_enabling(console, settings, lambda: create_service_agents(gcloud))
+    wait_while_enabling(console, settings, lambda: _create_state_bucket(deployment, gcloud))
     terraform.init()
     if terraform.is_from_before_the_module():
         raise UsageError(
             "An earlier version has created all of this, and Terraform moves it only as a whole:"
             f" {deployment.instructions.command('deploy')}"
         )
-    unread = dict.fromkeys(deployment.secrets, "1")  # no function is created that would read one
-    targets = [f"-target=module.dimmy.{resource}" for resource in _FIRST_RESOURCES]
-    plan = terraform.plan(package.build(BUILD), unread, *targets)
-    refused = "Only the first APIs are enabled, and the service agent and the bucket exist."
-    confirm(console, settings, "Create these, too?", refused=refused)
-    terraform.apply(plan)
-    print_text(console, f"\nNext: {deployment.instructions.command('secrets')}")
+    archive = package.build(BUILD)
+    plan = wait_while_enabling(console, settings, lambda: _plan(terraform, archive))
+    changes = terraform.changes(plan)
+    if changes:
+        print_text(console, f"Terraform would create: {_summary(changes)}.")
+        refused = "Only the first APIs are enabled, and the service agent and the bucket exist."
+        confirm(console, settings, "Create these, too?", refused=refused)
+        apply_while_enabling(
+            console,
+            settings,
+            lambda plan: terraform.apply_quietly(plan, console, "created"),
+            plan,
+            lambda: _plan(terraform, archive),
+        )
+    print_text(console, f"Done. Next: {deployment.instructions.command('secrets')}")
     return 0
+
+
+def _plan(terraform: Terraform, archive: Path) -> Path:
+    # No function is created that would read a secret.
+    unread = {"secret_versions": dict.fromkeys(terraform.deployment.secrets, "1")}
+    targets = [f"-target=module.dimmy.{resource}" for resource in _FIRST_RESOURCES]
+    return terraform.plan(archive, unread, *targets, shown=False)
+
+
+def _summary(changes: list[Change]) -> str:
+    """The numbers of resources by type, and that of the roles that are granted."""
+    counts = Counter(_NOUNS.get(each["type"], "") for each in changes)
+    roles = counts.pop("", 0)
+    nouns = [count_of(number, noun) for noun, number in sorted(counts.items())]
+    return ", ".join([*nouns, count_of(roles, "granted role")] if roles else nouns)
 
 
 def _create_state_bucket(deployment: Deployment, gcloud: Gcloud) -> None:

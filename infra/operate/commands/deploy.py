@@ -1,22 +1,32 @@
 """`make deploy`: shows what would change, and changes it after a confirmation."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from rich.console import Console
 
 from operate.commands.plan import show_plan
 from operate.console import confirm, print_text
-from operate.google.deployment import read_deployment
+from operate.google.deployment import Deployment, read_deployment
+from operate.google.gcloud import Gcloud
+from operate.google.refusals import apply_while_enabling
 from operate.google.terraform import Terraform
 
 
 def run(settings: Mapping[str, str], console: Console) -> int:
     """Deploy and print the webhook URL."""
     deployment = read_deployment(settings)
-    terraform = Terraform(deployment)
-    plan = show_plan(deployment, terraform, console)
+    gcloud = Gcloud(deployment)
+    terraform = Terraform(gcloud)
+    plan = show_plan(gcloud, terraform, console)
     confirm(console, settings, "Make these changes?")
-    terraform.apply(plan)
+    apply_while_enabling(
+        console,
+        settings,
+        terraform.apply,
+        plan.file,
+        lambda: terraform.plan(plan.archive, plan.variables),
+    )
     outputs = terraform.outputs()
     print_text(
         console,
@@ -29,6 +39,22 @@ def run(settings: Mapping[str, str], console: Console) -> int:
         f" {deployment.instructions.command('secrets')}\n"
         "     Then deploy once more, and scan.",
     )
-    if address := outputs.get("load_balancer_address"):
-        print_text(console, f"Set the domain's A record to {address}.")
+    if outputs.get("load_balancer_address"):
+        is_open = "receive_url_open" in plan.variables
+        print_text(console, _text_about_domain(deployment, outputs, is_open=is_open))
     return 0
+
+
+def _text_about_domain(deployment: Deployment, outputs: Mapping[str, Any], *, is_open: bool) -> str:
+    records = f"A record to {outputs['load_balancer_address']}"
+    if ipv6_address := outputs.get("load_balancer_ipv6_address"):
+        records += f", and its AAAA record to {ipv6_address}"
+    text = f"Set the domain's {records}."
+    if is_open:
+        text += (
+            " Its certificate is not active yet, which takes up to an hour after that. Until then"
+            f" receive's own URL stays open: {outputs['functions']['receive']['url']}\n"
+            f"When {deployment.instructions.command('doctor')} says that the certificate is active,"
+            f" {deployment.instructions.command('deploy')} closes that URL."
+        )
+    return text

@@ -7,18 +7,21 @@ from rich.console import Console
 from operate.commands import package
 from operate.console import UsageError, confirm, print_text
 from operate.google.deployment import BUILD, read_deployment
-from operate.google.terraform import Terraform
+from operate.google.gcloud import Gcloud
+from operate.google.terraform import Terraform, protected_deletions
 
 
 def run(settings: Mapping[str, str], console: Console) -> int:
     """Show what would be deleted, ask, and delete it."""
     deployment = read_deployment(settings)
-    terraform = Terraform(deployment)
+    gcloud = Gcloud(deployment)
+    terraform = Terraform(gcloud)
+    gcloud.check_sign_in()
     terraform.init()
-    unread = dict.fromkeys(deployment.secrets, "1")
+    unread = {"secret_versions": dict.fromkeys(deployment.secrets, "1")}
     plan = terraform.plan(package.build(BUILD), unread, "-destroy")
     environment = deployment.environment
-    if terraform.protected_deletions(plan):
+    if protected_deletions(terraform.changes(plan)):
         raise UsageError(
             f"{environment} is protected, so nothing was changed. To delete it: set"
             f" deletion_protection = false in infra/envs/{environment}.tfvars, make deploy, and"

@@ -1,6 +1,7 @@
 """`make plan`: shows what a deployment would change."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -9,35 +10,50 @@ from operate.commands import package
 from operate.console import UsageError, print_text
 from operate.google.deployment import BUILD, Deployment, read_deployment
 from operate.google.gcloud import Gcloud
-from operate.google.terraform import Terraform
+from operate.google.load_balancer import is_certificate_active
+from operate.google.organization import forbids_public_members
+from operate.google.refusals import advice_about_public_invoker
+from operate.google.resources import DELETED_TOPIC
+from operate.google.terraform import Change, Terraform, protected_deletions
 
 
 def run(settings: Mapping[str, str], console: Console) -> int:
     """Show the plan."""
-    deployment = read_deployment(settings)
-    show_plan(deployment, Terraform(deployment), console)
+    gcloud = Gcloud(read_deployment(settings))
+    show_plan(gcloud, Terraform(gcloud), console)
     return 0
 
 
-def show_plan(deployment: Deployment, terraform: Terraform, console: Console) -> Path:
-    """Build the package and print the plan; return the file of the plan.
+@dataclass(frozen=True)
+class DeploymentPlan:
+    """A plan of Terraform's, and what it was made from."""
+
+    file: Path
+    archive: Path
+    variables: Mapping[str, object]
+
+
+def show_plan(gcloud: Gcloud, terraform: Terraform, console: Console) -> DeploymentPlan:
+    """Build the package and print the plan.
 
     Raises:
-        UsageError: a secret has no value, or the plan deletes something protected.
+        UsageError: a secret has no value, the plan deletes something protected, or the organisation
+            forbids what it creates.
     """
-    gcloud = Gcloud(deployment)
+    gcloud.check_sign_in()
     archive = package.build(BUILD)
     print_text(console, f"Package: {archive.name}")
-    versions = _secret_versions(gcloud)
+    variables: dict[str, object] = {"secret_versions": _secret_versions(gcloud)}
+    if gcloud.deployment.domain and not is_certificate_active(gcloud):
+        variables["receive_url_open"] = True
     terraform.init()
-    plan = terraform.plan(archive, versions)
-    if protected := terraform.protected_deletions(plan):
-        raise UsageError(
-            f"This would delete {', '.join(protected)}, which deletion_protection forbids, so"
-            " nothing was changed. A setting that cannot be changed in place, such as the region or"
-            " a name, has been changed."
-        )
-    return plan
+    plan = terraform.plan(archive, variables)
+    changes = terraform.changes(plan)
+    if protected := protected_deletions(changes):
+        raise UsageError(_refusal(protected, gcloud.deployment))
+    if _makes_receive_public(changes) and forbids_public_members(gcloud):
+        raise UsageError(advice_about_public_invoker(gcloud.deployment))
+    return DeploymentPlan(plan, archive, variables)
 
 
 def _secret_versions(gcloud: Gcloud) -> dict[str, str]:
@@ -50,3 +66,33 @@ def _secret_versions(gcloud: Gcloud) -> dict[str, str]:
             raise UsageError(f"The secret {secret_id} has no value yet: {command}")
         versions[name] = version
     return versions
+
+
+def _makes_receive_public(changes: list[Change]) -> bool:
+    return any((each["change"].get("after") or {}).get("member") == "allUsers" for each in changes)
+
+
+def _refusal(protected: list[Change], deployment: Deployment) -> str:
+    detached = [
+        each["change"]["before"]["name"]
+        for each in protected
+        if each["change"]["before"].get("topic") == DELETED_TOPIC
+    ]
+    if detached:
+        commands = "\n".join(
+            f"  gcloud pubsub subscriptions delete {name} --project={deployment.project}"
+            for name in detached
+        )
+        return (
+            f"The topic of {', '.join(detached)} has been deleted, so it gets no new messages. A"
+            " subscription cannot be moved to another topic, so nothing was changed. It keeps what"
+            f" waits in it: when {deployment.instructions.command('status')} shows that no event"
+            f" waits, delete it and deploy again:\n{commands}\n"
+            "Then store what was scanned since the topic was deleted:"
+            f" {deployment.instructions.command('backfill', SINCE='...')}"
+        )
+    return (
+        f"This would delete {', '.join(each['address'] for each in protected)}, which"
+        " deletion_protection forbids, so nothing was changed. A setting that cannot be changed in"
+        " place, such as the region or a name, has been changed."
+    )

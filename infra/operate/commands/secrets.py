@@ -39,6 +39,7 @@ def run(settings: Mapping[str, str], console: Console) -> int:
     """Read the values, check them, store them."""
     deployment = read_deployment(settings)
     gcloud = Gcloud(deployment)
+    gcloud.check_sign_in()
     values = _ask(console, deployment) if sys.stdin.isatty() else _read_lines()
     if not values:
         raise UsageError(
@@ -52,8 +53,12 @@ def run(settings: Mapping[str, str], console: Console) -> int:
     for name, value in (values | _placeholder(gcloud, values, console)).items():
         version = gcloud.add_secret_version(name, value)
         print_text(console, f"  {deployment.secrets[name]}: version {version}")
-    deploy = deployment.instructions.command("deploy")
-    print_text(console, f"The functions read them after the next deployment: {deploy}")
+    print_text(
+        console,
+        "The functions read them after the next deployment"
+        f" ({deployment.instructions.command('deploy')}), or at once, where something is deployed:"
+        f" {deployment.instructions.command('rotate')}",
+    )
     return 0
 
 

@@ -11,6 +11,7 @@ from pipeline.message import event_id_of
 _PAUSE_SECONDS = 10.0
 _PATIENCE_SECONDS = 900.0  # longer than an attempt, and than the pause between two attempts
 _MAX_PULLED = 1000
+_EMPTY_PULLS = 3  # in a row, that are taken for the end
 _MAX_ON_COMMAND_LINE = 100
 
 
@@ -30,9 +31,13 @@ class GoogleDeadLetters:
     def event_ids(self) -> set[str]:
         pulled: dict[str, dict[str, Any]] = {}
         try:
-            # One pull returns some of the messages; it leases them, so the next returns others.
-            while batch := [one for one in self._pull() if _message_id(one) not in pulled]:
-                pulled |= {_message_id(one): one for one in batch}
+            # One pull returns some of the messages; it leases them, so the next returns others. It
+            # may return none although messages wait.
+            empty_pulls = 0
+            while empty_pulls < _EMPTY_PULLS:
+                new = {_message_id(one): one for one in self._pull()}
+                empty_pulls = 0 if new.keys() - pulled.keys() else empty_pulls + 1
+                pulled |= new
         finally:
             self._return([one["ackId"] for one in pulled.values()])
         return {

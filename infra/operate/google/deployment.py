@@ -1,9 +1,14 @@
 """Which deployment is meant: an environment in a project, and the names that follow from it."""
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import hcl2
+from lark.exceptions import UnexpectedInput
 
 from operate.console import UsageError
 from operate.installation import Instructions
@@ -14,6 +19,7 @@ MODULE = INFRA / "modules" / "dimmy"
 ENVIRONMENTS = INFRA / "envs"
 BUILD = ROOT / ".build"
 
+_PLAIN = hcl2.SerializationOptions(strip_string_quotes=True)
 _PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
 
 
@@ -48,18 +54,39 @@ class Deployment:
         return f"{self.project}-dimmy-terraform-state"
 
     @property
-    def variables(self) -> Path:
-        """The file with the environment's variables."""
-        return ENVIRONMENTS / f"{self.environment}.tfvars"
-
-    @property
     def region(self) -> str:
         """The region in the environment's file, or else the default."""
-        setting = re.compile(r'^\s*region\s*=\s*"([^"]+)"', re.MULTILINE)
-        if found := setting.search(self.variables.read_text()):
-            return found[1]
-        declared = (MODULE / "variables.tf").read_text().partition('variable "region" {')[2]
-        return declared.partition('default     = "')[2].partition('"')[0]
+        declared = read_hcl(MODULE / "variables.tf")["variable"]
+        default = next(each["region"]["default"] for each in declared if "region" in each)
+        return str(self.variables.get("region", default))
+
+    @property
+    def domain(self) -> str:
+        """The domain of the load balancer; empty without one."""
+        return str((self.variables.get("load_balancer") or {}).get("domain", ""))
+
+    @functools.cached_property
+    def variables(self) -> Mapping[str, Any]:
+        """The variables in the environment's file.
+
+        Raises:
+            UsageError: it is no HCL.
+        """
+        return read_hcl(ENVIRONMENTS / f"{self.environment}.tfvars")
+
+
+def read_hcl(path: Path) -> dict[str, Any]:
+    """The attributes and blocks of a file of Terraform's.
+
+    Raises:
+        UsageError: it is no HCL.
+    """
+    try:
+        read: dict[str, Any] = hcl2.loads(path.read_text(), serialization_options=_PLAIN)
+    except UnexpectedInput as error:
+        where = f"{path.relative_to(ROOT)}, line {error.line}"
+        raise UsageError(f"{where} cannot be read. `terraform fmt` says more.") from error
+    return read
 
 
 def read_deployment(settings: Mapping[str, str]) -> Deployment:

@@ -1,26 +1,43 @@
 """gcloud, for one deployment."""
 
 import re
+import time
 
-from operate.console import CommandError
+from operate.console import CommandError, UsageError
 from operate.google.deployment import Deployment
 from operate.google.programs import call, require
+
+# Google's access tokens are valid for an hour. A deployment begins with most of it.
+_LEAST_MINUTES = 45
+_TOKEN_IS_KEPT_SECONDS = 300.0
+
+# What gcloud prints where an account is missing, or has to sign in again.
+_SIGN_IN = "gcloud auth login"
 
 
 class Gcloud:
     """Runs gcloud commands in the project of a deployment.
 
-    Every method raises CommandError where gcloud fails, with what it printed.
+    Every method raises CommandError where gcloud fails, with what it printed, and UsageError where
+    nobody is signed in.
     """
 
     def __init__(self, deployment: Deployment) -> None:
         require("gcloud")
         self.deployment = deployment
+        self._token = ""
+        self._token_is_kept_until = 0.0
 
     def run(self, *arguments: str, stdin: bytes | None = None) -> str:
         """Run a command; return what it prints."""
         project = f"--project={self.deployment.project}"
-        return call(["gcloud", *arguments, project, "--quiet"], stdin=stdin)
+        try:
+            return call(["gcloud", *arguments, project, "--quiet"], stdin=stdin)
+        except CommandError as error:
+            if _SIGN_IN in str(error):
+                text = f"gcloud is not signed in, or has to sign in again: {_SIGN_IN}"
+                raise UsageError(text) from error
+            raise
 
     def exists(self, *arguments: str) -> bool:
         """Whether a command that describes something finds it.
@@ -36,9 +53,31 @@ class Gcloud:
             raise
         return True
 
-    def token(self, kind: str) -> str:
-        """An `access` or `identity` token of the person who is signed in."""
-        return self.run("auth", f"print-{kind}-token").strip()
+    def check_sign_in(self) -> None:
+        """Raise UsageError where nobody is signed in."""
+        self.access_token()
+
+    def access_token(self) -> str:
+        """An access token of the account of gcloud, valid for most of an hour."""
+        if time.monotonic() > self._token_is_kept_until:
+            self._token = self.run(
+                "config",
+                "config-helper",
+                f"--min-expiry={_LEAST_MINUTES}m",
+                "--format=value(credential.access_token)",
+            ).strip()
+            self._token_is_kept_until = time.monotonic() + _TOKEN_IS_KEPT_SECONDS
+        return self._token
+
+    def identity_token(self, audience: str) -> str:
+        """An identity token of the account of gcloud, for a function at this URL."""
+        try:
+            # Service accounts need an audience; people cannot have one.
+            return self.run("auth", "print-identity-token", f"--audiences={audience}").strip()
+        except CommandError as error:
+            if "Invalid account type" not in str(error):
+                raise
+            return self.run("auth", "print-identity-token").strip()
 
     def newest_secret_version(self, name: str) -> str | None:
         """The number of the newest enabled version of a secret, if it has one.

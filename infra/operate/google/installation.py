@@ -5,7 +5,8 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from operate.console import CommandError, UsageError
 from operate.google.dead_letters import GoogleDeadLetters
@@ -16,7 +17,9 @@ from operate.google.monitoring import Monitoring
 from operate.google.programs import require
 from operate.google.publishing import publish
 from operate.google.receipts import read_receipts
-from operate.google.reconcile import GoogleReconcile
+from operate.google.reconcile import Caller, GoogleReconcile, HttpCaller
+from operate.google.resources import check_resources, describe_wrong_topic
+from operate.google.scheduled_reconcile import ScheduledCaller
 from operate.google.terraform import Terraform
 from operate.installation import (
     Api,
@@ -37,8 +40,12 @@ from pipeline.receive.settings import parse_signing_secrets
 from pipeline.store.receipts import Receipt
 from pipeline.store.settings import StorageSettings
 
+if TYPE_CHECKING:
+    from obstore.store import GCSCredential
+
 _DELIVERY_SECONDS = 120.0
 _MAX_LINES_OF_ITEM = 1000
+_CREDENTIAL_LASTS = timedelta(minutes=10)  # then gcloud is asked for another one
 _API_CONCURRENCY = 8
 _API_SECONDS = 30.0
 
@@ -98,6 +105,13 @@ class GoogleInstallation:
             deploy = f"{self.instructions.command('deploy')}, and read what it says"
             remedy = "" if state == "ACTIVE" else deploy
             yield Finding(function["name"], f"{state}, version {version}", remedy)
+        subscription = self._describe("pubsub subscriptions", outputs["subscription"])
+        if wrong_topic := describe_wrong_topic(subscription, outputs):
+            yield Finding(
+                "subscription",
+                f"gets no new event: {wrong_topic}",
+                f"{self.instructions.command('plan')} says how to replace it.",
+            )
 
     def backlog(self) -> Backlog:
         subscription = self._outputs["subscription"]
@@ -155,25 +169,7 @@ class GoogleInstallation:
         except UsageError as error:
             yield Check("what is deployed", "nothing yet", str(error))
             return
-        remedy = (
-            f"{self.instructions.command('plan')} shows what is missing;"
-            f" {self.instructions.command('deploy')} restores it."
-        )
-        for name, command in (
-            ("the topic", ("pubsub", "topics", "describe", outputs["topic"])),
-            ("the bucket", ("storage", "buckets", "describe", f"gs://{outputs['bucket']}")),
-        ):
-            resource = command[-1].rpartition("/")[2]
-            if self._gcloud.exists(*command):
-                yield Check(name, resource)
-            else:
-                yield Check(name, f"{resource} does not exist", remedy)
-        described = self._describe("pubsub subscriptions", outputs["subscription"])
-        endpoint = described.get("pushConfig", {}).get("pushEndpoint", "")
-        if endpoint.rstrip("/") == outputs["functions"]["resolve"]["url"].rstrip("/"):
-            yield Check("the subscription", "pushes to resolve")
-        else:
-            yield Check("the subscription", f"pushes to {endpoint or 'nothing'}", remedy)
+        yield from check_resources(self._gcloud, outputs, self._settings)
 
     def endpoint(self) -> Endpoint | None:
         try:
@@ -187,12 +183,18 @@ class GoogleInstallation:
     # Operations
 
     def reconcile(self) -> AbstractContextManager[Reconcile]:
-        url = self._outputs["functions"]["reconcile"]["url"]
-        return nullcontext(GoogleReconcile(self._gcloud, url))
+        if self._outputs["reconcile_ingress"] == "ALLOW_ALL":
+            caller: Caller = HttpCaller(
+                self._gcloud, self._outputs["functions"]["reconcile"]["url"]
+            )
+        else:
+            caller = ScheduledCaller(self._gcloud, self._outputs, self._settings)
+        return nullcontext(GoogleReconcile(caller))
 
     def storage(self) -> StorageSettings:
         bucket = f"gs://{self._outputs['bucket']}"
-        return StorageSettings(bucket, os.environ.get("STORAGE_EMULATOR_HOST"))
+        emulator_url = os.environ.get("STORAGE_EMULATOR_HOST")
+        return StorageSettings(bucket, emulator_url, None if emulator_url else self._credential)
 
     def dimmy(self) -> DimmyClient:
         api = self.api()
@@ -208,10 +210,14 @@ class GoogleInstallation:
     def operator(self) -> str:
         return self._gcloud.run("config", "get-value", "account").strip() or "unknown"
 
+    def _credential(self) -> "GCSCredential":
+        expires_at = datetime.now(UTC) + _CREDENTIAL_LASTS
+        return {"token": self._gcloud.access_token(), "expires_at": expires_at}
+
     @functools.cached_property
     def _outputs_or_error(self) -> dict[str, Any] | UsageError:
         try:
-            return Terraform(self._deployment).outputs()
+            return Terraform(self._gcloud).outputs()
         except UsageError as error:
             return error
 

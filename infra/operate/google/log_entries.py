@@ -8,6 +8,7 @@ from typing import Any
 from operate.google.gcloud import Gcloud
 from operate.installation import LogLine, LogQuery
 
+_MAX_RECONCILE_LINES = 100
 _FUNCTIONS = ("receive", "resolve", "reconcile")
 
 
@@ -29,6 +30,15 @@ def read_events_of_item(gcloud: Gcloud, item_id: str, last: str, limit: int) -> 
     lines = _read(gcloud, [named], last, limit)
     event_ids = (str(line.fields["event_id"]) for line in lines if "event_id" in line.fields)
     return list(dict.fromkeys(event_ids))
+
+
+def read_reconcile_lines(gcloud: Gcloud, since: datetime) -> list[Mapping[str, Any]]:
+    """The fields of the log lines about ended requests of reconcile. Raises CommandError."""
+    filters = [
+        'jsonPayload.message=("reconcile done" OR "reconcile unfinished")',
+        f'timestamp>="{since.isoformat()}"',
+    ]
+    return [line.fields for line in _read(gcloud, filters, "1d", _MAX_RECONCILE_LINES)]
 
 
 def _read(gcloud: Gcloud, filters: Sequence[str], last: str, limit: int) -> list[LogLine]:

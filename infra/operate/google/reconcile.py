@@ -2,9 +2,9 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import requests
 
@@ -18,17 +18,27 @@ _REQUEST_SECONDS = 1830  # a little longer than the function's timeout
 _TOKEN_SECONDS = 1800  # an identity token is valid for an hour
 
 
+class Caller(Protocol):
+    """Calls the function."""
+
+    description: str
+
+    def call(self, parameters: Mapping[str, str]) -> tuple[int, Mapping[str, Any]]:
+        """Send one request; return the status and the answer.
+
+        Raises:
+            CommandError: the function cannot be called.
+        """
+
+
 class GoogleReconcile:
     """Implements `installation.Reconcile`."""
 
     longest: timedelta | None = timedelta(days=1)
 
-    def __init__(self, gcloud: Gcloud, url: str) -> None:
-        self.description = url
-        self._gcloud = gcloud
-        self._url = url
-        self._token = ""
-        self._token_until = 0.0
+    def __init__(self, caller: Caller) -> None:
+        self.description = caller.description
+        self._caller = caller
 
     def window(
         self,
@@ -42,39 +52,49 @@ class GoogleReconcile:
         reached = ""
         tries = 0
         while True:
-            response = self._post(start, end, fresh=fresh)
+            status, answer = self._caller.call(request_parameters(start, end, fresh=fresh))
             fresh = False
-            if response.status_code in {401, 403}:
-                raise CommandError(
-                    f"reconcile answers {response.status_code}: the account of gcloud needs"
-                    " roles/run.invoker on it"
-                )
-            answer = _json(response)
             # A repeated request goes on where the one before it ended.
             counts.update({name: int(answer.get(name, 0)) for name in COUNTS})
-            if response.status_code == 200:
+            if status == 200:
                 return ReconcileAnswer(counts, warning=str(answer.get("warning", "")))
             has_progressed = str(answer.get("reached", "")) > reached
             reached = str(answer.get("reached", ""))
             tries = 1 if has_progressed else tries + 1
             is_complete = answer.get("complete") is True
-            if response.status_code == 400 or is_complete or tries == _TRIES:
-                reason = f"{response.status_code} {answer.get('message', '')}"
-                return ReconcileAnswer(counts, reason)
+            if status == 400 or is_complete or tries == _TRIES:
+                return ReconcileAnswer(counts, f"{status} {answer.get('message', '')}")
 
-    def _post(self, start: datetime, end: datetime, *, fresh: bool) -> requests.Response:
+
+class HttpCaller:
+    """Calls the function at its URL."""
+
+    def __init__(self, gcloud: Gcloud, url: str) -> None:
+        self.description = url
+        self._gcloud = gcloud
+        self._url = url
+        self._token = ""
+        self._token_until = 0.0
+
+    def call(self, parameters: Mapping[str, str]) -> tuple[int, Mapping[str, Any]]:
         if time.monotonic() > self._token_until:
-            self._token = self._gcloud.token("identity")
+            self._token = self._gcloud.identity_token(self._url)
             self._token_until = time.monotonic() + _TOKEN_SECONDS
         try:
-            return requests.post(
+            response = requests.post(
                 self._url,
-                params=request_parameters(start, end, fresh=fresh),
+                params=dict(parameters),
                 headers={"Authorization": f"Bearer {self._token}"},
                 timeout=_REQUEST_SECONDS,
             )
         except OSError as error:
             raise CommandError(f"reconcile cannot be reached: {type(error).__name__}") from error
+        if response.status_code in {401, 403}:
+            raise CommandError(
+                f"reconcile answers {response.status_code}: the account of gcloud needs"
+                " roles/run.invoker on it"
+            )
+        return response.status_code, _json(response)
 
 
 def _json(response: requests.Response) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from operate.console import CommandError
 from operate.google.gcloud import Gcloud
 
 _NAMES = {
+    "cloudresourcemanager": "Resource Manager",
     "monitoring": "Cloud Monitoring",
     "pubsub": "Pub/Sub",
     "serviceusage": "Service Usage",
@@ -25,7 +26,7 @@ def request(gcloud: Gcloud, api: str, method: str, path: str, **options: Any) ->
     # This variable sets another address of the API for gcloud, so it is used here, too.
     variable = f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{api.upper()}"
     base = os.environ.get(variable, f"https://{api}.googleapis.com/")
-    headers = {"Authorization": f"Bearer {gcloud.token('access')}"}
+    headers = {"Authorization": f"Bearer {gcloud.access_token()}"}
     try:
         response = requests.request(
             method, f"{base}{path}", headers=headers, timeout=_SECONDS, **options

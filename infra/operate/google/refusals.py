@@ -1,0 +1,116 @@
+"""What Google and Terraform refuse, recognised by their texts, and what to do then."""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from operate.console import CommandError
+from operate.google.deployment import Deployment
+from operate.google.programs import ProgramError
+
+T = TypeVar("T")
+
+_ENABLING_SECONDS = 300.0
+_PAUSE_SECONDS = 10.0
+
+# "Pub/Sub API has not been used in project 1 before or it is disabled. Enable it by visiting ...
+# If you enabled this API recently, wait a few minutes"
+_ENABLING = re.compile(r"(\w[\w/ ]* API) has not been used in project \S+ before or it is disabled")
+
+# https://cloud.google.com/resource-manager/docs/organization-policy/restricting-domains
+_FOREIGN_MEMBER = re.compile(r"do(es)? not belong to a permitted customer|allowedPolicyMember")
+
+# https://developer.hashicorp.com/terraform/language/state/locking
+_LOCKED = "Error acquiring the state lock"
+_LOCK_FIELD = r"^[\s│╷╵]*{}:\s*(.+?)\s*$"
+
+
+def advice(output: str, deployment: Deployment) -> str:
+    """What to do about the errors in this text; empty if nothing is known about them."""
+    if _LOCKED in output:
+        return _advice_about_lock(output, deployment)
+    if _FOREIGN_MEMBER.search(output):
+        return advice_about_public_invoker(deployment)
+    return ""
+
+
+def advice_about_public_invoker(deployment: Deployment) -> str:
+    """The two ways to make `receive` public where an organisation refuses `allUsers`."""
+    environment, project = deployment.environment, deployment.project
+    return (
+        "The organisation forbids members from outside its domains, so allUsers cannot get the role"
+        " run.invoker on receive, which Svix calls unauthenticated. Either switch off the check of"
+        " the invoker, on this one service:\n"
+        f"  1. Set public_invoker = false in infra/envs/{environment}.tfvars, and"
+        f" {deployment.instructions.command('deploy')}.\n"
+        f"  2. gcloud run services update {deployment.prefix}-receive --no-invoker-iam-check"
+        f" --region={deployment.region} --project={project}\n"
+        "Or an administrator of the organisation exempts the project, and you deploy again:\n"
+        f"     gcloud org-policies reset iam.allowedPolicyMemberDomains --project={project}\n"
+        "The README (Roles) shows how to exempt only the service."
+    )
+
+
+def wait_while_enabling(
+    console: Console, settings: Mapping[str, str], action: Callable[[], T]
+) -> T:
+    """Repeat an action while Google answers that an API is not enabled yet, and no other error.
+
+    Google needs some minutes to make an API known everywhere that has just been enabled.
+
+    Raises:
+        CommandError: another error, or this one for five minutes.
+    """
+    pause_seconds = float(settings.get("PAUSE_SECONDS") or _PAUSE_SECONDS)
+    give_up = time.monotonic() + _ENABLING_SECONDS
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    while True:
+        try:
+            return action()
+        except CommandError as error:
+            api = _ENABLING.search(error.output if isinstance(error, ProgramError) else str(error))
+            if not api or time.monotonic() > give_up:
+                raise
+            with Progress(*columns, console=console, transient=True) as progress:
+                progress.add_task(f"Google is still enabling the {api[1]}; this takes minutes")
+                time.sleep(pause_seconds)
+
+
+def apply_while_enabling(
+    console: Console,
+    settings: Mapping[str, str],
+    apply: Callable[[Path], None],
+    plan: Path,
+    plan_again: Callable[[], Path],
+) -> None:
+    """Apply a plan; while an API is not enabled yet, apply new plans of what is missing.
+
+    Raises:
+        CommandError: as `wait_while_enabling`.
+    """
+
+    def plans() -> Iterator[Path]:
+        yield plan
+        while True:
+            yield plan_again()
+
+    remaining = plans()
+    wait_while_enabling(console, settings, lambda: apply(next(remaining)))
+
+
+def _advice_about_lock(output: str, deployment: Deployment) -> str:
+    fields = {
+        name: re.search(_LOCK_FIELD.format(name), output, re.MULTILINE)
+        for name in ("Operation", "Who", "Created")
+    }
+    shown = {name: found[1] if found else "unknown" for name, found in fields.items()}
+    return (
+        f"The state is locked by {shown['Who']} since {shown['Created']} ({shown['Operation']}). If"
+        " that command is still running, wait for it. If it was killed:"
+        f" {deployment.instructions.command('unlock')}"
+    )

@@ -1,0 +1,92 @@
+"""Checks of what Terraform has created: that it still exists, and is connected."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from operate.google.gcloud import Gcloud
+from operate.google.load_balancer import check_domain
+from operate.google.refusals import advice_about_public_invoker
+from operate.installation import Check
+
+DELETED_TOPIC = "_deleted-topic_"  # the topic of a subscription whose topic was deleted
+_INVOKER = "roles/run.invoker"
+_UNCHECKED_INVOKER = "run.googleapis.com/invoker-iam-disabled"
+
+
+def check_resources(
+    gcloud: Gcloud, outputs: Mapping[str, Any], settings: Mapping[str, str]
+) -> Iterator[Check]:
+    """The checks of an installation with these outputs of Terraform. Raises CommandError."""
+    instructions = gcloud.deployment.instructions
+    remedy = (
+        f"{instructions.command('plan')} shows what is missing;"
+        f" {instructions.command('deploy')} restores it."
+    )
+    for name, command in (
+        ("the topic", ("pubsub", "topics", "describe", outputs["topic"])),
+        ("the bucket", ("storage", "buckets", "describe", f"gs://{outputs['bucket']}")),
+    ):
+        resource = command[-1].rpartition("/")[2]
+        if gcloud.exists(*command):
+            yield Check(name, resource)
+        else:
+            yield Check(name, f"{resource} does not exist", remedy)
+    yield _check_subscription(gcloud, outputs, remedy)
+    for function in outputs["functions"].values():
+        yield _check_invoker(gcloud, outputs["region"], function, remedy)
+    if outputs.get("load_balancer_address"):
+        yield from check_domain(gcloud, outputs, settings)
+
+
+def describe_wrong_topic(described: Mapping[str, Any], outputs: Mapping[str, Any]) -> str:
+    """What is wrong with the topic of the described subscription of `resolve`; empty if nothing.
+
+    A topic that is deleted and created again does not get its subscriptions back: `receive` then
+    answers 204, and nothing arrives.
+    """
+    topic = described.get("topic", "")
+    if topic == outputs["topic"]:
+        return ""
+    return "its topic was deleted" if topic == DELETED_TOPIC else f"is of the topic {topic}"
+
+
+def _check_subscription(gcloud: Gcloud, outputs: Mapping[str, Any], remedy: str) -> Check:
+    name = "the subscription"
+    described = json.loads(
+        gcloud.run("pubsub", "subscriptions", "describe", outputs["subscription"], "--format=json")
+    )
+    if wrong_topic := describe_wrong_topic(described, outputs):
+        plan = gcloud.deployment.instructions.command("plan")
+        return Check(name, f"gets no new event: {wrong_topic}", f"{plan} says how to replace it.")
+    endpoint = described.get("pushConfig", {}).get("pushEndpoint", "")
+    if endpoint.rstrip("/") == outputs["functions"]["resolve"]["url"].rstrip("/"):
+        return Check(name, "pushes to resolve")
+    return Check(name, f"pushes to {endpoint or 'nothing'}", remedy)
+
+
+def _check_invoker(gcloud: Gcloud, region: str, function: Mapping[str, Any], remedy: str) -> Check:
+    """Whether the caller of a function may call it; a replaced function forgets its callers."""
+    name, invoker = function["name"], function["invoker"]
+    if invoker is None:
+        described = json.loads(
+            gcloud.run("run", "services", "describe", name, f"--region={region}", "--format=json")
+        )
+        annotations = described.get("metadata", {}).get("annotations", {})
+        if annotations.get(_UNCHECKED_INVOKER) == "true":
+            return Check(f"callers of {name}", "are not checked (public_invoker = false)")
+        advice = advice_about_public_invoker(gcloud.deployment)
+        return Check(f"callers of {name}", "are refused: public_invoker = false", advice)
+    policy = json.loads(
+        gcloud.run("run", "services", "get-iam-policy", name, f"--region={region}", "--format=json")
+        or "{}"
+    )
+    members = {
+        member
+        for binding in policy.get("bindings", [])
+        if binding["role"] == _INVOKER
+        for member in binding["members"]
+    }
+    if invoker in members:
+        return Check(f"callers of {name}", f"{invoker} may call it")
+    return Check(f"callers of {name}", f"{invoker} may not call it", remedy)

@@ -1,0 +1,86 @@
+"""Which versions of the secrets the running functions read, and how they get others."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from operate.google.gcloud import Gcloud
+
+
+@dataclass(frozen=True)
+class SecretOfFunction:
+    """A secret that a function reads as an environment variable, and the version of it."""
+
+    function: str  # the name of its Cloud Run service
+    setting: str
+    secret_id: str
+    version: str
+
+
+def read_secrets_of_functions(gcloud: Gcloud, outputs: Mapping[str, Any]) -> list[SecretOfFunction]:
+    """What the services of the functions read now. Raises CommandError."""
+    region = outputs["region"]
+    found = []
+    for function in outputs["functions"].values():
+        name = function["name"]
+        service = json.loads(
+            gcloud.run("run", "services", "describe", name, f"--region={region}", "--format=json")
+        )
+        variables = service["spec"]["template"]["spec"]["containers"][0].get("env", [])
+        found += [
+            SecretOfFunction(name, variable["name"], reference["name"], reference["key"])
+            for variable in variables
+            if (reference := variable.get("valueFrom", {}).get("secretKeyRef"))
+        ]
+    return found
+
+
+def read_versions_of_deployment(gcloud: Gcloud, outputs: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """The ids and versions that a new instance would read after the next change of a function.
+
+    They differ from those of the services after `make rotate`. Raises CommandError.
+    """
+    region = outputs["region"]
+    found = set()
+    for function in outputs["functions"].values():
+        described = json.loads(
+            gcloud.run(
+                "functions",
+                "describe",
+                function["name"],
+                "--gen2",
+                f"--region={region}",
+                "--format=json",
+            )
+        )
+        config = described.get("serviceConfig", {})
+        for variable in config.get("secretEnvironmentVariables", []):
+            found.add((variable["secret"], str(variable["version"])))
+    return found
+
+
+def set_version(gcloud: Gcloud, region: str, secret: SecretOfFunction, version: str) -> None:
+    """Let a service read another version: a new revision of the same image, without a build."""
+    gcloud.run(
+        "run",
+        "services",
+        "update",
+        secret.function,
+        f"--region={region}",
+        f"--update-secrets={secret.setting}={secret.secret_id}:{version}",
+    )
+
+
+def list_enabled_versions(gcloud: Gcloud, secret_id: str) -> list[str]:
+    """The numbers of the enabled versions of a secret, the newest first. Raises CommandError."""
+    listed = gcloud.run(
+        "secrets",
+        "versions",
+        "list",
+        secret_id,
+        "--filter=state=ENABLED",
+        "--sort-by=~createTime",
+        "--format=value(name.basename())",
+    )
+    return listed.split()

@@ -1,0 +1,226 @@
+"""What Google and Terraform refuse: each command says in a sentence what to do.
+
+One of them: .venv/bin/pytest tests/operate/test_refusals.py -k lock
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.operator import Endpoint, Operator, creation_plan, replacement_plan
+
+_NOT_SIGNED_IN = """\
+ERROR: (gcloud.config.config-helper) You do not currently have an active account selected.
+Please run:
+
+  $ gcloud auth login
+
+to obtain new credentials."""
+
+_LOCKED = """\
+╷
+│ Error: Error acquiring the state lock
+│
+│ Error message: writing
+│ "gs://warehouse-1-dimmy-terraform-state/dimmy/dev/default.tflock" failed:
+│ googleapi: Error 412: At least one of the pre-conditions you specified did
+│ not hold., conditionNotMet
+│ Lock Info:
+│   ID:        1795632301034567
+│   Path:      gs://warehouse-1-dimmy-terraform-state/dimmy/dev/default.tflock
+│   Operation: OperationTypeApply
+│   Who:       ops@office-3
+│   Version:   1.11.4
+│   Created:   2026-11-24 22:18:21.9 +0000 UTC
+╵"""
+
+_ENABLING = """\
+Error 403: Cloud Scheduler API has not been used in project 123 before or it is disabled. Enable it
+by visiting https://console.developers.google.com/apis/api then retry. If you enabled this API
+recently, wait a few minutes for the action to propagate to our systems and retry."""
+
+
+@pytest.mark.parametrize(
+    "command", ["bootstrap", "secrets", "deploy", "plan", "destroy", "unlock", "rotate", "retire"]
+)
+def test_every_command_says_in_one_line_that_nobody_is_signed_in(
+    operator: Operator, command: str
+) -> None:
+    operator.set_answers(("config-helper", _NOT_SIGNED_IN, 1), ("gcloud", _NOT_SIGNED_IN, 1))
+
+    assert operator.run(command, YES="1") == 2
+
+    assert operator.printed.splitlines() == [
+        "gcloud is not signed in, or has to sign in again: gcloud auth login"
+    ]
+    assert not any(call[0] == "terraform" for call in operator.calls)
+
+
+def test_terraform_uses_the_account_of_gcloud(operator: Operator) -> None:
+    assert operator.run("deploy", YES="1", GOOGLE_OAUTH_ACCESS_TOKEN="of-another-account") == 0
+
+    assert operator.tokens == {"an-access-token", "of-another-account"} - {"of-another-account"}
+
+
+def test_a_locked_state_is_explained_with_who_and_since_when(operator: Operator) -> None:
+    operator.set_answers(("terraform plan", _LOCKED, 1))
+
+    assert operator.run("deploy", YES="1") == 1
+
+    assert (
+        "The state is locked by ops@office-3 since 2026-11-24 22:18:21.9 +0000 UTC"
+        " (OperationTypeApply)." in operator.printed
+    )
+    assert "make unlock ENV=dev PROJECT=warehouse-1" in operator.printed
+
+
+LOCK = {"ID": "", "Operation": "OperationTypeApply", "Who": "ops@office-3", "Created": "yesterday"}
+
+
+def test_unlock_shows_the_lock_asks_and_removes_it(operator: Operator) -> None:
+    operator.set_answers(
+        ("storage cat", json.dumps(LOCK), 0), ("objects describe value", "1795632301034567", 0)
+    )
+
+    assert operator.type("unlock", "yes") == 0
+
+    lock = "gs://warehouse-1-dimmy-terraform-state/dimmy/dev/default.tflock"
+    assert operator.call("cat")[3] == lock
+    assert operator.call("force-unlock")[3:-1] == ["-no-color", "-force", "1795632301034567"]
+    assert "locked by ops@office-3 since yesterday" in " ".join(operator.printed.split())
+
+
+def test_unlock_removes_nothing_without_an_answer_and_nothing_that_is_not_there(
+    operator: Operator,
+) -> None:
+    operator.set_answers(("storage cat", json.dumps(LOCK), 0))
+    assert operator.type("unlock", "no") == 2
+
+    operator.set_answers(("objects describe", "ERROR: 404 not found", 1))
+    assert operator.run("unlock") == 0
+
+    assert "The state is not locked." in operator.printed
+    assert "force-unlock" not in operator.verbs
+
+
+@pytest.mark.parametrize("failing", ["terraform plan", "terraform apply", "buckets create"])
+def test_bootstrap_waits_until_an_api_is_known_everywhere(
+    operator: Operator, endpoint: Callable[..., Endpoint], failing: str
+) -> None:
+    operator.set_answers(
+        (failing, _ENABLING, 1, 2),
+        ("buckets describe", "ERROR: 404 not found", 1),
+        ("terraform show plan", creation_plan("google_service_account"), 0),
+    )
+    agents = endpoint((200, {"done": True}))
+
+    status = operator.run(
+        "bootstrap",
+        YES="1",
+        PAUSE_SECONDS="0.1",
+        CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE=agents.url,
+    )
+
+    assert status == 0, operator.printed
+    assert "Google is still enabling the Cloud Scheduler API" in operator.printed
+    calls = [step for step in operator.steps if all(word in step for word in failing.split())]
+    assert len(calls) >= 3
+
+
+def test_deploy_plans_and_applies_again_while_an_api_is_being_enabled(operator: Operator) -> None:
+    operator.set_answers(("terraform apply", _ENABLING, 1, 1))
+
+    assert operator.run("deploy", YES="1", PAUSE_SECONDS="0.1") == 0
+
+    assert operator.verbs[2:7] == ["init", "plan", "show", "apply", "plan"]
+
+
+def test_another_error_is_not_waited_for(operator: Operator) -> None:
+    operator.set_answers(("terraform apply", "Error 403: Permission denied on resource", 1))
+
+    assert operator.run("deploy", YES="1", PAUSE_SECONDS="60") == 1
+
+    assert operator.verbs[-1] == "apply"
+
+
+POLICIES = [
+    ({"listPolicy": {"allowedValues": ["C0123abc"]}}, True),
+    ({"listPolicy": {"allValues": "DENY"}}, True),
+    ({"listPolicy": {"allValues": "ALLOW"}}, False),
+    ({}, False),
+]
+
+
+@pytest.mark.parametrize(("policy", "forbids"), POLICIES)
+def test_deploy_reads_the_policy_of_the_organisation_before_it_begins(
+    operator: Operator, endpoint: Callable[..., Endpoint], policy: object, forbids: bool
+) -> None:
+    public = creation_plan("google_cloud_run_service_iam_member", member="allUsers")
+    operator.set_answers(("terraform show", public, 0))
+    manager = endpoint((200, policy))
+
+    status = operator.run(
+        "deploy", YES="1", CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDRESOURCEMANAGER=manager.url
+    )
+
+    assert manager.requests[0][0] == "/v1/projects/warehouse-1:getEffectiveOrgPolicy"
+    assert status == (2 if forbids else 0)
+    assert ("apply" in operator.verbs) != forbids
+    if forbids:
+        assert "public_invoker = false in infra/envs/dev.tfvars" in operator.printed
+        assert (
+            "gcloud run services update dimmy-dev-receive --no-invoker-iam-check"
+            " --region=europe-west1 --project=warehouse-1" in operator.printed
+        )
+        assert "gcloud org-policies reset iam.allowedPolicyMemberDomains" in operator.printed
+
+
+def test_a_refusal_of_the_grant_is_explained_where_the_policy_cannot_be_read(
+    operator: Operator, endpoint: Callable[..., Endpoint]
+) -> None:
+    public = creation_plan("google_cloud_run_service_iam_member", member="allUsers")
+    refusal = (
+        "Error 400: One or more users named in the policy do not belong to a permitted customer"
+    )
+    operator.set_answers(("terraform show", public, 0), ("terraform apply", refusal, 1))
+    manager = endpoint((403, {"error": "denied"}))
+
+    status = operator.run(
+        "deploy", YES="1", CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDRESOURCEMANAGER=manager.url
+    )
+
+    assert status == 1
+    assert "--no-invoker-iam-check" in operator.printed
+
+
+def test_a_subscription_whose_topic_was_deleted_is_not_replaced_with_what_waits_in_it(
+    operator: Operator,
+) -> None:
+    plan = replacement_plan(
+        "google_pubsub_subscription.resolve",
+        "PREVENT",
+        name="dimmy-dev-resolve",
+        topic="_deleted-topic_",
+    )
+    operator.set_answers(("terraform show", plan, 0))
+
+    assert operator.run("deploy", YES="1") == 2
+
+    assert "The topic of dimmy-dev-resolve has been deleted" in operator.printed
+    assert (
+        "gcloud pubsub subscriptions delete dimmy-dev-resolve --project=warehouse-1"
+        in operator.printed
+    )
+    assert "make backfill SINCE=... ENV=dev" in operator.printed
+    assert "apply" not in operator.verbs
+
+
+def test_a_file_of_variables_that_cannot_be_read_is_named(operator: Operator) -> None:
+    variables = Path(operator.tree) / "infra" / "envs" / "dev.tfvars"
+    variables.write_text('environment = "dev"\nregion = = "x"\n')
+
+    assert operator.run("deploy") == 2
+
+    assert "infra/envs/dev.tfvars, line 2 cannot be read" in operator.printed

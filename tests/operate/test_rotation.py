@@ -1,0 +1,93 @@
+"""`make rotate` and `make retire`: the versions of the secrets.
+
+One of them: .venv/bin/pytest tests/operate/test_rotation.py -k rotate
+"""
+
+import json
+
+from support.operator import Answer, Operator
+
+_SIGNING, _KEY = "dimmy-dev-signing-secrets", "dimmy-dev-api-key"
+
+
+def _service(function: str, setting: str, secret_id: str, version: str) -> Answer:
+    """What Cloud Run says of a function's service."""
+    reference = {"name": secret_id, "key": version}
+    container = {
+        "env": [
+            {"name": "LOG_LEVEL", "value": "INFO"},
+            {"name": setting, "valueFrom": {"secretKeyRef": reference}},
+        ]
+    }
+    spec = {"template": {"spec": {"containers": [container]}}}
+    return (f"services describe dimmy-dev-{function}", json.dumps({"spec": spec}), 0)
+
+
+_SERVICES = [
+    _service("receive", "SIGNING_SECRETS", _SIGNING, "5"),
+    _service("resolve", "DIMMY_API_KEY", _KEY, "2"),
+    _service("reconcile", "DIMMY_API_KEY", _KEY, "2"),
+]
+
+
+def test_rotate_changes_only_the_functions_that_read_an_older_version(operator: Operator) -> None:
+    newest = [(f"versions list {_SIGNING}", "5", 0), (f"versions list {_KEY}", "4", 0)]
+    operator.set_answers(*newest, *_SERVICES)
+
+    assert operator.run("rotate", YES="1") == 0
+
+    assert "dimmy-dev-resolve: dimmy-dev-api-key, version 2 becomes 4" in operator.printed
+    updates = [call[1:-2] for call in operator.calls if "update" in call]
+    assert updates == [
+        [
+            "run",
+            "services",
+            "update",
+            f"dimmy-dev-{function}",
+            "--region=europe-west1",
+            f"--update-secrets=DIMMY_API_KEY={_KEY}:4",
+            "--project=warehouse-1",
+        ]
+        for function in ("resolve", "reconcile")
+    ]
+
+
+def test_rotate_asks(operator: Operator) -> None:
+    operator.set_answers(("versions list", "9", 0), *_SERVICES)
+
+    assert operator.type("rotate", "no") == 2
+
+    assert not any("update" in call for call in operator.calls)
+
+
+def test_rotate_changes_nothing_while_every_version_is_the_newest(operator: Operator) -> None:
+    newest = [(f"versions list {_SIGNING}", "5", 0), (f"versions list {_KEY}", "2", 0)]
+    operator.set_answers(*newest, *_SERVICES)
+
+    assert operator.run("rotate") == 0
+
+    assert "Every function reads the newest version" in operator.printed
+
+
+def test_retire_disables_what_neither_a_service_nor_a_function_reads(operator: Operator) -> None:
+    """After `make rotate`, the function's own configuration still names the older version."""
+    deployed = {"serviceConfig": {"secretEnvironmentVariables": [{"secret": _KEY, "version": "1"}]}}
+    operator.set_answers(
+        (f"versions list {_SIGNING}", "7\n6\n5\n4", 0),
+        (f"versions list {_KEY}", "3\n2\n1", 0),
+        ("functions describe", json.dumps(deployed), 0),
+        *_SERVICES,
+    )
+
+    assert operator.run("retire", YES="1") == 0
+
+    disabled = [call[4:6] for call in operator.calls if "disable" in call]
+    assert disabled == [["6", f"--secret={_SIGNING}"], ["4", f"--secret={_SIGNING}"]]
+
+
+def test_retire_asks(operator: Operator) -> None:
+    operator.set_answers(("versions list", "9\n8", 0), ("functions describe", "{}", 0), *_SERVICES)
+
+    assert operator.type("retire", "no") == 2
+
+    assert not any("disable" in call for call in operator.calls)
