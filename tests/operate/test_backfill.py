@@ -107,9 +107,10 @@ def test_backfill_goes_through_cloud_scheduler_where_reconcile_is_internal(
     assert create[2:5] == ["jobs", "create", "http"]
     assert run[3:5] == ["run", name]
     assert delete[3:5] == ["delete", name]
+    midnight = "T00%3A00%3A00%2B00%3A00"
+    query = f"start_date=2026-11-01{midnight}&end_date=2026-11-02{midnight}"
     assert {
-        "--uri=https://reconcile.a.run.app/?start_date=2026-11-01T00%3A00%3A00%2B00%3A00"
-        "&end_date=2026-11-02T00%3A00%3A00%2B00%3A00",
+        f"--uri=https://reconcile.a.run.app/?{query}",
         "--oidc-service-account-email=dimmy-dev-scheduler@warehouse-1.iam.gserviceaccount.com",
         "--location=europe-west1",
     } <= set(create)

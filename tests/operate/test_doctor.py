@@ -44,7 +44,7 @@ def test_doctor_names_each_fault_and_its_remedy(
     names = "ENV=dev PROJECT=warehouse-1"
     operator.set_answers(
         ("topics describe", "NOT_FOUND", 1),
-        ("subscriptions describe", json.dumps({"pushConfig": {}}), 0),
+        ("subscriptions describe", json.dumps({"topic": DEPLOYED["topic"]}), 0),
         *HEALTHY,
         webhook_url=receive.url,
     )
@@ -52,7 +52,7 @@ def test_doctor_names_each_fault_and_its_remedy(
     assert operator.run("doctor", DIMMY_API_URL=api.url.rstrip("/")) == 1
 
     output = " ".join(operator.printed.split())
-    assert f"rejects the key (401) make secrets {names}, then make deploy {names}" in output
+    assert f"rejects the key (401) make secrets {names}, then make rotate {names}" in output
     assert f"does not exist make plan {names} shows what is missing" in output
     assert "pushes to nothing" in output
     assert "is refused with 401: No signature matches" in output
@@ -103,13 +103,16 @@ def test_doctor_survives_a_check_that_fails_itself(operator: Operator) -> None:
     assert "Traceback" not in operator.printed
 
 
-def test_doctor_and_status_name_a_subscription_whose_topic_was_deleted(operator: Operator) -> None:
+def test_doctor_and_status_name_a_subscription_whose_topic_was_deleted(
+    operator: Operator, endpoint: Callable[..., Endpoint]
+) -> None:
     described = {"topic": "_deleted-topic_", "pushConfig": {"pushEndpoint": "https://r.a.run.app"}}
     operator.set_answers(("subscriptions describe", json.dumps(described), 0), *HEALTHY)
 
     operator.run("doctor", DIMMY_API_URL="https://127.0.0.1:1")
     assert "gets no new event: its topic was deleted" in operator.printed
-    operator.run("status")
+    monitoring = endpoint((200, {}))
+    operator.run("status", CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=monitoring.url)
     assert "gets no new event: its topic was deleted" in operator.printed
 
 

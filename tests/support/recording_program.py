@@ -22,7 +22,7 @@ def main() -> int:
     program = Path(sys.argv[0]).name
     with (folder / "calls.jsonl").open("a") as calls:
         calls.write(json.dumps([program, *arguments, stdin]) + "\n")
-    if token := os.environ.get("GOOGLE_OAUTH_ACCESS_TOKEN"):
+    if program == "terraform" and (token := os.environ.get("GOOGLE_OAUTH_ACCESS_TOKEN")):
         with (folder / "tokens").open("a") as tokens:
             tokens.write(f"{token}\n")
     called = " ".join([program, *arguments])
@@ -31,7 +31,8 @@ def main() -> int:
         if all(word in called for word in words.split()) and _is_left(folder, number, times):
             receipt = re.search(r"/events/([^/ ]+)\.json", called)
             answer = text.replace("EVENT_ID", receipt[1]) if receipt else text
-            print(answer, file=sys.stderr if status else sys.stdout)
+            is_json = "-json" in arguments  # then Terraform prints its errors as lines of JSON
+            print(answer, file=sys.stderr if status and not is_json else sys.stdout)
             return int(status)
     return 0
 

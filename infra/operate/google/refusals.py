@@ -76,7 +76,8 @@ def wait_while_enabling(
             api = _ENABLING.search(error.output if isinstance(error, ProgramError) else str(error))
             if not api or time.monotonic() > give_up:
                 raise
-            with Progress(*columns, console=console, transient=True) as progress:
+            # Only a terminal can erase it afterwards.
+            with Progress(*columns, console=console, transient=console.is_terminal) as progress:
                 progress.add_task(f"Google is still enabling the {api[1]}; this takes minutes")
                 time.sleep(pause_seconds)
 
