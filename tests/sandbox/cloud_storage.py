@@ -58,9 +58,7 @@ class CloudStorage:
 
     async def start(self) -> None:
         app = web.Application(client_max_size=64 * 1024 * 1024)
-        app.router.add_put("/{name:.+}", self._put)
-        app.router.add_get("/{name:.+}", self._get)
-        app.router.add_delete("/{name:.+}", self._delete)
+        self.add_routes(app.router)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -68,6 +66,12 @@ class CloudStorage:
     async def stop(self) -> None:
         if self._runner:
             await self._runner.cleanup()
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """Serve all paths, as a part of another server that has routes for some of them."""
+        router.add_put("/{name:.+}", self._put)
+        router.add_get("/{name:.+}", self._get)
+        router.add_delete("/{name:.+}", self._delete)
 
     def fail_next(self, status: int, times: int = 1) -> None:
         """Answer the next requests with an error status."""
