@@ -225,10 +225,10 @@ def test_domain_restricted_sharing_refuses_public_functions(client: Client) -> N
 def test_versions_of_a_secret_are_kept_with_their_states(client: Client) -> None:
     create_secret(client)
 
-    for value in ("first", "second"):
-        added = client.gcloud("secrets", "versions", "add", "key", "--data-file=-", stdin=value)
-        assert added.status == 0, added.errors
-    assert client.gcloud("secrets", "versions", "disable", "2", "--secret=key").status == 0
+    added = client.gcloud("secrets", "versions", "add", "key", "--data-file=-", stdin="first")
+    assert added.status == 0, added.errors
+    client.cloud.secret_manager.add_version("key", b"second")
+    client.create("POST", "secretmanager/v1/@/secrets/key/versions/2:disable")
     options = ("--filter=state=ENABLED", "--sort-by=~createTime", "--limit=1")
     name = "--format=value(name.basename())"
     newest = client.gcloud("secrets", "versions", "list", "key", *options, name)
@@ -364,10 +364,15 @@ def test_dead_letters_are_pulled_returned_and_acknowledged(client: Client) -> No
     assert len(pull("--auto-ack")) == 1
     assert client.cloud.pubsub.messages("dead") == []
 
-    pushed = "--push-endpoint=https://resolve.example"
-    client.gcloud("pubsub", "subscriptions", "modify-push-config", "dead", pushed)
-    push_config = client.create("GET", "pubsub/v1/@/subscriptions/dead")["pushConfig"]
-    assert push_config == {"pushEndpoint": "https://resolve.example"}
+
+def test_messages_of_a_push_subscription_cannot_be_pulled(client: Client) -> None:
+    client.create("PUT", "pubsub/v1/@/topics/dead")
+    topic = {"topic": "projects/warehouse-1/topics/dead"}
+    client.create("PUT", "pubsub/v1/@/subscriptions/dead", topic)
+    push = {"pushConfig": {"pushEndpoint": "https://resolve.example"}}
+
+    client.create("POST", "pubsub/v1/@/subscriptions/dead:modifyPushConfig", push)
+
     refused = client.rest("POST", "pubsub/v1/@/subscriptions/dead:pull", {"maxMessages": 1})
     assert refusal(refused)[:2] == (400, "FAILED_PRECONDITION")
 

@@ -47,8 +47,8 @@ _TERRAFORM = {
 def google_environment(url: str, folder: Path) -> dict[str, str]:
     """The variables for the server at `url`. `folder` gets gcloud's configuration and a token.
 
-    STORAGE_EMULATOR_HOST, for obstore, is not among them: Terraform's backend would read it, too,
-    and refuse it together with a token.
+    STORAGE_EMULATOR_HOST, for obstore, is not among them: Terraform's backend reads it, too, and
+    then sends no token (`GoogleCloud.storage_needs_token`).
     """
     config, token = folder / "gcloud", folder / "token"
     config.mkdir(exist_ok=True)

@@ -41,6 +41,7 @@ class GoogleCloud:
     Attributes:
         requests: method and path of every request, in their order.
         unknown: those of them that no API has a route for, which were answered with 501.
+        storage_needs_token: False for Terraform with STORAGE_EMULATOR_HOST, which sends none.
     """
 
     def __init__(self, project: str = "warehouse-1", number: str = "123456789012") -> None:
@@ -56,6 +57,7 @@ class GoogleCloud:
         self.storage = Storage(self.project, self.objects)
         self.requests: list[tuple[str, str]] = []
         self.unknown: list[tuple[str, str]] = []
+        self.storage_needs_token = True
         apis: list[Api] = [
             ArtifactRegistry(self.project),
             BigQuery(self.project),
@@ -106,19 +108,21 @@ class GoogleCloud:
 
     def policy(self, api: str, name: str) -> Json:
         """The IAM policy of a resource, named in full or below the project."""
-        is_short = api != "storage" and not name.startswith("projects/")
+        is_full = api == "storage" or name.startswith("projects/")
         return self.project.policies.read(
-            f"{api}/{self.project.name}/{name}" if is_short else f"{api}/{name}"
+            f"{api}/{name}" if is_full else f"{api}/{self.project.name}/{name}"
         )
 
     @web.middleware
     async def _admit(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         """Record a request; refuse it without a token, or to a bucket that does not exist."""
         self.requests.append((request.method, request.path))
-        if not request.headers.get("Authorization", "").startswith("Bearer "):
-            return web.json_response(unauthenticated().body(older=False), status=401)
         api, _, path = request.path.lstrip("/").partition("/")
-        if api in {*self._apis, "upload", "download"} or api in self._apis["storage"].resources:
+        is_storage = api in {"storage", "upload", "download"} or api in self.storage.resources
+        has_token = request.headers.get("Authorization", "").startswith("Bearer ")
+        if not has_token and (self.storage_needs_token or not is_storage):
+            return _respond(unauthenticated(), older=False)
+        if is_storage or api in self._apis:
             return await handler(request)
         if path:
             return web.Response(status=404, text="<Error><Code>NoSuchBucket</Code></Error>")

@@ -19,9 +19,12 @@ class ResourceManager(Api):
             Route("GET", "v1/{name=projects/*}", self._read_v1),
             Route("GET", "v3/{name=projects/*}", self._read_v3),
             Route("POST", "v1/{name=projects/*}:getEffectiveOrgPolicy", self._effective_policy),
-            *policy_routes("v1/{name=projects/*}", policies, lambda name: name),
-            *policy_routes("v3/{name=projects/*}", policies, lambda name: name),
+            *policy_routes("v1/{name=projects/*}", policies, self.policy_key),
+            *policy_routes("v3/{name=projects/*}", policies, self.policy_key),
         ]
+
+    def policy_key(self, name: str) -> str:
+        return f"{self.name}/{name}"
 
     def _read_v1(self, _: Call) -> Json:
         return {
