@@ -22,6 +22,7 @@ module "dimmy" {
   payload_retention_days     = var.payload_retention_days
   project                    = var.project
   receive_instances          = var.receive_instances
+  reconcile_ingress          = var.reconcile_ingress
   reconcile_schedules        = var.reconcile_schedules
   region                     = var.region
   resolve_instances          = var.resolve_instances

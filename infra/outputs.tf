@@ -33,6 +33,11 @@ output "pusher" {
   value       = module.dimmy.pusher
 }
 
+output "reconcile_ingress" {
+  description = "Which traffic reaches reconcile: with ALLOW_INTERNAL_ONLY only requests from within the project."
+  value       = module.dimmy.reconcile_ingress
+}
+
 output "region" {
   description = "The region in which everything runs."
   value       = module.dimmy.region

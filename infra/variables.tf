@@ -110,6 +110,11 @@ variable "receive_instances" {
   default = null
 }
 
+variable "reconcile_ingress" {
+  type    = string
+  default = null
+}
+
 variable "reconcile_schedules" {
   type    = map(object({ schedule = string, hours = number }))
   default = null

@@ -64,6 +64,12 @@ MUTANTS = (
         '"ALLOW_INTERNAL"',
     ),
     Mutant(
+        "reconcile with an open ingress in any case",
+        "modules/dimmy/functions.tf",
+        "ingress = var.reconcile_ingress",
+        'ingress = "ALLOW_ALL"',
+    ),
+    Mutant(
         "receive reachable without its load balancer",
         "modules/dimmy/functions.tf",
         '"ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB"',

@@ -64,8 +64,8 @@ locals {
       min_instances   = 0
       max_instances   = 2
       timeout_seconds = local._reconcile_timeout_seconds
-      # Operators call it from their own machines (`make backfill`); access is decided by run.invoker.
-      ingress = "ALLOW_ALL"
+      # By default operators call it from their own machines (`make backfill`); run.invoker decides who may.
+      ingress = var.reconcile_ingress
       secrets = { DIMMY_API_KEY = "api_key" }
       settings = merge(local._api_settings, {
         ATTEMPT_SECONDS = tostring(local._reconcile_attempt_seconds)

@@ -39,6 +39,11 @@ output "pusher" {
   value       = google_service_account.this["pusher"].email
 }
 
+output "reconcile_ingress" {
+  description = "Which traffic reaches reconcile: with ALLOW_INTERNAL_ONLY only requests from within the project."
+  value       = var.reconcile_ingress
+}
+
 output "region" {
   description = "The region in which everything runs."
   value       = var.region

@@ -225,6 +225,18 @@ variable "receive_instances" {
   }
 }
 
+variable "reconcile_ingress" {
+  description = "Which traffic reaches reconcile: ALLOW_ALL, or ALLOW_INTERNAL_ONLY where an organisation requires it. Cloud Scheduler reaches it in both cases; IAM decides who may call it."
+  type        = string
+  default     = "ALLOW_ALL"
+  nullable    = false
+
+  validation {
+    condition     = contains(["ALLOW_ALL", "ALLOW_INTERNAL_ONLY"], var.reconcile_ingress)
+    error_message = "reconcile_ingress is ALLOW_ALL or ALLOW_INTERNAL_ONLY."
+  }
+}
+
 variable "reconcile_schedules" {
   description = "Schedules of reconcile: when (cron, in UTC), and how many hours to look back. Each item in the window costs a read."
   type        = map(object({ schedule = string, hours = number }))

@@ -70,6 +70,26 @@ run "access" {
   }
 }
 
+run "internal_reconcile" {
+  command = plan
+
+  variables {
+    reconcile_ingress = "ALLOW_INTERNAL_ONLY"
+  }
+
+  assert {
+    condition = {
+      for name, function in google_cloudfunctions2_function.this : name => function.service_config[0].ingress_settings
+    } == { receive = "ALLOW_ALL", resolve = "ALLOW_INTERNAL_ONLY", reconcile = "ALLOW_INTERNAL_ONLY" }
+    error_message = "Only receive accepts traffic from outside."
+  }
+
+  assert {
+    condition     = output.reconcile_ingress == "ALLOW_INTERNAL_ONLY"
+    error_message = "The output names the setting, for `make backfill`."
+  }
+}
+
 run "behind_a_load_balancer" {
   command = plan
 

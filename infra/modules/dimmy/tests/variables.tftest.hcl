@@ -341,6 +341,16 @@ run "receive_instances_2" {
   expect_failures = [var.receive_instances]
 }
 
+run "reconcile_ingress_1" {
+  command = plan
+
+  variables {
+    reconcile_ingress = "ALLOW_INTERNAL_AND_GCLB"
+  }
+
+  expect_failures = [var.reconcile_ingress]
+}
+
 run "reconcile_schedules_1" {
   command = plan
 
