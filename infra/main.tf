@@ -21,7 +21,9 @@ module "dimmy" {
   old_version_retention_days = var.old_version_retention_days
   payload_retention_days     = var.payload_retention_days
   project                    = var.project
+  public_invoker             = var.public_invoker
   receive_instances          = var.receive_instances
+  receive_url_open           = var.receive_url_open
   reconcile_ingress          = var.reconcile_ingress
   reconcile_schedules        = var.reconcile_schedules
   region                     = var.region

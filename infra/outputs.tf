@@ -3,6 +3,11 @@ output "bucket" {
   value       = module.dimmy.bucket
 }
 
+output "certificate" {
+  description = "The name of the load balancer's managed certificate; null without a load balancer."
+  value       = module.dimmy.certificate
+}
+
 output "dead_letter_subscription" {
   description = "The subscription of the dead letters; `make redrive` sends them to resolve again."
   value       = module.dimmy.dead_letter_subscription
@@ -31,6 +36,11 @@ output "load_balancer_address" {
 output "pusher" {
   description = "The service account that pushes to resolve, for `make redrive`."
   value       = module.dimmy.pusher
+}
+
+output "receive_url" {
+  description = "receive's own URL; null while a load balancer is the only way to it."
+  value       = module.dimmy.receive_url
 }
 
 output "reconcile_ingress" {

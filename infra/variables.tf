@@ -105,8 +105,18 @@ variable "project" {
   type = string
 }
 
+variable "public_invoker" {
+  type    = bool
+  default = null
+}
+
 variable "receive_instances" {
   type    = object({ min = number, max = number })
+  default = null
+}
+
+variable "receive_url_open" {
+  type    = bool
   default = null
 }
 

@@ -70,6 +70,18 @@ MUTANTS = (
         'ingress = "ALLOW_ALL"',
     ),
     Mutant(
+        "allUsers in spite of public_invoker",
+        "modules/dimmy/functions.tf",
+        'merge(var.public_invoker ? { receive = "allUsers" } : {}, {',
+        'merge({ receive = "allUsers" }, {',
+    ),
+    Mutant(
+        "a forged address beside the load balancer",
+        "modules/dimmy/functions.tf",
+        "TRUSTED_PROXY_HOPS = local._receive_is_open ?",
+        "TRUSTED_PROXY_HOPS = var.load_balancer == null ?",
+    ),
+    Mutant(
         "receive reachable without its load balancer",
         "modules/dimmy/functions.tf",
         '"ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB"',

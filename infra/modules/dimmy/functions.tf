@@ -24,6 +24,8 @@ locals {
     STORAGE_URL           = "gs://${google_storage_bucket.data.name}"
   }
 
+  _receive_is_open = var.load_balancer == null || var.receive_url_open
+
   _functions = {
     receive = {
       account         = "receiver"
@@ -33,13 +35,14 @@ locals {
       min_instances   = var.receive_instances.min
       max_instances   = var.receive_instances.max
       timeout_seconds = 60
-      ingress         = var.load_balancer == null ? "ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB"
+      ingress         = local._receive_is_open ? "ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB"
       secrets         = { SIGNING_SECRETS = "signing_secrets" }
       settings = {
-        ALLOWED_SOURCES    = join(" ", var.allowed_sources)
-        EVENTS_TOPIC       = google_pubsub_topic.events.id
-        STORAGE_URL        = "gs://${google_storage_bucket.data.name}"
-        TRUSTED_PROXY_HOPS = var.load_balancer == null ? "1" : "2"
+        ALLOWED_SOURCES = join(" ", var.allowed_sources)
+        EVENTS_TOPIC    = google_pubsub_topic.events.id
+        STORAGE_URL     = "gs://${google_storage_bucket.data.name}"
+        # With 2, a caller of receive's own URL could choose the address that is checked.
+        TRUSTED_PROXY_HOPS = local._receive_is_open ? "1" : "2"
       }
     }
     resolve = {
@@ -74,11 +77,10 @@ locals {
   }
 
   # The only caller of each function.
-  _invokers = {
-    receive   = "allUsers"
+  _invokers = merge(var.public_invoker ? { receive = "allUsers" } : {}, {
     resolve   = local._members["pusher"]
     reconcile = local._members["scheduler"]
-  }
+  })
 }
 
 resource "google_cloudfunctions2_function" "this" {

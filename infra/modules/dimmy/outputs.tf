@@ -3,6 +3,11 @@ output "bucket" {
   value       = google_storage_bucket.data.name
 }
 
+output "certificate" {
+  description = "The name of the load balancer's managed certificate; null without a load balancer."
+  value       = one([for certificate in google_compute_managed_ssl_certificate.receive : certificate.name])
+}
+
 output "dead_letter_subscription" {
   description = "The subscription of the dead letters; `make redrive` sends them to resolve again."
   value       = google_pubsub_subscription.dead_letters.id
@@ -37,6 +42,11 @@ output "load_balancer_address" {
 output "pusher" {
   description = "The service account that pushes to resolve, for `make redrive`."
   value       = google_service_account.this["pusher"].email
+}
+
+output "receive_url" {
+  description = "receive's own URL; null while a load balancer is the only way to it."
+  value       = local._receive_is_open ? google_cloudfunctions2_function.this["receive"].service_config[0].uri : null
 }
 
 output "reconcile_ingress" {

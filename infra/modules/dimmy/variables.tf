@@ -213,6 +213,13 @@ variable "project" {
   }
 }
 
+variable "public_invoker" {
+  description = "Whether anyone may call receive (`allUsers`), as Svix does. False where an organisation forbids that: then switch off the check on the service, with `gcloud run services update NAME --no-invoker-iam-check`."
+  type        = bool
+  default     = true
+  nullable    = false
+}
+
 variable "receive_instances" {
   description = "Minimum and maximum number of instances of receive. A minimum of 1 avoids cold starts."
   type        = object({ min = number, max = number })
@@ -223,6 +230,13 @@ variable "receive_instances" {
     condition     = var.receive_instances.min >= 0 && var.receive_instances.max >= 1 && var.receive_instances.min <= var.receive_instances.max && var.receive_instances.max <= 1000
     error_message = "receive_instances has min from 0 to max, and max from 1 to 1000."
   }
+}
+
+variable "receive_url_open" {
+  description = "Whether receive's own URL stays open beside a load balancer, as long as the load balancer's certificate is not active. Meanwhile `allowed_sources` admits only requests to that URL."
+  type        = bool
+  default     = false
+  nullable    = false
 }
 
 variable "reconcile_ingress" {

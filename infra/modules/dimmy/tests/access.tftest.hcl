@@ -106,4 +106,46 @@ run "behind_a_load_balancer" {
     condition     = google_cloudfunctions2_function.this["receive"].service_config[0].environment_variables["TRUSTED_PROXY_HOPS"] == "2"
     error_message = "The load balancer adds one trusted proxy hop."
   }
+
+  assert {
+    condition     = output.receive_url == null && startswith(output.certificate, "dimmy-test-receive-")
+    error_message = "The load balancer is the only way to receive; its certificate is an output."
+  }
+}
+
+run "open_beside_a_load_balancer" {
+  command = plan
+
+  variables {
+    load_balancer    = { domain = "hooks.example.com" }
+    receive_url_open = true
+  }
+
+  assert {
+    condition     = google_cloudfunctions2_function.this["receive"].service_config[0].ingress_settings == "ALLOW_ALL"
+    error_message = "receive's own URL stays open."
+  }
+
+  assert {
+    condition     = google_cloudfunctions2_function.this["receive"].service_config[0].environment_variables["TRUSTED_PROXY_HOPS"] == "1"
+    error_message = "A caller of receive's own URL cannot choose the address that is checked."
+  }
+
+  assert {
+    condition     = output.receive_url == "https://receive.a.run.app" && output.webhook_url == "https://hooks.example.com/"
+    error_message = "Both URLs are outputs."
+  }
+}
+
+run "no_public_invoker" {
+  command = plan
+
+  variables {
+    public_invoker = false
+  }
+
+  assert {
+    condition     = keys(google_cloud_run_service_iam_member.invoker) == ["reconcile", "resolve"]
+    error_message = "No role is granted to allUsers."
+  }
 }

@@ -29,7 +29,7 @@ run "nothing_optional" {
   }
 
   assert {
-    condition     = output.webhook_url == "https://receive.a.run.app" && output.item_topic == null && output.load_balancer_address == null
+    condition     = output.webhook_url == "https://receive.a.run.app" && output.item_topic == null && output.load_balancer_address == null && output.certificate == null && output.receive_url == output.webhook_url
     error_message = "The webhook URL is the URL of receive."
   }
 }
