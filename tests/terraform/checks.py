@@ -76,6 +76,13 @@ _USER_MANAGED = re.compile(r"^    user_managed \{\n.*?^    \}\n", re.MULTILINE |
 _REPLACED_WITH = "replace_triggered_by = [google_cloudfunctions2_function.this[each.key].id]"
 _INVALID_VALUES = "variables.tftest.hcl"
 
+# A group cannot be deleted while the backend service uses it. A function that could not be created
+# still exists under its name, which a new one needs.
+_ORDER_OF_REPLACEMENT = {
+    'google_compute_region_network_endpoint_group.receive["this"]': ["create", "delete"],
+    'google_cloudfunctions2_function.this["receive"]': ["delete", "create"],
+}
+
 _SERVER_SETTINGS = {"THREADS"}  # read by the server, not by the function
 _SANDBOX_SETTINGS = {"PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"}
 # Needed only on machines outside of Google Cloud.
@@ -186,6 +193,8 @@ def check_environment(folder: Path, provider: GoogleProvider, variables: Path) -
 def check_upgrade(folder: Path, provider: GoogleProvider) -> None:
     """Check that an installation from before there was a module moves into it unchanged.
 
+    What it has can also be replaced, in an order that Google Cloud accepts.
+
     Its configuration was that of the module, with the root's provider, in one folder, and its
     secrets were replicated automatically, which cannot be changed.
     """
@@ -205,15 +214,26 @@ def check_upgrade(folder: Path, provider: GoogleProvider) -> None:
         options = _write_variables(folder, Path(temporary))
         _require_success(_terraform(old, "apply", "-auto-approve", *options, provider=provider))
         shutil.copyfile(old / "terraform.tfstate", new / "terraform.tfstate")
-        plan = Path(temporary, "plan")
-        planned = _terraform(new, "plan", f"-out={plan}", *options, provider=provider)
-        _require_success(planned)
-        shown = _terraform(new, "show", "-json", str(plan), provider=provider)
-        _require_success(shown)
-    changes = json.loads(shown.stdout)["resource_changes"]
+        changes = _plan_changes(new, provider, *options)
+        replaced = [f"-replace=module.dimmy.{address}" for address in _ORDER_OF_REPLACEMENT]
+        changes_with_replaced = _plan_changes(new, provider, *options, *replaced)
     wrong = [each["address"] for each in changes if each["change"]["actions"] != ["no-op"]]
     if wrong or not all(each.get("previous_address") for each in changes):
         raise CheckError(f"an upgrade changes {wrong}, or nothing has moved")
+    for change in changes_with_replaced:
+        address, actions = change["address"].removeprefix("module.dimmy."), change["change"]["actions"]
+        if address in _ORDER_OF_REPLACEMENT and actions != _ORDER_OF_REPLACEMENT[address]:
+            raise CheckError(f"{address} is replaced in the wrong order: {actions}")
+
+
+def _plan_changes(folder: Path, provider: GoogleProvider, *options: str) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory() as temporary:
+        plan = f"{temporary}/plan"
+        _require_success(_terraform(folder, "plan", f"-out={plan}", *options, provider=provider))
+        shown = _terraform(folder, "show", "-json", plan, provider=provider)
+        _require_success(shown)
+    changes: list[dict[str, Any]] = json.loads(shown.stdout)["resource_changes"]
+    return changes
 
 
 def _write_variables(folder: Path, temporary: Path) -> list[str]:

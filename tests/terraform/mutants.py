@@ -82,6 +82,18 @@ MUTANTS = (
         "TRUSTED_PROXY_HOPS = var.load_balancer == null ?",
     ),
     Mutant(
+        "a group that is deleted while it is in use",
+        "modules/dimmy/load_balancer.tf",
+        '  lifecycle {\n    create_before_destroy = true\n  }\n\n  depends_on = [google_project_service.required]\n}\n\nresource "google_compute_backend',
+        '  depends_on = [google_project_service.required]\n}\n\nresource "google_compute_backend',
+    ),
+    Mutant(
+        "a function that is created before the old one is deleted",
+        "modules/dimmy/load_balancer.tf",
+        '    service = "${local._prefix}-receive"',
+        '    service = google_cloudfunctions2_function.this["receive"].name',
+    ),
+    Mutant(
         "receive reachable without its load balancer",
         "modules/dimmy/functions.tf",
         '"ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB"',

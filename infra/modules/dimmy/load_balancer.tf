@@ -90,9 +90,19 @@ resource "google_compute_region_network_endpoint_group" "receive" {
   region                = var.region
   network_endpoint_type = "SERVERLESS"
 
+  # Not a reference to the function: Terraform would then create a replaced function, too, before it deletes
+  # the old one of that name, and fail. A function is replaced if its first creation failed.
   cloud_run {
-    service = google_cloudfunctions2_function.this["receive"].name
+    service = "${local._prefix}-receive"
   }
+
+  # While the backend service uses a group it cannot be deleted. A new one has another region or name, so
+  # the names of the two do not collide.
+  lifecycle {
+    create_before_destroy = true
+  }
+
+  depends_on = [google_project_service.required]
 }
 
 resource "google_compute_backend_service" "receive" {
@@ -112,6 +122,8 @@ resource "google_compute_backend_service" "receive" {
     enable      = true
     sample_rate = 1
   }
+
+  depends_on = [google_cloudfunctions2_function.this]
 }
 
 resource "google_compute_url_map" "receive" {
