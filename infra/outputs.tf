@@ -33,6 +33,11 @@ output "load_balancer_address" {
   value       = module.dimmy.load_balancer_address
 }
 
+output "load_balancer_ipv6_address" {
+  description = "The address for the domain's AAAA record; null without a load balancer or its IPv6 address."
+  value       = module.dimmy.load_balancer_ipv6_address
+}
+
 output "pusher" {
   description = "The service account that pushes to resolve, for `make redrive`."
   value       = module.dimmy.pusher

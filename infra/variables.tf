@@ -76,6 +76,7 @@ variable "labels" {
 variable "load_balancer" {
   type = object({
     domain  = string
+    ipv6    = optional(bool, false)
     sources = optional(list(string), ["svix-us", "svix-us-east", "svix-eu"])
   })
   default = null

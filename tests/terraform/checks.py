@@ -220,10 +220,13 @@ def check_upgrade(folder: Path, provider: GoogleProvider) -> None:
     wrong = [each["address"] for each in changes if each["change"]["actions"] != ["no-op"]]
     if wrong or not all(each.get("previous_address") for each in changes):
         raise CheckError(f"an upgrade changes {wrong}, or nothing has moved")
-    for change in changes_with_replaced:
-        address, actions = change["address"].removeprefix("module.dimmy."), change["change"]["actions"]
-        if address in _ORDER_OF_REPLACEMENT and actions != _ORDER_OF_REPLACEMENT[address]:
-            raise CheckError(f"{address} is replaced in the wrong order: {actions}")
+    orders = {
+        each["address"].removeprefix("module.dimmy."): each["change"]["actions"]
+        for each in changes_with_replaced
+    }
+    for address, order in _ORDER_OF_REPLACEMENT.items():
+        if orders[address] != order:
+            raise CheckError(f"{address} is replaced in the wrong order: {orders[address]}")
 
 
 def _plan_changes(folder: Path, provider: GoogleProvider, *options: str) -> list[dict[str, Any]]:
@@ -328,16 +331,19 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def check_sources(plans: Plans) -> None:
     """Check that the load balancer admits the same addresses of Svix as `receive`."""
-    rules = plans["load_balancer"]['google_compute_security_policy.receive["this"]']["rule"]
-    admitted = {
-        network
-        for rule in rules
-        if rule["action"] == "allow"
-        for network in rule["match"][0]["config"][0]["src_ip_ranges"]
-    }
     known = {str(network) for network in sources.parse(" ".join(sources.SVIX_SOURCES))}
-    if admitted != known:
-        raise CheckError(f"either admitted or known to receive: {sorted(admitted ^ known)}")
+    ipv4 = {network for network in known if ":" not in network}
+    for run, expected in {"load_balancer": ipv4, "load_balancer_ipv6": known}.items():
+        policy = plans[run]['google_compute_security_policy.receive["this"]']
+        admitted = {
+            network
+            for rule in policy["rule"]
+            if rule["action"] == "allow"
+            for network in rule["match"][0]["config"][0]["src_ip_ranges"]
+        }
+        if admitted != expected:
+            different = sorted(admitted ^ expected)
+            raise CheckError(f"{run}: either admitted or known to receive: {different}")
 
 
 def check_secrets(folder: Path, plans: Plans) -> None:

@@ -239,6 +239,18 @@ MUTANTS = (
     ),
     Mutant("a missing address of Svix", "modules/dimmy/load_balancer.tf", '"54.90.7.123/32", ', ""),
     Mutant(
+        "IPv6 sources that the load balancer does not admit",
+        "modules/dimmy/load_balancer.tf",
+        'range if balancer.ipv6 || !strcontains(range, ":")',
+        'range if !strcontains(range, ":")',
+    ),
+    Mutant(
+        "an IPv6 address that leads nowhere",
+        "modules/dimmy/load_balancer.tf",
+        "ip_address            = google_compute_global_address.receive_ipv6",
+        "ip_address            = google_compute_global_address.receive",
+    ),
+    Mutant(
         "a load balancer that admits everyone",
         "modules/dimmy/load_balancer.tf",
         'action      = "deny(403)"\n    priority    = 2147483647',

@@ -97,6 +97,7 @@ RULES: dict[str, dict[str, Rule]] = {
         ),
         "protocol": one_of("HTTP", "HTTPS", "HTTP2", "TCP", "SSL", "UDP", "GRPC"),
     },
+    "google_compute_global_address": {"ip_version": one_of("IPV4", "IPV6")},
     "google_compute_global_forwarding_rule": {
         "ip_protocol": one_of("TCP"),
         "load_balancing_scheme": one_of("EXTERNAL", "EXTERNAL_MANAGED"),

@@ -11,10 +11,13 @@ locals {
 
   _load_balancers = var.load_balancer == null ? {} : { this = var.load_balancer }
 
-  # A Cloud Armor rule accepts at most ten ranges.
-  _admitted = { for key, balancer in local._load_balancers : key => chunklist(
-    flatten([for source in balancer.sources : lookup(local._svix_sources, source, [source])]), 10
-  ) }
+  _ipv6_load_balancers = { for key, balancer in local._load_balancers : key => balancer if balancer.ipv6 }
+
+  # Without an IPv6 address no request comes from one. A Cloud Armor rule accepts at most ten ranges.
+  _admitted = { for key, balancer in local._load_balancers : key => chunklist([
+    for range in flatten([for source in balancer.sources : lookup(local._svix_sources, source, [source])]) :
+    range if balancer.ipv6 || !strcontains(range, ":")
+  ], 10) }
 }
 
 resource "google_compute_global_address" "receive" {
@@ -22,6 +25,16 @@ resource "google_compute_global_address" "receive" {
 
   project = var.project
   name    = "${local._prefix}-receive"
+
+  depends_on = [google_project_service.required]
+}
+
+resource "google_compute_global_address" "receive_ipv6" {
+  for_each = local._ipv6_load_balancers
+
+  project    = var.project
+  name       = "${local._prefix}-receive-ipv6"
+  ip_version = "IPV6"
 
   depends_on = [google_project_service.required]
 }
@@ -180,6 +193,18 @@ resource "google_compute_global_forwarding_rule" "receive" {
   name                  = "${local._prefix}-receive"
   load_balancing_scheme = "EXTERNAL_MANAGED"
   ip_address            = google_compute_global_address.receive[each.key].id
+  ip_protocol           = "TCP"
+  port_range            = "443"
+  target                = google_compute_target_https_proxy.receive[each.key].id
+}
+
+resource "google_compute_global_forwarding_rule" "receive_ipv6" {
+  for_each = local._ipv6_load_balancers
+
+  project               = var.project
+  name                  = "${local._prefix}-receive-ipv6"
+  load_balancing_scheme = "EXTERNAL_MANAGED"
+  ip_address            = google_compute_global_address.receive_ipv6[each.key].id
   ip_protocol           = "TCP"
   port_range            = "443"
   target                = google_compute_target_https_proxy.receive[each.key].id

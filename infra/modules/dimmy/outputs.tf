@@ -39,6 +39,11 @@ output "load_balancer_address" {
   value       = one([for address in google_compute_global_address.receive : address.address])
 }
 
+output "load_balancer_ipv6_address" {
+  description = "The address for the domain's AAAA record; null without a load balancer or its IPv6 address."
+  value       = one([for address in google_compute_global_address.receive_ipv6 : address.address])
+}
+
 output "pusher" {
   description = "The service account that pushes to resolve, for `make redrive`."
   value       = google_service_account.this["pusher"].email

@@ -128,9 +128,10 @@ variable "item_notifications" {
 }
 
 variable "load_balancer" {
-  description = "A load balancer with Cloud Armor in front of receive: its domain, and the sources it admits (CIDR ranges, svix-us, svix-us-east, svix-eu). Null: none."
+  description = "A load balancer with Cloud Armor in front of receive: its domain, whether it has an IPv6 address, too, and the sources it admits (CIDR ranges, svix-us, svix-us-east, svix-eu; without ipv6 only their IPv4 ranges). Null: none."
   type = object({
     domain  = string
+    ipv6    = optional(bool, false)
     sources = optional(list(string), ["svix-us", "svix-us-east", "svix-eu"])
   })
   default = null
@@ -149,8 +150,8 @@ variable "load_balancer" {
   }
 
   validation {
-    condition     = var.load_balancer == null || length(try(var.load_balancer.sources, [])) > 0
-    error_message = "load_balancer.sources is empty: no webhook could pass."
+    condition     = var.load_balancer == null || anytrue([for source in try(var.load_balancer.sources, []) : try(var.load_balancer.ipv6, false) || !strcontains(source, ":")])
+    error_message = "load_balancer.sources is empty, or has only IPv6 ranges and ipv6 is not set: no webhook could pass."
   }
 }
 

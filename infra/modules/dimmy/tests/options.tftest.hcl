@@ -88,15 +88,13 @@ run "load_balancer" {
   assert {
     condition = [
       for rule in google_compute_security_policy.receive["this"].rule : rule.priority if rule.action == "allow"
-    ] == [1000, 1001]
-    error_message = "Svix's twelve ranges need two rules: a rule accepts ten."
+    ] == [1000]
+    error_message = "One rule admits Svix's nine IPv4 ranges."
   }
 
   assert {
-    condition = length(flatten([
-      for rule in google_compute_security_policy.receive["this"].rule : tolist(one(one(rule.match).config).src_ip_ranges) if rule.action == "allow"
-    ])) == 12
-    error_message = "All of Svix's ranges are admitted."
+    condition     = length(google_compute_global_forwarding_rule.receive_ipv6) == 0 && output.load_balancer_ipv6_address == null
+    error_message = "An IPv6 address has to be asked for."
   }
 
   assert {
@@ -124,6 +122,36 @@ run "load_balancer" {
   assert {
     condition     = contains(keys(google_project_service.required), "compute")
     error_message = "A load balancer needs the Compute Engine API."
+  }
+}
+
+run "load_balancer_ipv6" {
+  command = plan
+
+  variables {
+    load_balancer = { domain = "hooks.example.com", ipv6 = true }
+  }
+
+  assert {
+    condition = [
+      for rule in google_compute_security_policy.receive["this"].rule : rule.priority if rule.action == "allow"
+    ] == [1000, 1001]
+    error_message = "Svix's twelve ranges need two rules: a rule accepts ten."
+  }
+
+  assert {
+    condition = (
+      google_compute_global_address.receive_ipv6["this"].ip_version == "IPV6"
+      && google_compute_global_forwarding_rule.receive_ipv6["this"].ip_address == "the-ipv6-address"
+      && google_compute_global_forwarding_rule.receive_ipv6["this"].target == "the-proxy"
+      && google_compute_global_forwarding_rule.receive_ipv6["this"].port_range == "443"
+    )
+    error_message = "The IPv6 address leads to the same load balancer."
+  }
+
+  assert {
+    condition     = google_compute_global_forwarding_rule.receive["this"].ip_address == "the-ipv4-address"
+    error_message = "The IPv4 address stays."
   }
 }
 

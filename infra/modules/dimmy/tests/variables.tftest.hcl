@@ -251,6 +251,16 @@ run "load_balancer_3" {
   expect_failures = [var.load_balancer]
 }
 
+run "load_balancer_4" {
+  command = plan
+
+  variables {
+    load_balancer = { domain = "hooks.example.com", sources = ["2001:db8::/32"] }
+  }
+
+  expect_failures = [var.load_balancer]
+}
+
 run "log_level_1" {
   command = plan
 

@@ -141,3 +141,18 @@ override_resource {
     name = "dimmy-test-functions"
   }
 }
+
+override_resource {
+  target = google_compute_global_address.receive["this"]
+  values = { id = "the-ipv4-address" }
+}
+
+override_resource {
+  target = google_compute_global_address.receive_ipv6["this"]
+  values = { id = "the-ipv6-address" }
+}
+
+override_resource {
+  target = google_compute_target_https_proxy.receive["this"]
+  values = { id = "the-proxy" }
+}
