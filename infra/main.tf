@@ -22,6 +22,7 @@ module "dimmy" {
   payload_retention_days     = var.payload_retention_days
   project                    = var.project
   public_invoker             = var.public_invoker
+  receipt_retention_days     = var.receipt_retention_days
   receive_instances          = var.receive_instances
   receive_url_open           = var.receive_url_open
   reconcile_ingress          = var.reconcile_ingress

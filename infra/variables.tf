@@ -111,6 +111,11 @@ variable "public_invoker" {
   default = null
 }
 
+variable "receipt_retention_days" {
+  type    = number
+  default = null
+}
+
 variable "receive_instances" {
   type    = object({ min = number, max = number })
   default = null

@@ -214,6 +214,12 @@ MUTANTS = (
         '[""]',
     ),
     Mutant(
+        "items that are deleted with the receipts",
+        "modules/dimmy/storage.tf",
+        '["events/"]\n        age',
+        '["events/", "items/"]\n        age',
+    ),
+    Mutant(
         "no deletion protection",
         "modules/dimmy/names.tf",
         '? "PREVENT" : "DELETE"',

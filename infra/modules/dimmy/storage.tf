@@ -70,6 +70,21 @@ resource "google_storage_bucket" "data" {
     }
   }
 
+  dynamic "lifecycle_rule" {
+    for_each = var.receipt_retention_days == null ? [] : [var.receipt_retention_days]
+
+    content {
+      action {
+        type = "Delete"
+      }
+
+      condition {
+        matches_prefix = ["events/"]
+        age            = lifecycle_rule.value
+      }
+    }
+  }
+
   depends_on = [google_project_service.required]
 }
 

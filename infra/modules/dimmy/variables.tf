@@ -221,6 +221,18 @@ variable "public_invoker" {
   nullable    = false
 }
 
+variable "receipt_retention_days" {
+  description = "How long the receipts of events are kept, which `make trace` and `make replay` read; null: for ever. Items are never deleted."
+  type        = number
+  default     = null
+
+  validation {
+    # As for payloads.
+    condition     = var.receipt_retention_days == null || try(var.receipt_retention_days >= 63 && floor(var.receipt_retention_days) == var.receipt_retention_days, false)
+    error_message = "receipt_retention_days is null or a whole number, 63 or more: an event may be 62 days old when it is re-driven, and its receipt says which items are still missing."
+  }
+}
+
 variable "receive_instances" {
   description = "Minimum and maximum number of instances of receive. A minimum of 1 avoids cold starts."
   type        = object({ min = number, max = number })

@@ -190,6 +190,24 @@ run "storage" {
   }
 }
 
+run "receipt_retention" {
+  command = plan
+
+  variables {
+    receipt_retention_days = 400
+  }
+
+  assert {
+    condition = (
+      length(google_storage_bucket.data.lifecycle_rule) == 4
+      && one(google_storage_bucket.data.lifecycle_rule[3].action).type == "Delete"
+      && one(google_storage_bucket.data.lifecycle_rule[3].condition).matches_prefix == tolist(["events/"])
+      && one(google_storage_bucket.data.lifecycle_rule[3].condition).age == 400
+    )
+    error_message = "Receipts, and nothing else, are deleted after this time."
+  }
+}
+
 run "unprotected" {
   command = plan
 

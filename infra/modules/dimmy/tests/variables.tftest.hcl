@@ -331,6 +331,26 @@ run "project_2" {
   expect_failures = [var.project]
 }
 
+run "receipt_retention_days_1" {
+  command = plan
+
+  variables {
+    receipt_retention_days = 62
+  }
+
+  expect_failures = [var.receipt_retention_days]
+}
+
+run "receipt_retention_days_2" {
+  command = plan
+
+  variables {
+    receipt_retention_days = 63.5
+  }
+
+  expect_failures = [var.receipt_retention_days]
+}
+
 run "receive_instances_1" {
   command = plan
 
