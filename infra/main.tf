@@ -3,6 +3,7 @@
 module "dimmy" {
   source = "./modules/dimmy"
 
+  alert_channels             = var.alert_channels
   alert_emails               = var.alert_emails
   allowed_sources            = var.allowed_sources
   archive                    = var.archive

@@ -1,6 +1,11 @@
 # The settings in envs/. modules/dimmy/variables.tf describes and validates them, and has the defaults,
 # which null stands for. Only `labels` is described here, because the provider sets them.
 
+variable "alert_channels" {
+  type    = list(string)
+  default = null
+}
+
 variable "alert_emails" {
   type    = list(string)
   default = null

@@ -270,6 +270,18 @@ MUTANTS = (
         "pubsub_subscription.resolve.name",
     ),
     Mutant(
+        "an alert without the channels",
+        "modules/dimmy/alerts.tf",
+        "channel.id], var.alert_channels)",
+        "channel.id])",
+    ),
+    Mutant(
+        "incidents that stay open",
+        "modules/dimmy/alerts.tf",
+        '  alert_strategy {\n    auto_close = "${max(7200, tonumber(trimsuffix(each.value.period, "s")))}s"\n  }\n',
+        "",
+    ),
+    Mutant(
         "an alert with a higher threshold",
         "modules/dimmy/alerts.tf",
         "threshold = 0\n      text      = \"Dimmy's",

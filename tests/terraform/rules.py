@@ -124,6 +124,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "name": matching(r"[A-Za-z0-9_.,+!*',()%/-]{1,100}", "dimmy-prod-webhooks"),
     },
     "google_monitoring_alert_policy": {
+        "alert_strategy.auto_close": seconds(1800, 7 * 86_400),
         "combiner": one_of("AND", "OR", "AND_WITH_MATCHING_RESOURCE"),
         "conditions.condition_absent.aggregations.cross_series_reducer": _REDUCER,
         "conditions.condition_absent.aggregations.per_series_aligner": _ALIGNER,

@@ -4,6 +4,8 @@
 locals {
   _make_arguments = "ENV=${var.environment} PROJECT=${var.project}"
 
+  _alert_channels = concat([for channel in google_monitoring_notification_channel.email : channel.id], var.alert_channels)
+
   _user_metrics = { for name, metric in google_logging_metric.this : name => "metric.type=\"logging.googleapis.com/user/${metric.name}\" AND resource.type=\"cloud_run_revision\"" }
 
   _alerts = {
@@ -113,7 +115,7 @@ resource "google_monitoring_alert_policy" "this" {
   display_name          = "Dimmy, ${var.environment}: ${each.value.title}"
   severity              = each.value.severity
   combiner              = "OR"
-  notification_channels = [for channel in google_monitoring_notification_channel.email : channel.id]
+  notification_channels = local._alert_channels
 
   conditions {
     display_name = each.value.title
@@ -132,6 +134,13 @@ resource "google_monitoring_alert_policy" "this" {
     }
   }
 
+  # When nothing is logged any more, a log metric has no data instead of zero. The incident would stay open
+  # for 7 days by default, and while it is open a new fault notifies nobody. 2 hours, because reconcile logs
+  # once an hour; and not less than the alert's own period.
+  alert_strategy {
+    auto_close = "${max(7200, tonumber(trimsuffix(each.value.period, "s")))}s"
+  }
+
   documentation {
     subject   = "Dimmy, ${var.environment}: ${each.value.title}"
     content   = each.value.text
@@ -147,7 +156,7 @@ resource "google_monitoring_alert_policy" "silence" {
   display_name          = "Dimmy, ${var.environment}: no webhook for ${var.silence_alert_hours} hours"
   severity              = "WARNING"
   combiner              = "OR"
-  notification_channels = [for channel in google_monitoring_notification_channel.email : channel.id]
+  notification_channels = local._alert_channels
 
   conditions {
     display_name = "no webhook for ${var.silence_alert_hours} hours"
@@ -163,6 +172,8 @@ resource "google_monitoring_alert_policy" "silence" {
       }
     }
   }
+
+  # No auto_close: here, missing data is the fault.
 
   documentation {
     subject   = "Dimmy, ${var.environment}: no webhook for ${var.silence_alert_hours} hours"

@@ -1,3 +1,15 @@
+variable "alert_channels" {
+  description = "Existing notification channels for the alerts, beside alert_emails: Slack, PagerDuty and others, as projects/PROJECT/notificationChannels/NUMBER."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for channel in var.alert_channels : can(regex("^projects/[^/\\s]+/notificationChannels/[0-9]+$", channel))])
+    error_message = "Each entry of alert_channels is a channel's name, as `gcloud beta monitoring channels list` shows it: projects/PROJECT/notificationChannels/NUMBER."
+  }
+}
+
 variable "alert_emails" {
   description = "Recipients of alerts. Empty: alerts are only shown in the console."
   type        = list(string)

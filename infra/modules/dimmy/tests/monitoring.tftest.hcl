@@ -37,6 +37,16 @@ run "monitoring" {
   }
 
   assert {
+    condition = {
+      for name, alert in google_monitoring_alert_policy.this : alert.alert_strategy[0].auto_close => name...
+      } == {
+      "21600s" = ["reconcile-fails"]
+      "7200s"  = ["backlog", "dead-letters", "failing-attempts", "missed-items", "receive-errors", "rejected-keys", "signature-failures", "unknown-items"]
+    }
+    error_message = "An incident closes two hours after the last data, so that a new fault notifies again."
+  }
+
+  assert {
     condition     = alltrue([for alert in google_monitoring_alert_policy.this : strcontains(alert.documentation[0].content, "`make ") && strcontains(alert.documentation[0].content, "ENV=test PROJECT=warehouse-1")])
     error_message = "Each alert names a command that helps, with ENV and PROJECT filled in."
   }
@@ -73,5 +83,23 @@ run "emails_and_silence" {
   assert {
     condition     = google_monitoring_alert_policy.silence[0].conditions[0].condition_absent[0].duration == "43200s"
     error_message = "Twelve hours without a webhook raise an alert."
+  }
+}
+
+run "alert_channels" {
+  command = plan
+
+  variables {
+    alert_emails        = ["warehouse-it@example.com"]
+    alert_channels      = ["projects/warehouse-1/notificationChannels/1234"]
+    silence_alert_hours = 12
+  }
+
+  assert {
+    condition = alltrue([
+      for alert in concat(values(google_monitoring_alert_policy.this), google_monitoring_alert_policy.silence) :
+      alert.notification_channels == tolist(["the-email-channel", "projects/warehouse-1/notificationChannels/1234"])
+    ])
+    error_message = "Every alert notifies the addresses and the channels."
   }
 }

@@ -11,6 +11,16 @@ variables {
   archive     = "tests/archive.zip"
 }
 
+run "alert_channels_1" {
+  command = plan
+
+  variables {
+    alert_channels = ["#warehouse"]
+  }
+
+  expect_failures = [var.alert_channels]
+}
+
 run "allowed_sources_1" {
   command = plan
 

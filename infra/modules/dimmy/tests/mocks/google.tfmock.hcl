@@ -156,3 +156,8 @@ override_resource {
   target = google_compute_target_https_proxy.receive["this"]
   values = { id = "the-proxy" }
 }
+
+override_resource {
+  target = google_monitoring_notification_channel.email["warehouse-it@example.com"]
+  values = { id = "the-email-channel" }
+}
