@@ -40,6 +40,19 @@ PLATFORM_METRICS = {
     "storage.googleapis.com/api/request_count",
 }
 
+# Google Cloud cannot change a metric's labels: Terraform replaces it, and its history is lost.
+LABELS: dict[str, set[str]] = {
+    "webhooks": {"outcome"},
+    "attempts": {"outcome"},
+    "unfinished-attempts": {"reason_class"},
+    "failed-items": set(),
+    "rejected-keys": set(),
+    "missed-items": set(),
+    "reconciles": {"outcome"},
+    "api-errors": set(),
+    "api-latency": set(),
+}
+
 pytestmark = [
     pytest.mark.xdist_group("monitoring"),
     needs("terraform"),
@@ -135,6 +148,18 @@ def test_the_log_based_metrics_count_what_the_functions_log(
         "dimmy-test-api-latency": {("resolve",), ("reconcile",)},
         "dimmy-test-reconciles": {("reconcile", "done"), ("reconcile", "unfinished")},
     }
+
+
+def test_a_metric_keeps_its_labels(plan: Plan) -> None:
+    labels = {
+        metric["name"].removeprefix("dimmy-test-"): {*(metric["label_extractors"] or {})}
+        for address, metric in plan.items()
+        if address.startswith("google_logging_metric.")
+    }
+    changed = {name for name in labels.keys() & LABELS.keys() if labels[name] != LABELS[name]}
+
+    assert not changed, "give a metric with other labels another name: this one would be replaced"
+    assert labels.keys() == LABELS.keys()
 
 
 def test_alerts_and_charts_use_existing_metrics(plan: Plan) -> None:
