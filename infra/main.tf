@@ -9,6 +9,7 @@ module "dimmy" {
   archive                    = var.archive
   bigquery                   = var.bigquery
   data_bucket                = var.data_bucket
+  data_locations             = var.data_locations
   deletion_protection        = var.deletion_protection
   dimmy_api_url              = var.dimmy_api_url
   dimmy_concurrency          = var.dimmy_concurrency

@@ -30,6 +30,11 @@ variable "data_bucket" {
   default = null
 }
 
+variable "data_locations" {
+  type    = object({ multi_region = string, regions = list(string) })
+  default = null
+}
+
 variable "deletion_protection" {
   type    = bool
   default = null

@@ -220,6 +220,12 @@ MUTANTS = (
         '["events/", "items/"]\n        age',
     ),
     Mutant(
+        "a bucket of two regions in one",
+        "modules/dimmy/storage.tf",
+        "location                    = var.data_locations == null ? var.region : var.data_locations.multi_region",
+        "location                    = var.region",
+    ),
+    Mutant(
         "no deletion protection",
         "modules/dimmy/names.tf",
         '? "PREVENT" : "DELETE"',

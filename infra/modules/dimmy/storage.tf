@@ -25,11 +25,20 @@ resource "google_storage_bucket" "data" {
   # checkov:skip=CKV_GCP_62: Cloud Audit Logs record access if the project enables data access logs
   project                     = var.project
   name                        = local._data_bucket
-  location                    = var.region
+  location                    = var.data_locations == null ? var.region : var.data_locations.multi_region
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
   force_destroy               = !var.deletion_protection
   deletion_policy             = local._deletion_policy
+
+  # In upper case, as Cloud Storage returns them: the provider compares the letters, too.
+  dynamic "custom_placement_config" {
+    for_each = var.data_locations == null ? [] : [var.data_locations.regions]
+
+    content {
+      data_locations = [for region in custom_placement_config.value : upper(region)]
+    }
+  }
 
   versioning {
     enabled = true

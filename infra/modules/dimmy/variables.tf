@@ -66,6 +66,22 @@ variable "data_bucket" {
   }
 }
 
+variable "data_locations" {
+  description = "Two regions for the scans, instead of one, and the multi-region that contains them, such as { multi_region = \"EU\", regions = [\"europe-west1\", \"europe-west4\"] }. One of them is `region`. Null: only `region`. It cannot be changed later: Terraform would replace the bucket, which deletion_protection refuses."
+  type        = object({ multi_region = string, regions = list(string) })
+  default     = null
+
+  validation {
+    condition     = var.data_locations == null || can(regex("^[A-Z]{2,}$", var.data_locations.multi_region))
+    error_message = "data_locations.multi_region is the location of Cloud Storage that contains both regions: EU, US or ASIA, for example."
+  }
+
+  validation {
+    condition     = var.data_locations == null || try(length(distinct(var.data_locations.regions)) == 2 && length(var.data_locations.regions) == 2 && contains(var.data_locations.regions, var.region), false)
+    error_message = "data_locations.regions has two regions, and one of them is region."
+  }
+}
+
 variable "deletion_protection" {
   description = "Whether to refuse plans that would delete scans, undelivered events or secrets."
   type        = bool

@@ -29,7 +29,7 @@ run "nothing_optional" {
   }
 
   assert {
-    condition     = output.webhook_url == "https://receive.a.run.app" && output.item_topic == null && output.load_balancer_address == null && output.certificate == null && output.receive_url == output.webhook_url
+    condition     = output.webhook_url == "https://receive.a.run.app" && output.item_topic == null && output.load_balancer_address == null && output.certificate == null && output.receive_url == output.webhook_url && length(google_storage_bucket.data.custom_placement_config) == 0
     error_message = "The webhook URL is the URL of receive."
   }
 }
@@ -236,6 +236,30 @@ run "region" {
       tolist(one(one(secret.replication).user_managed).replicas[*].location) == tolist(["europe-west3"])
     ])
     error_message = "Secrets are kept in the region."
+  }
+}
+
+run "data_locations" {
+  command = plan
+
+  variables {
+    region         = "europe-west3"
+    bigquery       = true
+    data_locations = { multi_region = "EU", regions = ["europe-west3", "europe-west4"] }
+  }
+
+  assert {
+    condition = (
+      google_storage_bucket.data.location == "EU"
+      && one(google_storage_bucket.data.custom_placement_config).data_locations == toset(["EUROPE-WEST3", "EUROPE-WEST4"])
+      && google_storage_bucket.data.deletion_policy == "PREVENT"
+    )
+    error_message = "The scans are stored in two regions, which cannot be changed by accident."
+  }
+
+  assert {
+    condition     = google_storage_bucket.sources.location == "europe-west3" && google_bigquery_dataset.scans[0].location == "europe-west3"
+    error_message = "Everything else stays in the region; BigQuery reads a bucket of two regions from either of them."
   }
 }
 

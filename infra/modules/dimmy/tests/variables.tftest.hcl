@@ -91,6 +91,36 @@ run "data_bucket_2" {
   expect_failures = [var.data_bucket]
 }
 
+run "data_locations_1" {
+  command = plan
+
+  variables {
+    data_locations = { multi_region = "europe", regions = ["europe-west1", "europe-west4"] }
+  }
+
+  expect_failures = [var.data_locations]
+}
+
+run "data_locations_2" {
+  command = plan
+
+  variables {
+    data_locations = { multi_region = "EU", regions = ["europe-west3", "europe-west4"] }
+  }
+
+  expect_failures = [var.data_locations]
+}
+
+run "data_locations_3" {
+  command = plan
+
+  variables {
+    data_locations = { multi_region = "EU", regions = ["europe-west1"] }
+  }
+
+  expect_failures = [var.data_locations]
+}
+
 run "dimmy_api_url_1" {
   command = plan
 
