@@ -43,9 +43,9 @@ output "pusher" {
   value       = module.dimmy.pusher
 }
 
-output "receive_url" {
+output "receive_url_open" {
   description = "receive's own URL; null while a load balancer is the only way to it."
-  value       = module.dimmy.receive_url
+  value       = module.dimmy.receive_url_open
 }
 
 output "reconcile_ingress" {

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ POLICY = {"bindings": [{"role": "roles/run.invoker", "members": list(INVOKERS.va
 
 # The words of a call, what is printed, the exit status, and how often, if not always.
 Answer = tuple[str, str, int] | tuple[str, str, int, int]
+_SECONDS = 600  # for a command that hangs
 _FOR_TOKEN = "config-helper"
 
 SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -70,10 +72,19 @@ HEALTHY: list[Answer] = [
 
 
 class Operator:
-    """Runs commands in a copy of the sources, with recording programs for gcloud and terraform."""
+    """Runs commands in a copy of the sources, with recording programs for gcloud and terraform.
 
-    def __init__(self, folder: Path) -> None:
+    `replaced` names the programs that are replaced, `environ` what the others need.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        replaced: Sequence[str] = ("gcloud", "terraform"),
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
+        self._environ = environ or {}
         self.tree = folder / "tree"
         for name in ("function", "infra"):
             shutil.copytree(ROOT / name, self.tree / name)
@@ -81,7 +92,7 @@ class Operator:
         self.programs = folder / "bin"
         self.programs.mkdir()
         source = Path(__file__).with_name("recording_program.py").read_text()
-        for name in ("gcloud", "terraform"):
+        for name in replaced:
             program = self.programs / name
             program.write_text(f"#!{sys.executable}\n{source}")
             program.chmod(0o755)
@@ -118,7 +129,7 @@ class Operator:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=_SECONDS,
             check=False,
         )
         self.printed = done.stdout + done.stderr
@@ -200,12 +211,13 @@ class Operator:
         """The environment in which a command finds the recording programs."""
         inherited = {k: v for k, v in os.environ.items() if k.startswith(("COVERAGE", "HOME"))}
         return inherited | {
-            "PATH": f"{self.programs}:/usr/bin:/bin",
+            "PATH": os.pathsep.join((str(self.programs), os.environ["PATH"])),
             "PYTHONPATH": f"{self.tree}/function:{self.tree}/infra",
             "RECORDING": str(self.folder),
             "ENV": "dev",
             "PROJECT": "warehouse-1",
             "TERM": "dumb",
+            **self._environ,
             **settings,
         }
 

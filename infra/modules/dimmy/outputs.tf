@@ -24,7 +24,7 @@ output "functions" {
     for name, function in google_cloudfunctions2_function.this : name => {
       name    = function.name
       url     = function.service_config[0].uri
-      invoker = local._invokers[name]
+      invoker = lookup(local._invokers, name, null)
     }
   }
 }
@@ -49,9 +49,9 @@ output "pusher" {
   value       = google_service_account.this["pusher"].email
 }
 
-output "receive_url" {
-  description = "receive's own URL; null while a load balancer is the only way to it."
-  value       = local._receive_is_open ? google_cloudfunctions2_function.this["receive"].service_config[0].uri : null
+output "receive_url_open" {
+  description = "Whether receive can be called at its own URL, too; always without a load balancer."
+  value       = local._receive_is_open
 }
 
 output "reconcile_ingress" {

@@ -29,7 +29,7 @@ run "nothing_optional" {
   }
 
   assert {
-    condition     = output.webhook_url == "https://receive.a.run.app" && output.item_topic == null && output.load_balancer_address == null && output.certificate == null && output.receive_url == output.webhook_url && length(google_storage_bucket.data.custom_placement_config) == 0
+    condition     = output.webhook_url == "https://receive.a.run.app" && output.item_topic == null && output.load_balancer_address == null && output.certificate == null && output.receive_url_open && length(google_storage_bucket.data.custom_placement_config) == 0
     error_message = "The webhook URL is the URL of receive."
   }
 }
