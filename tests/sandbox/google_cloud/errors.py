@@ -14,6 +14,8 @@ _STATUS = {
     412: "FAILED_PRECONDITION",
     501: "UNIMPLEMENTED",
 }
+# Google's provider recognises it by this reason, which all APIs give.
+SERVICE_DISABLED = "accessNotConfigured"
 # What the older APIs (Compute Engine, Cloud Storage, BigQuery) give in place of a status.
 _REASONS = {
     400: "invalid",
@@ -47,12 +49,14 @@ class ApiError(Exception):
     def body(self, *, older: bool) -> Json:
         """The answer in the format of newer or of older APIs."""
         error: Json = {"code": self.code, "message": self.message}
-        if older:
-            error["errors"] = [{"message": self.message, "domain": "global", "reason": self.reason}]
-        else:
+        if older or self.reason == SERVICE_DISABLED:
+            domain = "usageLimits" if self.reason == SERVICE_DISABLED else "global"
+            described = {"message": self.message, "domain": domain, "reason": self.reason}
+            error["errors"] = [described]
+        if self.details or not older:
             error["status"] = self.status
         if self.details:
-            error |= {"status": self.status, "details": self.details}
+            error["details"] = self.details
         return {"error": error}
 
 
@@ -91,7 +95,7 @@ def service_disabled(service: str, title: str, project_number: str) -> ApiError:
             "links": [{"description": "Google developers console API activation", "url": url}],
         },
     ]
-    return ApiError(403, message, reason="accessNotConfigured", details=details)
+    return ApiError(403, message, reason=SERVICE_DISABLED, details=details)
 
 
 def unauthenticated() -> ApiError:

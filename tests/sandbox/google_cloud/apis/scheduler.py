@@ -22,6 +22,8 @@ class Scheduler(Api):
             Route("GET", _JOB, lambda call: self.resources.get(call["name"])),
             Route("PATCH", _JOB, self._update),
             Route("DELETE", _JOB, self._delete),
+            Route("POST", f"{_JOB}:pause", lambda call: self._set(call, "PAUSED")),
+            Route("POST", f"{_JOB}:resume", lambda call: self._set(call, "ENABLED")),
         ]
 
     def set_last_attempt(self, job_id: str, time: str, code: int = 0) -> None:
@@ -40,6 +42,11 @@ class Scheduler(Api):
     def _update(self, call: Call) -> Json:
         changes = call.body | {"name": call["name"]}
         return self.resources.patch(call["name"], changes, call.update_mask)
+
+    def _set(self, call: Call, state: str) -> Json:
+        job = self.resources.get(call["name"])
+        job["state"] = state
+        return job
 
     def _delete(self, call: Call) -> Json:
         self.delete(call["name"])
