@@ -228,8 +228,8 @@ def test_secrets_are_read_from_stdin_and_passed_to_gcloud_on_stdin(operator: Ope
     given = f"# of the endpoint\nSIGNING_SECRETS={secret}\nDIMMY_API_KEY='{API_KEY}'\nPORT=8080\n"
     assert operator.run("secrets", stdin=given) == 0
 
-    assert operator.call("dimmy-dev-signing-secrets")[-1] == secret
-    assert operator.call("dimmy-dev-api-key")[-1] == API_KEY
+    assert operator.call("add", "dimmy-dev-signing-secrets")[-1] == secret
+    assert operator.call("add", "dimmy-dev-api-key")[-1] == API_KEY
     shown = operator.printed + str([call[:-1] for call in operator.calls])
     assert secret not in shown
     assert API_KEY not in shown
@@ -244,10 +244,28 @@ def test_secrets_are_prompted_for_without_echo_until_their_format_is_valid(
     assert operator.type("secrets", "not-a-secret", secret, API_KEY) == 0
 
     assert "does not begin with whsec_" in operator.printed
-    assert operator.call("dimmy-dev-signing-secrets")[-1] == secret
-    assert operator.call("dimmy-dev-api-key")[-1] == API_KEY
+    assert operator.call("add", "dimmy-dev-signing-secrets")[-1] == secret
+    assert operator.call("add", "dimmy-dev-api-key")[-1] == API_KEY
     for typed in ("not-a-secret", secret, API_KEY):
         assert typed not in operator.printed
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        "ERROR: NOT_FOUND: Secret [projects/1/secrets/dimmy-dev-api-key] not found",
+        "Secret Manager API has not been used in project 1 before or it is disabled.",
+    ],
+)
+def test_secrets_before_bootstrap_name_it_and_ask_for_nothing(
+    operator: Operator, refusal: str
+) -> None:
+    operator.set_answers(("secrets describe", refusal, 1))
+
+    assert operator.type("secrets", new_secret(), API_KEY) == 2
+
+    assert "make bootstrap ENV=dev PROJECT=warehouse-1" in operator.printed
+    assert not any("add" in call for call in operator.calls)
 
 
 def test_enter_leaves_a_secret_unchanged(operator: Operator) -> None:
@@ -282,7 +300,7 @@ def test_a_secret_with_an_invalid_format_is_never_stored(
     assert operator.run("secrets", stdin=given) == 2
 
     assert message in operator.printed
-    assert operator.calls == []
+    assert not any("add" in call for call in operator.calls)
 
 
 def test_destroy_shows_the_plan_asks_and_deletes(operator: Operator) -> None:

@@ -140,5 +140,5 @@ def test_doctor_knows_the_two_ways_to_be_public(operator: Operator, disabled: st
 
     operator.run("doctor", DIMMY_API_URL="https://127.0.0.1:1")
 
-    assert ("are not checked (public_invoker = false)" in operator.printed) == bool(disabled)
+    assert ("is not checked (public_invoker = false)" in operator.printed) == bool(disabled)
     assert ("--no-invoker-iam-check" in operator.printed) == (not disabled)

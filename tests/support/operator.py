@@ -58,17 +58,11 @@ API_KEY = "an-example-api-key"
 HEALTHY: list[Answer] = [
     ("versions access --secret=dimmy-dev-signing-secrets", SIGNING_SECRET, 0),
     ("versions access", API_KEY, 0),
-    (
-        "subscriptions describe",
-        json.dumps(
-            {
-                "topic": DEPLOYED["topic"],
-                "pushConfig": {"pushEndpoint": "https://resolve.a.run.app"},
-            }
-        ),
-        0,
-    ),
 ]
+SUBSCRIPTION = {
+    "topic": DEPLOYED["topic"],
+    "pushConfig": {"pushEndpoint": "https://resolve.a.run.app"},
+}
 
 
 class Operator:
@@ -110,6 +104,7 @@ class Operator:
             ("secrets versions add", "4", 0),
             (_FOR_TOKEN, "an-access-token", 0),
             ("print-identity-token", "an-identity-token", 0),
+            ("subscriptions describe", json.dumps(SUBSCRIPTION), 0),
             ("services get-iam-policy", json.dumps(POLICY), 0),
             ("functions describe", '{"state": "ACTIVE", "labels": {"version": "0123"}}', 0),
             ("jobs describe", '{"lastAttemptTime": "2026-11-01T08:17:00Z", "status": {}}', 0),

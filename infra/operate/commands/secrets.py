@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from dotenv import dotenv_values
 from rich.console import Console
 
-from operate.console import UsageError, print_text
+from operate.console import CommandError, UsageError, print_text
 from operate.google.deployment import Deployment, read_deployment
 from operate.google.gcloud import Gcloud
+from operate.google.refusals import is_api_disabled
 from pipeline.dimmy.settings import parse_api_key
 from pipeline.receive.settings import parse_signing_secrets
 
@@ -39,7 +40,7 @@ def run(settings: Mapping[str, str], console: Console) -> int:
     """Read the values, check them, store them."""
     deployment = read_deployment(settings)
     gcloud = Gcloud(deployment)
-    gcloud.check_sign_in()
+    _check_that_they_exist(gcloud)
     values = _ask(console, deployment) if sys.stdin.isatty() else _read_lines()
     if not values:
         raise UsageError(
@@ -60,6 +61,21 @@ def run(settings: Mapping[str, str], console: Console) -> int:
         f" {deployment.instructions.command('rotate')}",
     )
     return 0
+
+
+def _check_that_they_exist(gcloud: Gcloud) -> None:
+    """Raises UsageError before `make bootstrap`."""
+    bootstrap = (
+        f"The secrets do not exist yet: {gcloud.deployment.instructions.command('bootstrap')}"
+    )
+    try:
+        for secret_id in gcloud.deployment.secrets.values():
+            if not gcloud.exists("secrets", "describe", secret_id):
+                raise UsageError(bootstrap)
+    except CommandError as error:
+        if is_api_disabled(error):
+            raise UsageError(bootstrap) from error
+        raise
 
 
 def _placeholder(gcloud: Gcloud, values: Mapping[str, str], console: Console) -> dict[str, str]:

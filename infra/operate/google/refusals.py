@@ -56,6 +56,11 @@ def advice_about_public_invoker(deployment: Deployment) -> str:
     )
 
 
+def is_api_disabled(error: CommandError) -> bool:
+    """Whether Google answers that an API is not enabled."""
+    return bool(_disabled_api(error))
+
+
 def wait_while_enabling(
     console: Console, settings: Mapping[str, str], action: Callable[[], T]
 ) -> T:
@@ -73,7 +78,7 @@ def wait_while_enabling(
         try:
             return action()
         except CommandError as error:
-            api = _ENABLING.search(error.output if isinstance(error, ProgramError) else str(error))
+            api = _disabled_api(error)
             if not api or time.monotonic() > give_up:
                 raise
             # Only a terminal can erase it afterwards.
@@ -102,6 +107,10 @@ def apply_while_enabling(
 
     remaining = plans()
     wait_while_enabling(console, settings, lambda: apply(next(remaining)))
+
+
+def _disabled_api(error: CommandError) -> re.Match[str] | None:
+    return _ENABLING.search(error.output if isinstance(error, ProgramError) else str(error))
 
 
 def _advice_about_lock(output: str, deployment: Deployment) -> str:

@@ -10,6 +10,7 @@ from operate.google.refusals import advice_about_public_invoker
 from operate.installation import Check
 
 DELETED_TOPIC = "_deleted-topic_"  # the topic of a subscription whose topic was deleted
+_AS_JSON = "--format=json"
 _INVOKER = "roles/run.invoker"
 _UNCHECKED_INVOKER = "run.googleapis.com/invoker-iam-disabled"
 
@@ -33,8 +34,8 @@ def check_resources(
         else:
             yield Check(name, f"{resource} does not exist", remedy)
     yield _check_subscription(gcloud, outputs, remedy)
-    for function in outputs["functions"].values():
-        yield _check_invoker(gcloud, outputs["region"], function, remedy)
+    for name, function in outputs["functions"].items():
+        yield _check_invoker(gcloud, outputs["region"], name, function, remedy)
     if outputs.get("load_balancer_address"):
         yield from check_domain(gcloud, outputs, settings)
 
@@ -65,28 +66,29 @@ def _check_subscription(gcloud: Gcloud, outputs: Mapping[str, Any], remedy: str)
     return Check(name, f"pushes to {endpoint or 'nothing'}", remedy)
 
 
-def _check_invoker(gcloud: Gcloud, region: str, function: Mapping[str, Any], remedy: str) -> Check:
+def _check_invoker(
+    gcloud: Gcloud, region: str, name: str, function: Mapping[str, Any], remedy: str
+) -> Check:
     """Whether the caller of a function may call it; a replaced function forgets its callers."""
-    name, invoker = function["name"], function["invoker"]
+    title, service, invoker = f"the caller of {name}", function["name"], function["invoker"]
     if invoker is None:
         described = json.loads(
-            gcloud.run("run", "services", "describe", name, f"--region={region}", "--format=json")
+            gcloud.run("run", "services", "describe", service, f"--region={region}", _AS_JSON)
         )
         annotations = described.get("metadata", {}).get("annotations", {})
         if annotations.get(_UNCHECKED_INVOKER) == "true":
-            return Check(f"callers of {name}", "are not checked (public_invoker = false)")
+            return Check(title, "is not checked (public_invoker = false)")
         advice = advice_about_public_invoker(gcloud.deployment)
-        return Check(f"callers of {name}", "are refused: public_invoker = false", advice)
-    policy = json.loads(
-        gcloud.run("run", "services", "get-iam-policy", name, f"--region={region}", "--format=json")
-        or "{}"
+        return Check(title, "is refused, because public_invoker = false", advice)
+    printed = gcloud.run(
+        "run", "services", "get-iam-policy", service, f"--region={region}", _AS_JSON
     )
     members = {
         member
-        for binding in policy.get("bindings", [])
+        for binding in json.loads(printed or "{}").get("bindings", [])
         if binding["role"] == _INVOKER
         for member in binding["members"]
     }
     if invoker in members:
-        return Check(f"callers of {name}", f"{invoker} may call it")
-    return Check(f"callers of {name}", f"{invoker} may not call it", remedy)
+        return Check(title, f"{invoker} may call it")
+    return Check(title, f"{invoker} may not call it", remedy)
