@@ -34,7 +34,10 @@ class Compute(Api):
     is_older = True
 
     def routes(self) -> Sequence[Route]:
-        return [route for scope in _SCOPES for route in self._routes_of(scope)]
+        # The only resources that Google changes at a path without their scope.
+        proxy = "compute/v1/{name=projects/*/targetHttpsProxies/*}/{verb=set*}"
+        own = [Route("POST", proxy, self._update_proxy)]
+        return own + [route for scope in _SCOPES for route in self._routes_of(scope)]
 
     def _routes_of(self, scope: str) -> Iterator[Route]:
         operation = f"compute/v1/{{name={scope}/operations/*}}"
@@ -85,6 +88,11 @@ class Compute(Api):
     def _update(self, call: Call) -> Json:
         self.resources.patch(call["name"], call.body)
         return _operation(call["name"])
+
+    def _update_proxy(self, call: Call) -> Json:
+        name = call["name"].replace("/targetHttpsProxies/", "/global/targetHttpsProxies/")
+        self.resources.patch(name, call.body)
+        return _operation(name)
 
     def _change_rule(self, call: Call) -> Json:
         policy = self.resources.get(call["name"])

@@ -41,6 +41,7 @@ class Storage(Api):
             Route("GET", _NOTIFICATIONS, self._list_notifications),
             Route("GET", f"{_NOTIFICATIONS}/{{id}}", self._notification),
             Route("DELETE", f"{_NOTIFICATIONS}/{{id}}", self._delete_notification),
+            Route("GET", f"{_BUCKET}/anywhereCaches/", lambda _: {"items": []}),
             *self._objects.routes(),
         ]
 
