@@ -437,6 +437,22 @@ def test_a_bucket_name_that_is_taken_is_refused(client: Client) -> None:
     assert "you already own it" in own[2]
 
 
+@needs("terraform")
+def test_terraform_keeps_its_state_in_a_bucket(client: Client, tmp_path: Path) -> None:
+    client.create("POST", "storage/v1/b", {"name": "state"})
+    backend = 'backend "gcs" {\n    bucket = "state"\n  }'
+    output = 'output "kept" {\n  value = "yes"\n}'
+    (tmp_path / "main.tf").write_text(f"terraform {{\n  {backend}\n}}\n{output}\n")
+
+    for command in ("init", "apply"):
+        options = ["-auto-approve"] if command == "apply" else []
+        done = client.run("terraform", f"-chdir={tmp_path}", command, "-input=false", *options)
+        assert done.status == 0, done.errors
+
+    state = json.loads(client.cloud.objects.objects["state/default.tfstate"].content)
+    assert state["outputs"]["kept"]["value"] == "yes"
+
+
 # Logging and Monitoring
 
 

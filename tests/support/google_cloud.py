@@ -43,8 +43,13 @@ class Client:
 
     def gcloud(self, *arguments: str, stdin: str = "") -> Printed:
         """Run a command of gcloud in the project."""
+        project = f"--project={self.cloud.project.id}"
+        return self.run("gcloud", *arguments, project, "--quiet", stdin=stdin)
+
+    def run(self, *command: str, stdin: str = "") -> Printed:
+        """Run a program that finds the local Google Cloud in its environment."""
         done = subprocess.run(
-            ["gcloud", *arguments, f"--project={self.cloud.project.id}", "--quiet"],
+            command,
             env=self.environment,
             input=stdin,
             capture_output=True,
