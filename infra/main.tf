@@ -8,6 +8,7 @@ module "dimmy" {
   allowed_sources            = var.allowed_sources
   archive                    = var.archive
   bigquery                   = var.bigquery
+  budget                     = var.budget
   data_bucket                = var.data_bucket
   data_locations             = var.data_locations
   deletion_protection        = var.deletion_protection

@@ -25,6 +25,11 @@ variable "bigquery" {
   default = null
 }
 
+variable "budget" {
+  type    = object({ billing_account = string, amount = number, currency = string })
+  default = null
+}
+
 variable "data_bucket" {
   type    = string
   default = null

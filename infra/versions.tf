@@ -15,6 +15,10 @@ terraform {
 provider "google" {
   project = var.project
 
+  # For the credentials of a person, the API of budgets needs a project to count requests against.
+  user_project_override = var.budget == null ? null : true
+  billing_project       = var.budget == null ? null : var.project
+
   default_labels = merge(var.labels, {
     application = "dimmy"
     environment = var.environment

@@ -75,6 +75,11 @@ _MODULE = "modules/dimmy"
 _USER_MANAGED = re.compile(r"^    user_managed \{\n.*?^    \}\n", re.MULTILINE | re.DOTALL)
 _REPLACED_WITH = "replace_triggered_by = [google_cloudfunctions2_function.this[each.key].id]"
 _INVALID_VALUES = "variables.tftest.hcl"
+_QUOTA_PROJECT = re.compile(
+    r"^  user_project_override += var\.budget == null \? null : true\n"
+    r"  billing_project += var\.budget == null \? null : var\.project$",
+    re.MULTILINE,
+)
 
 # A group cannot be deleted while the backend service uses it. A function that could not be created
 # still exists under its name, which a new one needs.
@@ -139,6 +144,8 @@ def check_root(folder: Path) -> None:
         raise CheckError(f"the root has defaults of its own: {sorted(defaults)}")
     if types[0] != types[1]:
         raise CheckError("the root's variables are not those of the module, or of other types")
+    if not _QUOTA_PROJECT.search((folder / "versions.tf").read_text()):
+        raise CheckError("a person cannot create a budget without a quota project")
     passed = re.findall(r"^  (\w+) += var\.\1$", (folder / "main.tf").read_text(), re.MULTILINE)
     if passed != list(types[1]):
         raise CheckError(f"not every variable is passed on: {sorted({*types[1]} ^ {*passed})}")

@@ -263,6 +263,18 @@ MUTANTS = (
         "ip_address            = google_compute_global_address.receive",
     ),
     Mutant(
+        "a budget of all projects",
+        "modules/dimmy/budget.tf",
+        '    projects = ["projects/${data.google_project.this.number}"]\n',
+        "",
+    ),
+    Mutant(
+        "a budget without a quota project",
+        "versions.tf",
+        "  billing_project = var.budget == null ? null : var.project\n",
+        "",
+    ),
+    Mutant(
         "a load balancer that admits everyone",
         "modules/dimmy/load_balancer.tf",
         'action      = "deny(403)"\n    priority    = 2147483647',

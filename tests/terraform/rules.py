@@ -69,6 +69,15 @@ RULES: dict[str, dict[str, Rule]] = {
         "external_data_configuration.csv_options.encoding": one_of("UTF-8", "ISO-8859-1"),
         "external_data_configuration.source_uris": matching(r"gs://.+", "gs://bucket/items/*.json"),
     },
+    "google_billing_budget": {
+        "amount.specified_amount.currency_code": matching(r"[A-Z]{3}", "EUR"),
+        "amount.specified_amount.units": matching(r"[1-9]\d*", "300"),
+        "billing_account": matching(r"([0-9A-F]{6}-){2}[0-9A-F]{6}", "012345-6789AB-CDEF01"),
+        "budget_filter.calendar_period": one_of("MONTH", "QUARTER", "YEAR"),
+        "budget_filter.projects": matching(r"projects/\d+", "projects/123456789012"),
+        "display_name": matching(r".{1,60}", "Dimmy, prod (up to 60 characters)"),
+        "threshold_rules.spend_basis": one_of("CURRENT_SPEND", "FORECASTED_SPEND"),
+    },
     "google_cloud_run_service_iam_member": _IAM,
     "google_cloud_scheduler_job": {
         "attempt_deadline": seconds(15, 1800),

@@ -26,6 +26,10 @@ terraform {
 provider "google" {
   project = "my-project"
 
+  # Needed for `budget`, with the credentials of a person:
+  # user_project_override = true
+  # billing_project       = "my-project"
+
   default_labels = {
     application = "dimmy"
     cost-centre = "warehouse-7"

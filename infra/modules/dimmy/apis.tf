@@ -15,6 +15,7 @@ locals {
       "storage",
     ],
     var.bigquery ? ["bigquery"] : [],
+    var.budget == null ? [] : ["billingbudgets"],
     var.load_balancer == null ? [] : ["compute"],
   )
 }

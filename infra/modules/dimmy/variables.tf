@@ -55,6 +55,32 @@ variable "bigquery" {
   nullable    = false
 }
 
+variable "budget" {
+  description = "A monthly budget of the project: the billing account it belongs to, the amount, and that account's currency. It sends emails to alert_emails and to the account's administrators at 50, 90 and 100 per cent, and if the forecast exceeds it. Null: none."
+  type        = object({ billing_account = string, amount = number, currency = string })
+  default     = null
+
+  validation {
+    condition     = var.budget == null || can(regex("^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$", var.budget.billing_account))
+    error_message = "budget.billing_account is a billing account's id, such as 012345-6789AB-CDEF01."
+  }
+
+  validation {
+    condition     = var.budget == null || try(var.budget.amount >= 1 && floor(var.budget.amount) == var.budget.amount, false)
+    error_message = "budget.amount is a whole number, 1 or more."
+  }
+
+  validation {
+    condition     = var.budget == null || can(regex("^[A-Z]{3}$", var.budget.currency))
+    error_message = "budget.currency is the currency of the billing account, as three letters: EUR, USD."
+  }
+
+  validation {
+    condition     = var.budget == null || length(var.alert_emails) <= 5
+    error_message = "A budget notifies at most 5 of alert_emails: use the address of a group."
+  }
+}
+
 variable "data_bucket" {
   description = "Name of the bucket for the scans; null: PROJECT-dimmy-ENVIRONMENT-data."
   type        = string

@@ -17,7 +17,7 @@ run "nothing_optional" {
   assert {
     condition = (
       length(google_bigquery_dataset.scans) + length(google_bigquery_table.lines) + length(google_bigquery_table.view) == 0
-      && length(google_pubsub_topic.items) + length(google_storage_notification.items) == 0
+      && length(google_pubsub_topic.items) + length(google_storage_notification.items) + length(google_billing_budget.this) == 0
       && length(google_compute_security_policy.receive) + length(google_compute_global_forwarding_rule.receive) == 0
     )
     error_message = "Optional parts are disabled by default."
@@ -211,6 +211,43 @@ run "bigquery" {
   assert {
     condition     = contains(keys(google_project_service.required), "bigquery")
     error_message = "BigQuery needs its API."
+  }
+}
+
+run "budget" {
+  command = plan
+
+  variables {
+    alert_emails   = ["warehouse-it@example.com"]
+    alert_channels = ["projects/warehouse-1/notificationChannels/1234"]
+    budget         = { billing_account = "012345-6789AB-CDEF01", amount = 300, currency = "EUR" }
+  }
+
+  assert {
+    condition = (
+      google_billing_budget.this[0].billing_account == "012345-6789AB-CDEF01"
+      && google_billing_budget.this[0].budget_filter[0].projects == toset(["projects/123456789012"])
+      && google_billing_budget.this[0].amount[0].specified_amount[0].units == "300"
+      && google_billing_budget.this[0].amount[0].specified_amount[0].currency_code == "EUR"
+    )
+    error_message = "The budget is that of the project only."
+  }
+
+  assert {
+    condition = [
+      for rule in google_billing_budget.this[0].threshold_rules : "${rule.threshold_percent} ${coalesce(rule.spend_basis, "CURRENT_SPEND")}"
+    ] == ["0.5 CURRENT_SPEND", "0.9 CURRENT_SPEND", "1 CURRENT_SPEND", "1 FORECASTED_SPEND"]
+    error_message = "It warns before the amount is spent."
+  }
+
+  assert {
+    condition     = google_billing_budget.this[0].all_updates_rule[0].monitoring_notification_channels == tolist(["the-email-channel"])
+    error_message = "It notifies the addresses, and no channel of another kind."
+  }
+
+  assert {
+    condition     = contains(keys(google_project_service.required), "billingbudgets")
+    error_message = "A budget needs its API."
   }
 }
 

@@ -71,6 +71,47 @@ run "archive_2" {
   expect_failures = [var.archive]
 }
 
+run "budget_1" {
+  command = plan
+
+  variables {
+    budget = { billing_account = "billingAccounts/012345-6789AB-CDEF01", amount = 300, currency = "EUR" }
+  }
+
+  expect_failures = [var.budget]
+}
+
+run "budget_2" {
+  command = plan
+
+  variables {
+    budget = { billing_account = "012345-6789AB-CDEF01", amount = 0, currency = "EUR" }
+  }
+
+  expect_failures = [var.budget]
+}
+
+run "budget_3" {
+  command = plan
+
+  variables {
+    budget = { billing_account = "012345-6789AB-CDEF01", amount = 300, currency = "euro" }
+  }
+
+  expect_failures = [var.budget]
+}
+
+run "budget_4" {
+  command = plan
+
+  variables {
+    budget       = { billing_account = "012345-6789AB-CDEF01", amount = 300, currency = "EUR" }
+    alert_emails = [for number in range(6) : "person-${number}@example.com"]
+  }
+
+  expect_failures = [var.budget]
+}
+
 run "data_bucket_1" {
   command = plan
 
