@@ -15,6 +15,7 @@ module "dimmy" {
   dimmy_api_url              = var.dimmy_api_url
   dimmy_concurrency          = var.dimmy_concurrency
   dimmy_timeout_seconds      = var.dimmy_timeout_seconds
+  egress                     = var.egress
   environment                = var.environment
   event_retention_days       = var.event_retention_days
   item_notifications         = var.item_notifications

@@ -13,6 +13,11 @@ output "dead_letter_subscription" {
   value       = module.dimmy.dead_letter_subscription
 }
 
+output "egress_address" {
+  description = "The address from which resolve and reconcile call Dimmy's API; null unless egress is set."
+  value       = module.dimmy.egress_address
+}
+
 output "environment" {
   description = "The environment of this state."
   value       = module.dimmy.environment

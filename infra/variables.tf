@@ -60,6 +60,11 @@ variable "dimmy_timeout_seconds" {
   default = null
 }
 
+variable "egress" {
+  type    = object({ range = optional(string, "10.8.0.0/24") })
+  default = null
+}
+
 variable "environment" {
   type = string
 }

@@ -275,6 +275,24 @@ MUTANTS = (
         "",
     ),
     Mutant(
+        "requests to the API from any address",
+        "modules/dimmy/functions.tf",
+        '"VPC_EGRESS_ALL_TRAFFIC"',
+        '"VPC_EGRESS_PRIVATE_RANGES_ONLY"',
+    ),
+    Mutant(
+        "a NAT with too few ports",
+        "modules/dimmy/egress.tf",
+        "max_ports_per_vm = 1024",
+        "max_ports_per_vm = 128",
+    ),
+    Mutant(
+        "a network without a way to storage",
+        "modules/dimmy/egress.tf",
+        "  private_ip_google_access = true\n",
+        "",
+    ),
+    Mutant(
         "a load balancer that admits everyone",
         "modules/dimmy/load_balancer.tf",
         'action      = "deny(403)"\n    priority    = 2147483647',

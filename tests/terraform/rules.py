@@ -34,6 +34,15 @@ def seconds(low: float, high: float) -> Rule:
     return rule
 
 
+def one_of_powers(low: int, high: int) -> Rule:
+    """A power of two."""
+    return lambda value: (
+        number(low, high)(value)
+        if int(value).bit_count() == 1
+        else f"{value} is not a power of two"
+    )
+
+
 def matching(pattern: str, example: str) -> Rule:
     return lambda value: (
         None if re.fullmatch(pattern, value) else f"{value!r} does not have the form of {example}"
@@ -89,6 +98,9 @@ RULES: dict[str, dict[str, Rule]] = {
         "build_config.entry_point": one_of("receive", "resolve", "reconcile"),
         "build_config.runtime": one_of("python311", "python312", "python313", "python314"),
         "name": _NAME,
+        "service_config.direct_vpc_egress": one_of(
+            "VPC_EGRESS_ALL_TRAFFIC", "VPC_EGRESS_PRIVATE_RANGES_ONLY"
+        ),
         "service_config.available_cpu": number(0.08, 8),
         "service_config.available_memory": matching(r"\d+(Mi|Gi)", "512Mi"),
         "service_config.ingress_settings": one_of(
@@ -115,6 +127,17 @@ RULES: dict[str, dict[str, Rule]] = {
     "google_compute_region_network_endpoint_group": {
         "network_endpoint_type": one_of("SERVERLESS", "PRIVATE_SERVICE_CONNECT"),
     },
+    "google_compute_router_nat": {
+        "log_config.filter": one_of("ERRORS_ONLY", "TRANSLATIONS_ONLY", "ALL"),
+        "max_ports_per_vm": one_of_powers(64, 65_536),
+        "min_ports_per_vm": one_of_powers(32, 32_768),
+        "nat_ip_allocate_option": one_of("MANUAL_ONLY", "AUTO_ONLY"),
+        "source_subnetwork_ip_ranges_to_nat": one_of(
+            "ALL_SUBNETWORKS_ALL_IP_RANGES",
+            "ALL_SUBNETWORKS_ALL_PRIMARY_IP_RANGES",
+            "LIST_OF_SUBNETWORKS",
+        ),
+    },
     "google_compute_security_policy": {
         "rule.action": matching(
             r"allow|deny\((403|404|502)\)|throttle|rate_based_ban", "deny(403)"
@@ -123,6 +146,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "rule.priority": number(0, 2**31 - 1),
         "type": one_of("CLOUD_ARMOR", "CLOUD_ARMOR_EDGE"),
     },
+    "google_compute_subnetwork": {"name": _NAME},
     "google_compute_ssl_policy": {
         "min_tls_version": one_of("TLS_1_0", "TLS_1_1", "TLS_1_2"),
         "profile": one_of("COMPATIBLE", "MODERN", "RESTRICTED"),

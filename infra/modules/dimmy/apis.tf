@@ -16,7 +16,7 @@ locals {
     ],
     var.bigquery ? ["bigquery"] : [],
     var.budget == null ? [] : ["billingbudgets"],
-    var.load_balancer == null ? [] : ["compute"],
+    var.load_balancer == null && var.egress == null ? [] : ["compute"],
   )
 }
 

@@ -36,6 +36,7 @@ locals {
       max_instances   = var.receive_instances.max
       timeout_seconds = 60
       ingress         = local._receive_is_open ? "ALLOW_ALL" : "ALLOW_INTERNAL_AND_GCLB"
+      egress          = {}
       secrets         = { SIGNING_SECRETS = "signing_secrets" }
       settings = {
         ALLOWED_SOURCES = join(" ", var.allowed_sources)
@@ -54,6 +55,7 @@ locals {
       max_instances   = var.resolve_instances.max
       timeout_seconds = local._resolve_timeout_seconds
       ingress         = "ALLOW_INTERNAL_ONLY"
+      egress          = local._egress
       secrets         = { DIMMY_API_KEY = "api_key" }
       settings = merge(local._api_settings, {
         ATTEMPT_SECONDS = tostring(local._attempt_seconds)
@@ -69,6 +71,7 @@ locals {
       timeout_seconds = local._reconcile_timeout_seconds
       # By default operators call it from their own machines (`make backfill`); run.invoker decides who may.
       ingress = var.reconcile_ingress
+      egress  = local._egress
       secrets = { DIMMY_API_KEY = "api_key" }
       settings = merge(local._api_settings, {
         ATTEMPT_SECONDS = tostring(local._reconcile_attempt_seconds)
@@ -116,6 +119,17 @@ resource "google_cloudfunctions2_function" "this" {
     max_instance_request_concurrency = each.value.concurrency
     min_instance_count               = each.value.min_instances
     max_instance_count               = each.value.max_instances
+    direct_vpc_egress                = length(each.value.egress) == 0 ? null : "VPC_EGRESS_ALL_TRAFFIC"
+
+    # By name: Cloud Functions returns what it was given, and the provider compares the text.
+    dynamic "direct_vpc_network_interface" {
+      for_each = each.value.egress
+
+      content {
+        network    = google_compute_network.egress[direct_vpc_network_interface.key].name
+        subnetwork = google_compute_subnetwork.egress[direct_vpc_network_interface.key].name
+      }
+    }
 
     # The server reads THREADS: a synchronous function handles one request per thread.
     environment_variables = merge(
@@ -137,9 +151,10 @@ resource "google_cloudfunctions2_function" "this" {
     }
   }
 
-  # The build and the first instance need these permissions.
+  # The build and the first instance need these permissions, and the way to Dimmy's API.
   depends_on = [
     google_artifact_registry_repository_iam_member.builder_writes_images,
+    google_compute_router_nat.egress,
     google_project_iam_member.builder,
     google_secret_manager_secret_iam_member.reader,
     google_storage_bucket_iam_member.builder_reads_sources,

@@ -13,6 +13,11 @@ output "dead_letter_subscription" {
   value       = google_pubsub_subscription.dead_letters.id
 }
 
+output "egress_address" {
+  description = "The address from which resolve and reconcile call Dimmy's API; null unless egress is set."
+  value       = one([for address in google_compute_address.egress : address.address])
+}
+
 output "environment" {
   description = "The environment of this state."
   value       = var.environment

@@ -151,6 +151,24 @@ variable "dimmy_timeout_seconds" {
   }
 }
 
+variable "egress" {
+  description = "A fixed address from which resolve and reconcile call Dimmy's API, and the range of the network that they use for it; {} has the default range. The range can be enlarged, or moved to one that does not overlap. Null: any address of Google's. The first requests of a new instance may take a minute to get through."
+  type        = object({ range = optional(string, "10.8.0.0/24") })
+  default     = null
+
+  validation {
+    condition     = var.egress == null || can(regex("/([8-9]|1[0-9]|2[0-6])$", var.egress.range)) && can(cidrhost(var.egress.range, 0)) && !strcontains(try(var.egress.range, ""), ":")
+    error_message = "egress.range is an IPv4 range from /8 to /26, the smallest that Cloud Run accepts: 10.8.0.0/24, for example."
+  }
+
+  validation {
+    # Two addresses for an instance, twice as many while new instances replace the old ones; reconcile has at most
+    # 2 instances, and 4 addresses of a range are reserved.
+    condition     = var.egress == null || try(pow(2, 32 - tonumber(split("/", var.egress.range)[1])) >= 4 * (var.resolve_instances.max + 2) + 4, true)
+    error_message = "egress.range is too small: with resolve_instances.max = ${var.resolve_instances.max} Cloud Run needs up to ${4 * (var.resolve_instances.max + 2) + 4} addresses."
+  }
+}
+
 variable "environment" {
   description = "Name of the environment; part of every resource's name."
   type        = string

@@ -19,6 +19,8 @@ run "nothing_optional" {
       length(google_bigquery_dataset.scans) + length(google_bigquery_table.lines) + length(google_bigquery_table.view) == 0
       && length(google_pubsub_topic.items) + length(google_storage_notification.items) + length(google_billing_budget.this) == 0
       && length(google_compute_security_policy.receive) + length(google_compute_global_forwarding_rule.receive) == 0
+      && length(google_compute_network.egress) + length(google_compute_router_nat.egress) + length(google_compute_address.egress) == 0
+      && alltrue([for function in google_cloudfunctions2_function.this : length(function.service_config[0].direct_vpc_network_interface) == 0])
     )
     error_message = "Optional parts are disabled by default."
   }
@@ -248,6 +250,65 @@ run "budget" {
   assert {
     condition     = contains(keys(google_project_service.required), "billingbudgets")
     error_message = "A budget needs its API."
+  }
+}
+
+run "egress" {
+  command = plan
+
+  variables {
+    egress = {}
+  }
+
+  assert {
+    condition = {
+      for name, function in google_cloudfunctions2_function.this : name => one([
+        for interface in function.service_config[0].direct_vpc_network_interface :
+        "${interface.network} ${interface.subnetwork} ${function.service_config[0].direct_vpc_egress}"
+      ])
+      } == {
+      receive   = null
+      resolve   = "dimmy-test-egress dimmy-test-egress-10-8-0-0 VPC_EGRESS_ALL_TRAFFIC"
+      reconcile = "dimmy-test-egress dimmy-test-egress-10-8-0-0 VPC_EGRESS_ALL_TRAFFIC"
+    }
+    error_message = "All traffic of the functions that call Dimmy's API leaves through the network."
+  }
+
+  assert {
+    condition = {
+      for name, function in google_cloudfunctions2_function.this : name => function.service_config[0].ingress_settings
+    } == { receive = "ALLOW_ALL", resolve = "ALLOW_INTERNAL_ONLY", reconcile = "ALLOW_ALL" }
+    error_message = "The way to the functions stays the same."
+  }
+
+  assert {
+    condition = (
+      google_compute_subnetwork.egress["this"].ip_cidr_range == "10.8.0.0/24"
+      && google_compute_subnetwork.egress["this"].private_ip_google_access
+      && google_compute_subnetwork.egress["this"].network == "the-egress-network"
+      && google_compute_router.egress["this"].network == "the-egress-network"
+      && google_compute_router_nat.egress["this"].router == "dimmy-test-egress"
+    )
+    error_message = "Storage is reached without the NAT, everything else through it."
+  }
+
+  assert {
+    condition = (
+      google_compute_router_nat.egress["this"].nat_ip_allocate_option == "MANUAL_ONLY"
+      && google_compute_router_nat.egress["this"].nat_ips == toset(["the-egress-address"])
+      && google_compute_router_nat.egress["this"].source_subnetwork_ip_ranges_to_nat == "ALL_SUBNETWORKS_ALL_PRIMARY_IP_RANGES"
+    )
+    error_message = "The NAT has the one reserved address."
+  }
+
+  assert {
+    condition     = google_compute_router_nat.egress["this"].enable_dynamic_port_allocation && google_compute_router_nat.egress["this"].max_ports_per_vm >= 512
+    error_message = "An instance has enough ports for 256 requests at once."
+  }
+
+  assert {
+    condition     = output.egress_address == "203.0.113.10" && contains(keys(google_project_service.required), "compute")
+    error_message = "The address is an output; it needs the Compute Engine API."
   }
 }
 

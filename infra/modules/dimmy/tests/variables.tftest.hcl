@@ -242,6 +242,47 @@ run "dimmy_timeout_seconds_2" {
   expect_failures = [var.dimmy_timeout_seconds]
 }
 
+run "egress_1" {
+  command = plan
+
+  variables {
+    egress = { range = "10.8.0.0/27" }
+  }
+
+  expect_failures = [var.egress]
+}
+
+run "egress_2" {
+  command = plan
+
+  variables {
+    egress = { range = "10.8.0.0" }
+  }
+
+  expect_failures = [var.egress]
+}
+
+run "egress_3" {
+  command = plan
+
+  variables {
+    egress = { range = "2001:db8::/20" }
+  }
+
+  expect_failures = [var.egress]
+}
+
+run "egress_4" {
+  command = plan
+
+  variables {
+    egress            = { range = "10.8.0.0/26" }
+    resolve_instances = { min = 0, max = 14 }
+  }
+
+  expect_failures = [var.egress]
+}
+
 run "environment_1" {
   command = plan
 

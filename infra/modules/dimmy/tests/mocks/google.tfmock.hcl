@@ -161,3 +161,16 @@ override_resource {
   target = google_monitoring_notification_channel.email["warehouse-it@example.com"]
   values = { id = "the-email-channel" }
 }
+
+override_resource {
+  target = google_compute_network.egress["this"]
+  values = { id = "the-egress-network" }
+}
+
+override_resource {
+  target = google_compute_address.egress["this"]
+  values = {
+    id      = "the-egress-address"
+    address = "203.0.113.10"
+  }
+}
