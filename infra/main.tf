@@ -18,7 +18,9 @@ module "dimmy" {
   egress                     = var.egress
   environment                = var.environment
   event_retention_days       = var.event_retention_days
+  former_kms_keys            = var.former_kms_keys
   item_notifications         = var.item_notifications
+  kms_key                    = var.kms_key
   load_balancer              = var.load_balancer
   log_level                  = var.log_level
   max_delivery_attempts      = var.max_delivery_attempts

@@ -74,8 +74,18 @@ variable "event_retention_days" {
   default = null
 }
 
+variable "former_kms_keys" {
+  type    = list(string)
+  default = null
+}
+
 variable "item_notifications" {
   type    = bool
+  default = null
+}
+
+variable "kms_key" {
+  type    = string
   default = null
 }
 

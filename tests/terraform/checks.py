@@ -65,6 +65,26 @@ ROLES = {
     },
 }
 
+# With a key of one's own, and with everything that is optional and stores something.
+ROLES_WITH_KEY = ROLES | {
+    f"serviceAccount:{account}": {"cloudkms.cryptoKeyEncrypterDecrypter on scans"}
+    for account in (
+        "bq-123456789012@bigquery-encryption.iam.gserviceaccount.com",
+        "service-123456789012@gcf-admin-robot.iam.gserviceaccount.com",
+        "service-123456789012@gcp-sa-artifactregistry.iam.gserviceaccount.com",
+        "service-123456789012@gcp-sa-eventarc.iam.gserviceaccount.com",
+        "service-123456789012@gcp-sa-secretmanager.iam.gserviceaccount.com",
+        "service-123456789012@serverless-robot-prod.iam.gserviceaccount.com",
+    )
+}
+ROLES_WITH_KEY |= {
+    PUBSUB_AGENT: ROLES[PUBSUB_AGENT] | {"cloudkms.cryptoKeyEncrypterDecrypter on scans"},
+    "serviceAccount:service-123456789012@gs-project-accounts.iam.gserviceaccount.com": {
+        "cloudkms.cryptoKeyEncrypterDecrypter on scans",
+        "pubsub.publisher on dimmy-test-items",
+    },
+}
+
 _SETTINGS_READERS: dict[str, Callable[[Mapping[str, str]], object]] = {
     "receive": read_receive_settings,
     "resolve": read_resolve_settings,
@@ -75,6 +95,7 @@ _MODULE = "modules/dimmy"
 _USER_MANAGED = re.compile(r"^    user_managed \{\n.*?^    \}\n", re.MULTILINE | re.DOTALL)
 _REPLACED_WITH = "replace_triggered_by = [google_cloudfunctions2_function.this[each.key].id]"
 _INVALID_VALUES = "variables.tftest.hcl"
+_RESOURCE = re.compile(r'^resource "(\w+" "\w+)" \{\n(.*?)^\}', re.MULTILINE | re.DOTALL)
 _QUOTA_PROJECT = re.compile(
     r"^  user_project_override += var\.budget == null \? null : true\n"
     r"  billing_project += var\.budget == null \? null : var\.project$",
@@ -278,9 +299,20 @@ def check_schema(folder: Path) -> None:
 
 
 def check_roles(plans: Plans) -> None:
-    """Check that exactly the roles in `ROLES` are granted."""
+    """Check that exactly the roles in `ROLES` are granted, and with a key `ROLES_WITH_KEY`."""
+    for run, expected in {"access": ROLES, "kms_key": ROLES_WITH_KEY}.items():
+        granted = _granted(plans[run])
+        for member in sorted(granted.keys() | expected.keys()):
+            if granted[member] != expected.get(member, set()):
+                raise CheckError(
+                    f"{run}: {member} has other roles than expected: {sorted(granted[member])}"
+                )
+
+
+def _granted(plan: Plan) -> dict[str, set[str]]:
+    """The roles of each member, as in `ROLES`."""
     granted = defaultdict(set)
-    for address, resource in plans["access"].items():
+    for address, resource in plan.items():
         if "_iam_" not in address:
             continue
         if "_iam_member" not in address:
@@ -292,9 +324,7 @@ def check_roles(plans: Plans) -> None:
         granted[_member(resource["member"])].add(
             rule.replace("warehouse-1-dimmy-test-data", "data")
         )
-    for member in sorted(granted.keys() | ROLES.keys()):
-        if granted[member] != ROLES.get(member, set()):
-            raise CheckError(f"{member} has other roles than expected: {sorted(granted[member])}")
+    return granted
 
 
 def check_settings(plans: Plans) -> None:
@@ -319,6 +349,10 @@ def check_stability(folder: Path, plans: Plans) -> None:
         for address, resource in plan.items():
             if "notification_channel" in address and not resource["force_delete"]:
                 raise CheckError(f"{address} could not be removed while an alert names it")
+    for file in (folder / _MODULE).glob("*.tf"):
+        for name, body in _RESOURCE.findall(file.read_text()):
+            if "var.kms_key" in body and "google_kms_crypto_key_iam_member.agent" not in body:
+                raise CheckError(f"{name} is not created after the roles on its key")
     functions = (folder / _MODULE / "functions.tf").read_text()
     if _REPLACED_WITH not in functions:
         raise CheckError("a function loses its invoker when it is replaced, or with every update")
@@ -378,6 +412,7 @@ def scan(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 _STARTS_WITH = re.compile(r'resource\.name\.startsWith\("projects/_/buckets/([^"]+)"\)')
 _TARGET_ATTRIBUTES = (
+    "crypto_key_id",
     "service_account_id",
     "repository",
     "service",

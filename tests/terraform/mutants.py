@@ -226,6 +226,36 @@ MUTANTS = (
         "location                    = var.region",
     ),
     Mutant(
+        "a service that cannot use the key",
+        "modules/dimmy/encryption.tf",
+        '    cloud-run         = "service-${data.google_project.this.number}@serverless-robot-prod.iam.gserviceaccount.com"\n',
+        "",
+    ),
+    Mutant(
+        "a topic that is not encrypted",
+        "modules/dimmy/notifications.tf",
+        "  kms_key_name = var.kms_key\n",
+        "",
+    ),
+    Mutant(
+        "a secret that is not encrypted",
+        "modules/dimmy/secrets.tf",
+        "for_each = var.kms_key == null ? [] : [var.kms_key]",
+        "for_each = []",
+    ),
+    Mutant(
+        "a bucket before the roles on its key",
+        "modules/dimmy/storage.tf",
+        "depends_on = [google_kms_crypto_key_iam_member.agent, google_project_service.required]",
+        "depends_on = [google_project_service.required]",
+    ),
+    Mutant(
+        "a former key that is lost",
+        "modules/dimmy/encryption.tf",
+        "[var.kms_key], var.former_kms_keys)",
+        "[var.kms_key])",
+    ),
+    Mutant(
         "no deletion protection",
         "modules/dimmy/names.tf",
         '? "PREVENT" : "DELETE"',

@@ -59,6 +59,11 @@ _NAME = matching(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", "dimmy-prod-receive (up to 
 _PUBSUB_ID = matching(r"(?!goog)[A-Za-z][A-Za-z0-9._~%+-]{2,254}", "dimmy-prod-events")
 _URL = matching(r"https://.+", "https://...")
 
+_KEY = matching(
+    r"projects/[^/]+/locations/[a-z0-9-]+/keyRings/[\w-]+/cryptoKeys/[\w-]+",
+    "projects/keys/locations/europe-west1/keyRings/dimmy/cryptoKeys/scans",
+)
+
 _ALIGNER = one_of("ALIGN_DELTA", "ALIGN_RATE", "ALIGN_MAX", "ALIGN_SUM", "ALIGN_PERCENTILE_99")
 _REDUCER = one_of("REDUCE_NONE", "REDUCE_MAX", "REDUCE_SUM")
 
@@ -151,6 +156,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "min_tls_version": one_of("TLS_1_0", "TLS_1_1", "TLS_1_2"),
         "profile": one_of("COMPATIBLE", "MODERN", "RESTRICTED"),
     },
+    "google_kms_crypto_key_iam_member": _IAM | {"crypto_key_id": _KEY},
     "google_logging_metric": {
         "metric_descriptor.metric_kind": one_of("DELTA"),
         "metric_descriptor.value_type": one_of("INT64", "DISTRIBUTION"),

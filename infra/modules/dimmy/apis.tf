@@ -16,6 +16,7 @@ locals {
     ],
     var.bigquery ? ["bigquery"] : [],
     var.budget == null ? [] : ["billingbudgets"],
+    length(local._kms_keys) == 0 ? [] : ["cloudkms", "eventarc"],
     var.load_balancer == null && var.egress == null ? [] : ["compute"],
   )
 }

@@ -14,7 +14,7 @@ locals {
 }
 
 resource "google_bigquery_dataset" "scans" {
-  # checkov:skip=CKV_GCP_81: Google's own encryption at rest is enough here; a CMEK is the project's policy to make
+  # checkov:skip=CKV_GCP_81: optional, with kms_key
   count = var.bigquery ? 1 : 0
 
   project     = var.project
@@ -22,7 +22,15 @@ resource "google_bigquery_dataset" "scans" {
   location    = var.region
   description = "Dimmy's scans, read from gs://${google_storage_bucket.data.name}"
 
-  depends_on = [google_project_service.required]
+  dynamic "default_encryption_configuration" {
+    for_each = var.kms_key == null ? [] : [var.kms_key]
+
+    content {
+      kms_key_name = default_encryption_configuration.value
+    }
+  }
+
+  depends_on = [google_kms_crypto_key_iam_member.agent, google_project_service.required]
 }
 
 resource "google_bigquery_table" "lines" {

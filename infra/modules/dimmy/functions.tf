@@ -94,7 +94,10 @@ resource "google_cloudfunctions2_function" "this" {
   name        = "${local._prefix}-${each.key}"
   location    = var.region
   description = each.value.description
-  labels      = { version = substr(local._archive_sha256, 0, 16) }
+
+  kms_key_name = var.kms_key
+
+  labels = { version = substr(local._archive_sha256, 0, 16) }
 
   build_config {
     runtime           = var.runtime
@@ -155,6 +158,7 @@ resource "google_cloudfunctions2_function" "this" {
   depends_on = [
     google_artifact_registry_repository_iam_member.builder_writes_images,
     google_compute_router_nat.egress,
+    google_kms_crypto_key_iam_member.agent,
     google_project_iam_member.builder,
     google_secret_manager_secret_iam_member.reader,
     google_storage_bucket_iam_member.builder_reads_sources,
@@ -195,12 +199,15 @@ resource "google_storage_bucket_object" "archive" {
 }
 
 resource "google_artifact_registry_repository" "images" {
-  # checkov:skip=CKV_GCP_84: Google's own encryption at rest is enough here; a CMEK is the project's policy to make
+  # checkov:skip=CKV_GCP_84: optional, with kms_key
+  # The key of a repository cannot be changed. With another name, the functions are built into the new one before
+  # the old one is deleted.
   project       = var.project
-  repository_id = "${local._prefix}-functions"
+  repository_id = join("-", concat(["${local._prefix}-functions"], var.kms_key == null ? [] : [substr(sha256(var.kms_key), 0, 8)]))
   location      = var.region
   format        = "DOCKER"
   description   = "Images of the functions, created by their builds"
+  kms_key_name  = var.kms_key
 
   cleanup_policies {
     id     = "keep-recent"
@@ -220,7 +227,11 @@ resource "google_artifact_registry_repository" "images" {
     }
   }
 
-  depends_on = [google_project_service.required]
+  lifecycle {
+    create_before_destroy = true
+  }
+
+  depends_on = [google_kms_crypto_key_iam_member.agent, google_project_service.required]
 }
 
 resource "google_artifact_registry_repository_iam_member" "builder_writes_images" {

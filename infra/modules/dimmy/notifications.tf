@@ -4,18 +4,19 @@ resource "google_pubsub_topic" "items" {
   # checkov:skip=CKV_GCP_83: as for the topic of the events
   count = var.item_notifications ? 1 : 0
 
-  project = var.project
-  name    = "${local._prefix}-items"
+  project      = var.project
+  name         = "${local._prefix}-items"
+  kms_key_name = var.kms_key
 
   message_storage_policy {
     allowed_persistence_regions = [var.region]
   }
 
-  depends_on = [google_project_service.required]
+  depends_on = [google_kms_crypto_key_iam_member.agent, google_project_service.required]
 }
 
 data "google_storage_project_service_account" "this" {
-  count = var.item_notifications ? 1 : 0
+  count = var.item_notifications || length(local._kms_keys) > 0 ? 1 : 0
 
   project = var.project
 }

@@ -2,9 +2,10 @@
 # of that name. After the last failed attempt an event is forwarded to the topic `dead_letters`.
 
 resource "google_pubsub_topic" "events" {
-  # checkov:skip=CKV_GCP_83: Google's own encryption at rest is enough here; a CMEK is the project's policy to make
+  # checkov:skip=CKV_GCP_83: optional, with kms_key
   project         = var.project
   name            = "${local._prefix}-events"
+  kms_key_name    = var.kms_key
   deletion_policy = local._deletion_policy
 
   # Without this, messages are stored in any region that the organisation allows.
@@ -12,20 +13,21 @@ resource "google_pubsub_topic" "events" {
     allowed_persistence_regions = [var.region]
   }
 
-  depends_on = [google_project_service.required]
+  depends_on = [google_kms_crypto_key_iam_member.agent, google_project_service.required]
 }
 
 resource "google_pubsub_topic" "dead_letters" {
   # checkov:skip=CKV_GCP_83: as for the topic of the events
   project         = var.project
   name            = "${local._prefix}-dead-letters"
+  kms_key_name    = var.kms_key
   deletion_policy = local._deletion_policy
 
   message_storage_policy {
     allowed_persistence_regions = [var.region]
   }
 
-  depends_on = [google_project_service.required]
+  depends_on = [google_kms_crypto_key_iam_member.agent, google_project_service.required]
 }
 
 resource "google_pubsub_subscription" "resolve" {

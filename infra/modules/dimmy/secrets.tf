@@ -29,6 +29,14 @@ resource "google_secret_manager_secret" "this" {
 
         content {
           location = replicas.value
+
+          dynamic "customer_managed_encryption" {
+            for_each = var.kms_key == null ? [] : [var.kms_key]
+
+            content {
+              kms_key_name = customer_managed_encryption.value
+            }
+          }
         }
       }
     }
@@ -39,7 +47,7 @@ resource "google_secret_manager_secret" "this" {
     ignore_changes = [replication]
   }
 
-  depends_on = [google_project_service.required]
+  depends_on = [google_kms_crypto_key_iam_member.agent, google_project_service.required]
 }
 
 resource "google_secret_manager_secret_iam_member" "reader" {

@@ -192,11 +192,44 @@ variable "event_retention_days" {
   }
 }
 
+variable "former_kms_keys" {
+  description = "Keys that kms_key had before. What they encrypted stays encrypted with them, so Google's services need them as long as it is kept."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for key in var.former_kms_keys : can(regex("^projects/[^/\\s]+/locations/[a-z0-9-]+/keyRings/[\\w-]+/cryptoKeys/[\\w-]+$", key)) && key != var.kms_key])
+    error_message = "Each entry of former_kms_keys is a key's name, and not that of kms_key: projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY."
+  }
+}
+
 variable "item_notifications" {
   description = "Whether to publish a message for each new or newer item to a topic, for other systems."
   type        = bool
   default     = false
   nullable    = false
+}
+
+variable "kms_key" {
+  description = "A key of Cloud KMS that encrypts topics, buckets, secrets, functions, their images, and the BigQuery dataset, as projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY; it is in `region`. Null: Google's own encryption. What exists already keeps its encryption: secrets for good (create new ones), stored objects until they are written again. Move a replaced key to former_kms_keys, or what it encrypted can no longer be read."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kms_key == null || can(regex("^projects/[^/\\s]+/locations/${var.region}/keyRings/[\\w-]+/cryptoKeys/[\\w-]+$", var.kms_key))
+    error_message = "kms_key is the name of a key in ${var.region}: projects/PROJECT/locations/${var.region}/keyRings/RING/cryptoKeys/KEY."
+  }
+
+  validation {
+    condition     = var.kms_key == null || alltrue([for location in var.secret_locations : location == var.region])
+    error_message = "With kms_key, secrets are kept in region only: Secret Manager needs a key in each of their locations."
+  }
+
+  validation {
+    condition     = var.kms_key == null || var.data_locations == null
+    error_message = "kms_key and data_locations exclude each other: a bucket of two regions cannot use a key of one."
+  }
 }
 
 variable "load_balancer" {

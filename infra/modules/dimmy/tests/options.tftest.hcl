@@ -18,6 +18,7 @@ run "nothing_optional" {
     condition = (
       length(google_bigquery_dataset.scans) + length(google_bigquery_table.lines) + length(google_bigquery_table.view) == 0
       && length(google_pubsub_topic.items) + length(google_storage_notification.items) + length(google_billing_budget.this) == 0
+      && length(google_kms_crypto_key_iam_member.agent) == 0 && google_artifact_registry_repository.images.repository_id == "dimmy-test-functions"
       && length(google_compute_security_policy.receive) + length(google_compute_global_forwarding_rule.receive) == 0
       && length(google_compute_network.egress) + length(google_compute_router_nat.egress) + length(google_compute_address.egress) == 0
       && alltrue([for function in google_cloudfunctions2_function.this : length(function.service_config[0].direct_vpc_network_interface) == 0])
@@ -309,6 +310,58 @@ run "egress" {
   assert {
     condition     = output.egress_address == "203.0.113.10" && contains(keys(google_project_service.required), "compute")
     error_message = "The address is an output; it needs the Compute Engine API."
+  }
+}
+
+run "kms_key" {
+  command = plan
+
+  variables {
+    bigquery           = true
+    item_notifications = true
+    kms_key            = "projects/keys/locations/europe-west1/keyRings/dimmy/cryptoKeys/scans"
+  }
+
+  assert {
+    condition = alltrue(concat(
+      [for topic in [google_pubsub_topic.events, google_pubsub_topic.dead_letters, google_pubsub_topic.items[0]] : topic.kms_key_name == var.kms_key],
+      [for bucket in [google_storage_bucket.data, google_storage_bucket.sources] : bucket.encryption[0].default_kms_key_name == var.kms_key],
+      [for secret in google_secret_manager_secret.this : secret.replication[0].user_managed[0].replicas[0].customer_managed_encryption[0].kms_key_name == var.kms_key],
+      [for function in google_cloudfunctions2_function.this : function.kms_key_name == var.kms_key],
+      [google_artifact_registry_repository.images.kms_key_name == var.kms_key],
+      [google_bigquery_dataset.scans[0].default_encryption_configuration[0].kms_key_name == var.kms_key],
+    ))
+    error_message = "Everything that is stored is encrypted with the key."
+  }
+
+  assert {
+    condition     = google_artifact_registry_repository.images.repository_id == "dimmy-test-functions-${substr(sha256(var.kms_key), 0, 8)}"
+    error_message = "The encrypted images have a repository of their own."
+  }
+
+  assert {
+    condition     = alltrue([for api in ["cloudkms", "eventarc"] : contains(keys(google_project_service.required), api)])
+    error_message = "Roles on the key need its API, and functions with a key a service agent of Eventarc."
+  }
+}
+
+run "former_kms_keys" {
+  command = plan
+
+  variables {
+    kms_key         = "projects/keys/locations/europe-west1/keyRings/dimmy/cryptoKeys/new"
+    former_kms_keys = ["projects/keys/locations/europe-west1/keyRings/dimmy/cryptoKeys/old"]
+  }
+
+  assert {
+    condition = {
+      for agent in google_kms_crypto_key_iam_member.agent : agent.crypto_key_id => agent.member...
+      if strcontains(agent.member, "gs-project-accounts")
+      } == {
+      "projects/keys/locations/europe-west1/keyRings/dimmy/cryptoKeys/new" = ["serviceAccount:service-123456789012@gs-project-accounts.iam.gserviceaccount.com"]
+      "projects/keys/locations/europe-west1/keyRings/dimmy/cryptoKeys/old" = ["serviceAccount:service-123456789012@gs-project-accounts.iam.gserviceaccount.com"]
+    }
+    error_message = "What the old key encrypted can still be read."
   }
 }
 

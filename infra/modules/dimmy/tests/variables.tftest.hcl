@@ -343,6 +343,69 @@ run "event_retention_days_2" {
   expect_failures = [var.event_retention_days]
 }
 
+run "former_kms_keys_1" {
+  command = plan
+
+  variables {
+    former_kms_keys = ["scans"]
+  }
+
+  expect_failures = [var.former_kms_keys]
+}
+
+run "former_kms_keys_2" {
+  command = plan
+
+  variables {
+    former_kms_keys = ["projects/keys/locations/europe-west1/keyRings/dimmy/cryptoKeys/scans"]
+    kms_key         = "projects/keys/locations/europe-west1/keyRings/dimmy/cryptoKeys/scans"
+  }
+
+  expect_failures = [var.former_kms_keys]
+}
+
+run "kms_key_1" {
+  command = plan
+
+  variables {
+    kms_key = "projects/keys/locations/europe/keyRings/dimmy/cryptoKeys/scans"
+  }
+
+  expect_failures = [var.kms_key]
+}
+
+run "kms_key_2" {
+  command = plan
+
+  variables {
+    kms_key = "projects/keys/locations/europe-west1/keyRings/dimmy/cryptoKeys/scans/cryptoKeyVersions/1"
+  }
+
+  expect_failures = [var.kms_key]
+}
+
+run "kms_key_3" {
+  command = plan
+
+  variables {
+    kms_key          = "projects/keys/locations/europe-west1/keyRings/dimmy/cryptoKeys/scans"
+    secret_locations = ["europe-west1", "europe-west4"]
+  }
+
+  expect_failures = [var.kms_key]
+}
+
+run "kms_key_4" {
+  command = plan
+
+  variables {
+    kms_key        = "projects/keys/locations/europe-west1/keyRings/dimmy/cryptoKeys/scans"
+    data_locations = { multi_region = "EU", regions = ["europe-west1", "europe-west4"] }
+  }
+
+  expect_failures = [var.kms_key]
+}
+
 run "load_balancer_1" {
   command = plan
 
