@@ -79,6 +79,17 @@ variable "former_kms_keys" {
   default = null
 }
 
+variable "github_repository" {
+  description = "The repository in GitHub, OWNER/NAME, whose workflows may plan and deploy. Null: none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.github_repository == null || can(regex("^[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+$", var.github_repository))
+    error_message = "github_repository is OWNER/NAME, without https:// or .git."
+  }
+}
+
 variable "item_notifications" {
   type    = bool
   default = null

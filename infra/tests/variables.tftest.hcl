@@ -11,6 +11,16 @@ variables {
   archive     = "modules/dimmy/tests/archive.zip"
 }
 
+run "github_repository_1" {
+  command = plan
+
+  variables {
+    github_repository = "https://github.com/warehouse-company/dimmy"
+  }
+
+  expect_failures = [var.github_repository]
+}
+
 run "labels_1" {
   command = plan
 

@@ -48,6 +48,10 @@ def test_terraforms_own_tests_pass(plans: Plans) -> None:
     assert {"access", "delivery", "storage", "load_balancer", "bigquery"} <= plans.keys()
 
 
+def test_jobs_of_github_have_exactly_their_roles(provider: GoogleProvider) -> None:
+    checks.check_github(INFRA, provider)
+
+
 def test_exactly_the_listed_roles_are_granted(plans: Plans) -> None:
     checks.check_roles(plans)
 

@@ -173,6 +173,33 @@ def test_bootstrap_can_be_repeated(operator: Operator, bootstrap: Callable[..., 
     assert not any("create" in call for call in operator.calls)
 
 
+def test_bootstrap_asks_for_every_agent_that_encrypts_with_a_key(
+    operator: Operator, endpoint: Callable[..., Endpoint]
+) -> None:
+    variables = operator.tree / "infra" / "envs" / "dev.tfvars"
+    key = "projects/p/locations/europe-west1/keyRings/r/cryptoKeys/k"
+    variables.write_text(f'{variables.read_text()}kms_key = "{key}"\n')
+    agents = endpoint((200, {"done": True}))
+
+    status = operator.run(
+        "bootstrap", YES="1", CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE=agents.url
+    )
+
+    assert status == 0
+    asked = {path.split("/services/")[1].partition(".")[0] for path, _ in agents.requests}
+    assert asked == {
+        "artifactregistry",
+        "cloudfunctions",
+        "eventarc",
+        "pubsub",
+        "run",
+        "secretmanager",
+    }
+    enabled = operator.calls[0]
+    assert {f"{service}.googleapis.com" for service in asked} <= set(enabled)
+    assert "-target=module.dimmy.google_kms_crypto_key_iam_member.agent" in operator.call("plan")
+
+
 @pytest.mark.parametrize(
     ("answers", "message"),
     [

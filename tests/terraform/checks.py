@@ -92,6 +92,20 @@ _SETTINGS_READERS: dict[str, Callable[[Mapping[str, str]], object]] = {
 }
 
 _MODULE = "modules/dimmy"
+_ROOT_VARIABLES = ("github_repository", "labels")  # of another module, and of the provider
+_PROVIDER = "module.github[0].google_iam_workload_identity_pool_provider.this"
+_ROLES_OF_OPTIONS = {
+    "deployer": {"bigquery.admin", "compute.admin"},
+    "planner": {"bigquery.metadataViewer", "compute.viewer"},
+}
+_READS = re.compile(
+    r"(reader|[vV]iewer|securityReviewer) on warehouse-1$"
+    r"|storage.objectViewer on warehouse-1-dimmy-(terraform-state|test-sources)$"
+)
+_CONDITION = (
+    'assertion.repository == "warehouse-company/dimmy" &&'
+    ' (!has(assertion.environment) || assertion.ref == "refs/heads/main")'
+)
 _USER_MANAGED = re.compile(r"^    user_managed \{\n.*?^    \}\n", re.MULTILINE | re.DOTALL)
 _REPLACED_WITH = "replace_triggered_by = [google_cloudfunctions2_function.this[each.key].id]"
 _INVALID_VALUES = "variables.tftest.hcl"
@@ -124,6 +138,7 @@ def check_all(folder: Path, provider: GoogleProvider) -> None:
     check_formatting(folder)
     check_validity(folder, provider)
     check_root(folder)
+    check_github(folder, provider)
     plans = check_behaviour(folder, provider)
     check_schema(folder)
     check_roles(plans)
@@ -157,9 +172,11 @@ def check_root(folder: Path) -> None:
     """Check that the root has the module's variables and outputs, and passes them on."""
     module = folder / _MODULE
     types = [_types_of_variables(each / "variables.tf") for each in (folder, module)]
-    types[0].pop("labels")  # the provider sets them
+    for name in _ROOT_VARIABLES:
+        types[0].pop(name)
     blocks = re.split(r"^variable ", (folder / "variables.tf").read_text(), flags=re.MULTILINE)
-    undescribed = "".join(block for block in blocks if not block.startswith('"labels"'))
+    own = tuple(f'"{name}"' for name in _ROOT_VARIABLES)
+    undescribed = "".join(block for block in blocks if not block.startswith(own))
     defaults = set(re.findall(r"^  default += (.+)$", undescribed, re.MULTILINE))
     if defaults != {"null"}:
         raise CheckError(f"the root has defaults of its own: {sorted(defaults)}")
@@ -187,6 +204,48 @@ def check_behaviour(folder: Path, provider: GoogleProvider) -> Plans:
     files = sorted((folder / _MODULE / "tests").glob("*.tftest.hcl"))
     filters = [f"-filter=tests/{file.name}" for file in files if file.name != _INVALID_VALUES]
     return _test(folder / _MODULE, provider, *filters)
+
+
+def check_github(folder: Path, provider: GoogleProvider) -> None:
+    """Check which jobs of GitHub Actions may act as which account, and with which roles."""
+    plans = _test(folder, provider, "-filter=tests/github.tftest.hcl")
+    planned = {name: _members(plan) for name, plan in plans.items()}
+    if planned["no_github"].keys() & {"deployer", "planner"}:
+        raise CheckError("GitHub may deploy although no repository is set")
+    pool = "projects/123456789012/locations/global/workloadIdentityPools/dimmy-test-github"
+    jobs = f"principalSet://iam.googleapis.com/{pool}/attribute.job"
+    expected = {
+        f"{jobs}/deploy-test": {"roles/iam.workloadIdentityUser on deployer"},
+        f"{jobs}/pull_request": {"roles/iam.workloadIdentityUser on planner"},
+    }
+    for member, roles in expected.items():
+        if planned["github"].get(member) != roles:
+            raise CheckError(f"{member} has {planned['github'].get(member)} instead of {roles}")
+    for account, added in _ROLES_OF_OPTIONS.items():
+        has = planned["github_with_options"][account] - planned["github"][account]
+        if has != {f"roles/{role} on warehouse-1" for role in added}:
+            raise CheckError(f"the options add {has} to the {account}")
+    for role in planned["github"]["planner"]:
+        if not _READS.search(role):
+            raise CheckError(f"the planner has {role}")
+    readme = (folder.parent / "README.md").read_text() if folder.name == "infra" else ""
+    named = {f"roles/{role} on warehouse-1" for role in re.findall(r"`(\w+\.\w+)`", readme)}
+    if readme and (missing := planned["github"]["deployer"] - named):
+        raise CheckError(f"the README does not name roles of the deployer: {missing}")
+    condition = plans["github"][_PROVIDER]["attribute_condition"]
+    if condition != _CONDITION:
+        raise CheckError(f"jobs are admitted if {condition}")
+
+
+def _members(plan: Plan) -> dict[str, set[str]]:
+    """By member, the roles that GitHub's module grants, and on what."""
+    members: dict[str, set[str]] = defaultdict(set)
+    for address, after in plan.items():
+        if address.startswith("module.github") and "member" in after and "role" in after:
+            target = after.get("service_account_id") or after.get("bucket") or after["project"]
+            member = after["member"].removeprefix("serviceAccount:")
+            members[member].add(f"{after['role']} on {target}")
+    return members
 
 
 def check_invalid_values(folder: Path, provider: GoogleProvider) -> None:

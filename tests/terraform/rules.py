@@ -51,7 +51,9 @@ def matching(pattern: str, example: str) -> Rule:
 
 _DELETION = one_of("DELETE", "PREVENT", "ABANDON")
 _MEMBER = matching(
-    r"allUsers|(serviceAccount|user|group|domain):[^\s:]+@?[^\s:]*", "serviceAccount:...@..."
+    r"allUsers|(serviceAccount|user|group|domain):[^\s:]+@?[^\s:]*"
+    r"|principalSet://iam\.googleapis\.com/projects/\d+/locations/global/workloadIdentityPools/\S+",
+    "serviceAccount:...@...",
 )
 _ROLE = matching(r"roles/[a-z]+\.[A-Za-z.]+|projects/[^/]+/roles/\w+", "roles/pubsub.publisher")
 _ACCOUNT = matching(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", "dimmy-prod-receiver (6 to 30 characters)")

@@ -16,17 +16,18 @@ from operate.console import UsageError, confirm, count_of, print_text
 from operate.google.deployment import BUILD, Deployment, read_deployment
 from operate.google.gcloud import Gcloud
 from operate.google.refusals import apply_while_enabling, wait_while_enabling
-from operate.google.service_agents import create_service_agents
+from operate.google.service_agents import create_service_agents, services_with_agents
 from operate.google.terraform import Change, Terraform
 
 # Those that gcloud and Terraform themselves need, and those of the service agents; Terraform
 # enables the others.
-_FIRST_APIS = ("cloudresourcemanager", "iam", "pubsub", "secretmanager", "serviceusage", "storage")
+_FIRST_APIS = ("cloudresourcemanager", "iam", "secretmanager", "serviceusage", "storage")
 
 # Google takes some minutes to make these known everywhere: accounts and their roles, on which
 # builds and functions depend, and metrics, on which alerts depend.
 _FIRST_RESOURCES = (
     "google_artifact_registry_repository_iam_member.builder_writes_images",
+    "google_kms_crypto_key_iam_member.agent",
     "google_logging_metric.this",
     "google_project_iam_member.builder",
     "google_project_service.required",
@@ -56,13 +57,14 @@ def run(settings: Mapping[str, str], console: Console) -> int:
     print_text(
         console,
         f"This enables the APIs that Terraform needs in the project {deployment.project}, creates"
-        " Pub/Sub's service agent and"
+        " the service agents that roles are granted to, and"
         f" gs://{deployment.state_bucket} in {deployment.region} for Terraform's state, unless it"
         " exists, and shows what Terraform would create of the rest: the other APIs, service"
         " accounts, secrets without values, and metrics.",
     )
     confirm(console, settings, "Begin?")
-    gcloud.run("services", "enable", *(f"{api}.googleapis.com" for api in _FIRST_APIS))
+    apis = sorted({*_FIRST_APIS, *services_with_agents(deployment)})
+    gcloud.run("services", "enable", *(f"{api}.googleapis.com" for api in apis))
     wait_while_enabling(console, settings, lambda: create_service_agents(gcloud))
     wait_while_enabling(console, settings, lambda: _create_state_bucket(deployment, gcloud))
     terraform.init()
@@ -76,7 +78,7 @@ def run(settings: Mapping[str, str], console: Console) -> int:
     changes = terraform.changes(plan)
     if changes:
         print_text(console, f"Terraform would create: {_summary(changes)}.")
-        refused = "Only the first APIs are enabled, and the service agent and the bucket exist."
+        refused = "Only the first APIs are enabled, and the service agents and the bucket exist."
         confirm(console, settings, "Create these, too?", refused=refused)
         apply_while_enabling(
             console,

@@ -39,6 +39,8 @@ def run(settings: Mapping[str, str], console: Console) -> int:
         f" {deployment.instructions.command('secrets')}\n"
         "     Then deploy once more, and scan.",
     )
+    if egress_address := outputs.get("egress_address"):
+        print_text(console, f"resolve and reconcile call Dimmy's API from {egress_address}.")
     if outputs.get("load_balancer_address"):
         is_open = "receive_url_open" in plan.variables
         print_text(console, _text_about_domain(deployment, outputs, is_open=is_open))

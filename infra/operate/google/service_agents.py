@@ -8,20 +8,32 @@ import time
 
 from operate.console import CommandError
 from operate.google import rest
+from operate.google.deployment import Deployment
 from operate.google.gcloud import Gcloud
 
-_SERVICES = ("pubsub",)  # Terraform asks for that of Cloud Storage by itself
+# Terraform asks for those of Cloud Storage and BigQuery by itself.
+_SERVICES = ("pubsub",)
+# Those that encrypt with a key of one's own, besides
+# (https://cloud.google.com/functions/docs/securing/cmek).
+_SERVICES_WITH_KEY = ("artifactregistry", "cloudfunctions", "eventarc", "run", "secretmanager")
 _POLL_SECONDS = 1.0
 _WAIT_SECONDS = 120.0
 
 
+def services_with_agents(deployment: Deployment) -> tuple[str, ...]:
+    """The services whose agents Terraform grants roles to. Their APIs have to be enabled."""
+    variables = deployment.variables
+    uses_key = variables.get("kms_key") or variables.get("former_kms_keys")
+    return (*_SERVICES, *_SERVICES_WITH_KEY) if uses_key else _SERVICES
+
+
 def create_service_agents(gcloud: Gcloud) -> None:
-    """Create those that Terraform grants roles to. One that exists stays as it is.
+    """Create the agents of these services. One that exists stays as it is.
 
     Raises:
         CommandError: one cannot be created.
     """
-    for service in _SERVICES:
+    for service in services_with_agents(gcloud.deployment):
         name = f"projects/{gcloud.deployment.project}/services/{service}.googleapis.com"
         operation = rest.request(
             gcloud, "serviceusage", "POST", f"v1beta1/{name}:generateServiceIdentity"
