@@ -4,14 +4,17 @@ If a program is missing, its tests are skipped, and the summary of the run names
 CI=true the tests fail instead, because CI must run all of them.
 """
 
+import functools
 import os
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
-from operate.google.deployment import ROOT
+from operate.google.deployment import MODULE, ROOT
 from sandbox.google_pubsub import find_emulator
 
 
@@ -44,6 +47,24 @@ PROGRAMS = {
         "https://developer.hashicorp.com/terraform/install",
     ),
 }
+
+
+GOOGLE_PROVIDER = "Google's provider of Terraform"
+
+
+@functools.cache
+def finds_google_provider() -> bool:
+    """Whether `terraform init` can install Google's provider, from its registry or a mirror."""
+    if shutil.which("terraform") is None:
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(MODULE / "versions.tf", folder)
+        done = subprocess.run(
+            ["terraform", f"-chdir={folder}", "init", "-input=false"],
+            capture_output=True,
+            check=False,
+        )
+    return done.returncode == 0
 
 
 def needs(program: str) -> pytest.MarkDecorator:

@@ -16,7 +16,6 @@ _GCLOUD = {
     "LOGGING": "logging/",
     "MONITORING": "monitoring/",
     "PUBSUB": "pubsub/",
-    "RUN": "run/",
     "SECRETMANAGER": "secretmanager/",
     "SERVICEUSAGE": "serviceusage/",
     "STORAGE": "storage/v1/",
@@ -50,6 +49,8 @@ def google_environment(url: str, folder: Path) -> dict[str, str]:
     STORAGE_EMULATOR_HOST, for obstore, is not among them: Terraform's backend reads it, too, and
     then sends no token (`GoogleCloud.storage_needs_token`).
     """
+    # gcloud puts a region before this host, so only a proxy can look it up: the server itself.
+    cloud_run = f"http://run.test:{url.rpartition(':')[2]}/run/"
     config, token = folder / "gcloud", folder / "token"
     config.mkdir(exist_ok=True)
     token.write_text(f"{_TOKEN}\n")
@@ -62,7 +63,9 @@ def google_environment(url: str, folder: Path) -> dict[str, str]:
         "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
         "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "1",
         "GOOGLE_OAUTH_ACCESS_TOKEN": _TOKEN,
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_RUN": cloud_run,
         "NO_PROXY": "127.0.0.1,localhost",
+        "http_proxy": url,
         **{f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{n}": f"{url}/{path}" for n, path in _GCLOUD.items()},
         **{f"GOOGLE_{name}_CUSTOM_ENDPOINT": f"{url}/{path}" for name, path in _TERRAFORM.items()},
     }

@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Sequence
 
 from sandbox.google_cloud.apis.api import Api
+from sandbox.google_cloud.apis.cloud_run import knative_service
 from sandbox.google_cloud.errors import ApiError, Json
 from sandbox.google_cloud.project import Project
 from sandbox.google_cloud.resources import now
@@ -80,7 +81,11 @@ class CloudFunctions(Api):
             "uri": url,
             "allTrafficOnLatestRevision": True,
         }
-        self.project.resources["run"].put(service, {"name": service, "uri": url})
+        services = self.project.resources["run"]
+        previous = services.get(service)["knative"] if service in services else None
+        environment = _variables(function["serviceConfig"])
+        knative = knative_service(service, environment, previous)
+        services.put(service, {"name": service, "uri": url, "knative": knative})
         return self.project.operations.start(location, function)
 
     def _url(self, name: str) -> str:
@@ -131,6 +136,20 @@ class CloudFunctions(Api):
         if version == "latest":
             return versions[-1] if versions else None
         return next((v for v in versions if v["name"].endswith(f"/{version}")), None)
+
+
+def _variables(config: Json) -> list[Json]:
+    """The variables of a function as its service has them."""
+    plain = config.get("environmentVariables", {})
+    return [{"name": name, "value": value} for name, value in plain.items()] + [
+        {
+            "name": secret["key"],
+            "valueFrom": {
+                "secretKeyRef": {"name": secret["secret"], "key": str(secret["version"])}
+            },
+        }
+        for secret in config.get("secretEnvironmentVariables", [])
+    ]
 
 
 def _service(function: str) -> str:

@@ -1,0 +1,132 @@
+"""A deployment from beginning to end: the real gcloud and Terraform on a local Google Cloud.
+
+Where `terraform init` finds Google's provider, the whole way is gone; elsewhere a program stands in
+for Terraform, and the summary of the run says so.
+
+One of them: .venv/bin/pytest tests/system/test_google_cloud.py -k destroy
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from sandbox.background import Background
+from sandbox.google_cloud.environment import google_environment
+from sandbox.google_cloud.server import GoogleCloud
+from sandbox.stack import new_secret
+from support.operator import API_KEY, Operator
+from support.programs import GOOGLE_PROVIDER, finds_google_provider, needs
+
+pytestmark = [needs("gcloud"), needs("terraform"), pytest.mark.xdist_group("google-cloud")]
+
+_REGION = "europe-west1"
+_NO_CHANGES = "No changes. Your infrastructure matches the configuration."
+_OPTIONS = """
+alert_emails           = ["a@example.com", "b@example.com"]
+bigquery               = true
+item_notifications     = true
+load_balancer          = { domain = "hooks.example.com", ipv6 = true }
+receipt_retention_days = 90
+reconcile_ingress      = "ALLOW_INTERNAL_ONLY"
+silence_alert_hours    = 20
+"""
+
+
+@pytest.fixture
+def cloud(background: Background) -> Iterator[GoogleCloud]:
+    """A new project of an organisation that allows one region; the end finds no unknown request."""
+    cloud = GoogleCloud()
+    cloud.project.allowed_locations = (_REGION,)
+    background.run(cloud.start())
+    yield cloud
+    background.run(cloud.stop())
+    assert cloud.unknown == []
+
+
+@pytest.fixture
+def operate(cloud: GoogleCloud, tmp_path: Path) -> Callable[..., Operator]:
+    """Somebody with gcloud who is signed in, and with Terraform or what is `replaced`."""
+
+    def start(replaced: Sequence[str] = ()) -> Operator:
+        configuration = {k: v for k, v in os.environ.items() if k == "TF_CLI_CONFIG_FILE"}
+        environment = google_environment(cloud.url, tmp_path)
+        return Operator(tmp_path, replaced, configuration | environment)
+
+    return start
+
+
+def _run(operator: Operator, command: str, status: int = 0, **settings: str) -> str:
+    """Run a command, check its exit status, and return what it printed."""
+    stdin = settings.pop("stdin", "")
+    found = operator.run(command, YES="1", PAUSE_SECONDS="0.1", stdin=stdin, **settings)
+    assert found == status, operator.printed
+    return operator.printed
+
+
+def test_bootstrap_and_secrets_of_a_new_project(
+    cloud: GoogleCloud, operate: Callable[..., Operator]
+) -> None:
+    """Up to where Terraform begins."""
+    operator = operate(replaced=["terraform"])
+    cloud.project.disable("storage")
+    cloud.project.disabled_answers = 2
+
+    assert "make bootstrap ENV=dev" in _run(operator, "secrets", 2)
+    assert "Google is still enabling the" in _run(operator, "bootstrap")
+
+    assert {"pubsub", "secretmanager", "storage"} <= cloud.project.enabled
+    assert any("gcp-sa-pubsub" in agent for agent in cloud.project.agents)
+    bucket = cloud.resource("storage", "warehouse-1-dimmy-terraform-state")
+    assert bucket is not None
+    assert bucket["location"] == _REGION.upper()
+    assert bucket["versioning"] == {"enabled": True}
+    assert bucket["iamConfiguration"]["publicAccessPrevention"] == "enforced"
+
+
+def test_an_installation_from_bootstrap_to_destroy(
+    cloud: GoogleCloud, operate: Callable[..., Operator]
+) -> None:
+    if not finds_google_provider():
+        pytest.skip(f"{GOOGLE_PROVIDER} is not found by terraform init: only its schema was used")
+    operator = operate()
+    cloud.project.disabled_answers = 1
+    variables = operator.tree / "infra" / "envs" / "dev.tfvars"
+    plain = variables.read_text()
+
+    printed = _run(operator, "bootstrap")
+    assert "6 service accounts" in printed
+    assert "may be incomplete" not in printed
+    assert "Done. Next: make secrets" in _run(operator, "bootstrap")
+    _run(operator, "secrets", stdin=f"DIMMY_API_KEY={API_KEY}\nSIGNING_SECRETS={new_secret()}\n")
+
+    assert "The webhook URL:" in _run(operator, "deploy")
+    assert _NO_CHANGES in _run(operator, "plan")
+    assert "dimmy-dev-receive" in _run(operator, "status")
+    printed = _run(operator, "doctor", 1, DIMMY_API_URL="https://127.0.0.1:1")
+    assert "pushes to resolve" in printed
+    assert "allUsers may call it" in printed
+    assert "2 to solve." in printed, "neither Dimmy's API nor the functions run here"
+
+    _run(operator, "secrets", stdin=f"SIGNING_SECRETS={new_secret()}\n")
+    assert "dimmy-dev-signing-secrets, version 1 becomes 2" in _run(operator, "rotate")
+    assert "is the newest one, or is read" in _run(operator, "retire")
+    assert "1 changed" in _run(operator, "deploy")
+    assert "dimmy-dev-signing-secrets, version 1" in _run(operator, "retire")
+    assert "is the newest one, or is read" in _run(operator, "retire")
+
+    variables.write_text(plain + _OPTIONS)
+    assert "own URL stays open" in _run(operator, "deploy")
+    assert _NO_CHANGES in _run(operator, "plan")
+    certificate = next(name for name in cloud.compute.resources if "sslCertificates" in name)
+    cloud.compute.set_certificate_status(certificate.rpartition("/")[2], "ACTIVE")
+    assert "own URL stays open" not in _run(operator, "deploy")
+    variables.write_text(plain + _OPTIONS.replace(', "b@example.com"', ""))
+    assert "1 destroyed" in _run(operator, "deploy")
+    variables.write_text(plain)
+    _run(operator, "deploy")
+
+    _run(operator, "destroy")
+    left = {name for name in cloud.storage.resources if "/" not in name}
+    assert left == {"warehouse-1-dimmy-terraform-state"}
