@@ -34,16 +34,16 @@ def test_workflows_call_commands_that_exist() -> None:
     assert called == {"deploy", "plan"}
     assert called <= targets
     assert (ROOT / ".ci" / "run").exists()
-    assert ".ci/run" in texts["test.yml"]
+    assert ".ci/run" in texts["test-and-deploy.yml"]
 
 
 def test_only_a_deployment_on_the_main_branch_acts_as_the_deployer() -> None:
     texts = {path.name: path.read_text() for path in WORKFLOWS.glob("*.yml")}
 
-    assert [name for name, text in texts.items() if "GCP_DEPLOYER" in text] == ["deploy.yml"]
-    assert "branches: [main]" in texts["deploy.yml"]
-    assert "environment: ${{" in texts["deploy.yml"], "GitHub asks its reviewers"
-    assert "needs: test" in texts["deploy.yml"]
+    assert [name for name, text in texts.items() if "GCP_DEPLOYER" in text] == ["test-and-deploy.yml"]
+    assert "branches: [main]" in texts["test-and-deploy.yml"]
+    assert "environment: ${{" in texts["test-and-deploy.yml"], "GitHub asks its reviewers"
+    assert "needs: test" in texts["test-and-deploy.yml"]
 
 
 def test_the_readme_names_every_variable_of_the_workflows() -> None:
