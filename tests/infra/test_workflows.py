@@ -40,7 +40,9 @@ def test_workflows_call_commands_that_exist() -> None:
 def test_only_a_deployment_on_the_main_branch_acts_as_the_deployer() -> None:
     texts = {path.name: path.read_text() for path in WORKFLOWS.glob("*.yml")}
 
-    assert [name for name, text in texts.items() if "GCP_DEPLOYER" in text] == ["test-and-deploy.yml"]
+    assert [name for name, text in texts.items() if "GCP_DEPLOYER" in text] == [
+        "test-and-deploy.yml"
+    ]
     assert "branches: [main]" in texts["test-and-deploy.yml"]
     assert "environment: ${{" in texts["test-and-deploy.yml"], "GitHub asks its reviewers"
     assert "needs: test" in texts["test-and-deploy.yml"]

@@ -6,6 +6,7 @@ import time
 from operate.console import CommandError, UsageError
 from operate.google.deployment import Deployment
 from operate.google.programs import call, require
+from operate.google.refusals import is_api_disabled
 
 # Google's access tokens are valid for an hour. A deployment begins with most of it.
 _LEAST_MINUTES = 45
@@ -40,7 +41,7 @@ class Gcloud:
             raise
 
     def exists(self, *arguments: str) -> bool:
-        """Whether a command that describes something finds it.
+        """Whether a command that describes something finds it; nothing is there without its API.
 
         Raises:
             CommandError: it is unknown, because of a missing permission, for example.
@@ -48,7 +49,8 @@ class Gcloud:
         try:
             self.run(*arguments)
         except CommandError as error:
-            if re.search(r"not.?found|404|does not exist", str(error), re.IGNORECASE):
+            is_missing = re.search(r"not.?found|404|does not exist", str(error), re.IGNORECASE)
+            if is_missing or is_api_disabled(error):
                 return False
             raise
         return True

@@ -4,8 +4,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from operate.console import CommandError
 from operate.google import rest
 from operate.google.gcloud import Gcloud
+
+# A log-based metric is unknown for up to ten minutes after it was created.
+_NEW_METRIC = "Cannot find metric"
 
 
 class Monitoring:
@@ -48,19 +52,20 @@ class Monitoring:
 
     def _points(self, query: str, *, minutes: int, **aggregation: str) -> list[dict[str, Any]]:
         now = datetime.now(UTC)
-        answer = rest.request(
-            self._gcloud,
-            "monitoring",
-            "GET",
-            f"v3/projects/{self._gcloud.deployment.project}/timeSeries",
-            params={
-                "filter": query,
-                "interval.startTime": (now - timedelta(minutes=minutes)).isoformat(),
-                "interval.endTime": now.isoformat(),
-                "view": "FULL",
-                **aggregation,
-            },
-        )
+        path = f"v3/projects/{self._gcloud.deployment.project}/timeSeries"
+        parameters = {
+            "filter": query,
+            "interval.startTime": (now - timedelta(minutes=minutes)).isoformat(),
+            "interval.endTime": now.isoformat(),
+            "view": "FULL",
+            **aggregation,
+        }
+        try:
+            answer = rest.request(self._gcloud, "monitoring", "GET", path, params=parameters)
+        except CommandError as error:
+            if _NEW_METRIC in str(error):
+                return []
+            raise
         return [p for series in answer.get("timeSeries", []) for p in series["points"]]
 
 
