@@ -22,7 +22,7 @@ from sandbox.pubsub_admin import PubSubAdmin
 from sandbox.secret_search import assert_no_secrets
 from sandbox.stack import SANDBOX_API_KEY, PubSubKind, Stack, start_stack
 from support.operator import Endpoint, Operator
-from support.programs import skip_or_fail
+from support.programs import GOOGLE_PROVIDER, skip_or_fail
 from support.pubsub import BOTH_PUBSUBS, Topic
 
 # Without a deadline per example, because a slow machine would exceed it.
@@ -38,6 +38,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     skip_or_fail(item)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say that infra/ was checked with Google's provider; where it is not found, a skip says so."""
+    passed = terminalreporter.stats.get("passed", [])
+    if any("the_real_provider" in report.nodeid for report in passed):
+        terminalreporter.write_line(f"{GOOGLE_PROVIDER} was found by terraform init, and used.")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,13 +16,19 @@ override_resource {
 override_resource {
   target          = module.github[0].google_service_account.deployer
   override_during = plan
-  values          = { member = "serviceAccount:deployer", name = "deployer" }
+  values = {
+    member = "serviceAccount:deployer@warehouse-1.iam.gserviceaccount.com"
+    name   = "projects/warehouse-1/serviceAccounts/deployer@warehouse-1.iam.gserviceaccount.com"
+  }
 }
 
 override_resource {
   target          = module.github[0].google_service_account.planner
   override_during = plan
-  values          = { member = "serviceAccount:planner", name = "planner" }
+  values = {
+    member = "serviceAccount:planner@warehouse-1.iam.gserviceaccount.com"
+    name   = "projects/warehouse-1/serviceAccounts/planner@warehouse-1.iam.gserviceaccount.com"
+  }
 }
 
 variables {

@@ -5,13 +5,14 @@ One of them: .venv/bin/pytest tests/infra/test_terraform.py -k roles
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from operate.google.deployment import INFRA, MODULE, Deployment
-from support.programs import needs
+from support.programs import GOOGLE_PROVIDER, finds_google_provider, needs
 from terraform import checks
 from terraform.checks import CheckError, Plans
 from terraform.mutants import MUTANTS, Mutant, apply, detect, unaligned
@@ -188,3 +189,18 @@ def test_a_failed_check_names_the_problem(provider: GoogleProvider, tmp_path: Pa
 
     with pytest.raises(CheckError, match="nmae"):
         checks.check_validity(tmp_path, provider)
+
+
+def test_the_real_provider_accepts_the_configuration_and_passes_its_tests(tmp_path: Path) -> None:
+    """With its own schema, and what it knows beyond that: enumerations, ranges, conflicts."""
+    if not finds_google_provider():
+        pytest.skip(f"{GOOGLE_PROVIDER} is not found by terraform init: only its schema was used")
+    infra = tmp_path / "infra"
+    shutil.copytree(INFRA, infra)
+
+    checks.check_with_installed_provider(infra)
+    checks.check_with_installed_provider(infra / "modules" / "dimmy", "test")
+    checks.check_with_installed_provider(infra, "test", "-filter=tests/github.tftest.hcl")
+    for variables in sorted((infra / "envs").glob("*.tfvars")):
+        environment = ("-filter=tests/environment.tftest.hcl", f"-var-file={variables}")
+        checks.check_with_installed_provider(infra, "test", *environment)

@@ -119,7 +119,9 @@ def test_an_installation_from_bootstrap_to_destroy(
     variables.write_text(plain + _OPTIONS)
     assert "own URL stays open" in _run(operator, "deploy")
     assert _NO_CHANGES in _run(operator, "plan")
-    certificate = next(name for name in cloud.compute.resources if "sslCertificates" in name)
+    certificate = next(
+        name for name in cloud.compute.resources.names() if "sslCertificates" in name
+    )
     cloud.compute.set_certificate_status(certificate.rpartition("/")[2], "ACTIVE")
     assert "own URL stays open" not in _run(operator, "deploy")
     variables.write_text(plain + _OPTIONS.replace(', "b@example.com"', ""))
@@ -128,5 +130,5 @@ def test_an_installation_from_bootstrap_to_destroy(
     _run(operator, "deploy")
 
     _run(operator, "destroy")
-    left = {name for name in cloud.storage.resources if "/" not in name}
+    left = {name for name in cloud.storage.resources.names() if "/" not in name}
     assert left == {"warehouse-1-dimmy-terraform-state"}

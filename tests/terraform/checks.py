@@ -168,6 +168,19 @@ def check_validity(folder: Path, provider: GoogleProvider) -> None:
         _require_success(_terraform(each, "validate", "-no-color", provider=provider))
 
 
+def check_with_installed_provider(folder: Path, command: str = "validate", *options: str) -> None:
+    """Run `terraform validate` or `test` with the provider that `terraform init` installs."""
+    for arguments in (("init", "-input=false", "-backend=false"), (command, *options)):
+        done = subprocess.run(
+            ["terraform", f"-chdir={folder}", arguments[0], "-no-color", *arguments[1:]],
+            env=os.environ | {"CHECKPOINT_DISABLE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        _require_success(done)
+
+
 def check_root(folder: Path) -> None:
     """Check that the root has the module's variables and outputs, and passes them on."""
     module = folder / _MODULE
@@ -243,7 +256,8 @@ def _members(plan: Plan) -> dict[str, set[str]]:
     for address, after in plan.items():
         if address.startswith("module.github") and "member" in after and "role" in after:
             target = after.get("service_account_id") or after.get("bucket") or after["project"]
-            member = after["member"].removeprefix("serviceAccount:")
+            target = target.rpartition("/")[2].partition("@")[0]
+            member = after["member"].removeprefix("serviceAccount:").partition("@")[0]
             members[member].add(f"{after['role']} on {target}")
     return members
 

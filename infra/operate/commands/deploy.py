@@ -35,9 +35,9 @@ def run(settings: Mapping[str, str], console: Console) -> int:
         "If it is not in Dimmy's dashboard yet, three steps are left there:\n"
         "  1. Account & Limits, Webhooks, Add Endpoint: paste the URL.\n"
         "  2. Subscribe it to items.scanned, and create it.\n"
-        "  3. Reveal its signing secret, and enter it with:"
-        f" {deployment.instructions.command('secrets')}\n"
-        "     Then deploy once more, and scan.",
+        "  3. Reveal its signing secret, enter it, and let receive read it:\n"
+        f"     {deployment.instructions.command('secrets')}\n"
+        f"     {deployment.instructions.command('rotate')}",
     )
     if egress_address := outputs.get("egress_address"):
         print_text(console, f"resolve and reconcile call Dimmy's API from {egress_address}.")

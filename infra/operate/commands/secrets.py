@@ -14,10 +14,9 @@ from collections.abc import Callable, Mapping
 from dotenv import dotenv_values
 from rich.console import Console
 
-from operate.console import CommandError, UsageError, print_text
+from operate.console import UsageError, print_text
 from operate.google.deployment import Deployment, read_deployment
 from operate.google.gcloud import Gcloud
-from operate.google.refusals import is_api_disabled
 from pipeline.dimmy.settings import parse_api_key
 from pipeline.receive.settings import parse_signing_secrets
 
@@ -65,17 +64,10 @@ def run(settings: Mapping[str, str], console: Console) -> int:
 
 def _check_that_they_exist(gcloud: Gcloud) -> None:
     """Raises UsageError before `make bootstrap`."""
-    bootstrap = (
-        f"The secrets do not exist yet: {gcloud.deployment.instructions.command('bootstrap')}"
-    )
-    try:
-        for secret_id in gcloud.deployment.secrets.values():
-            if not gcloud.exists("secrets", "describe", secret_id):
-                raise UsageError(bootstrap)
-    except CommandError as error:
-        if is_api_disabled(error):
-            raise UsageError(bootstrap) from error
-        raise
+    for secret_id in gcloud.deployment.secrets.values():
+        if not gcloud.exists("secrets", "describe", secret_id):
+            command = gcloud.deployment.instructions.command("bootstrap")
+            raise UsageError(f"The secrets do not exist yet: {command}")
 
 
 def _placeholder(gcloud: Gcloud, values: Mapping[str, str], console: Console) -> dict[str, str]:

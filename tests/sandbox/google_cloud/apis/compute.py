@@ -24,7 +24,7 @@ _COLLECTIONS = (
     "targetHttpsProxies",
     "urlMaps",
 )
-_ADDRESS = "203.0.113.7"
+_ADDRESSES = {"IPV4": "203.0.113.7", "IPV6": "2001:db8::7"}
 
 
 class Compute(Api):
@@ -74,7 +74,8 @@ class Compute(Api):
             "fingerprint": "AAAAAAAAAAA=",
         }
         if call["parent"].endswith("/addresses"):
-            resource |= {"address": _ADDRESS, "status": "RESERVED"}
+            address = _ADDRESSES[resource.get("ipVersion", "IPV4")]
+            resource |= {"address": address, "status": "RESERVED"}
         if call["parent"].endswith("/networkEndpointGroups"):
             resource["region"] = f"{_BASE}{call['parent'].rpartition('/')[0]}"
         self.resources.create(name, resource)

@@ -22,6 +22,7 @@ class Scheduler(Api):
             Route("GET", _JOB, lambda call: self.resources.get(call["name"])),
             Route("PATCH", _JOB, self._update),
             Route("DELETE", _JOB, self._delete),
+            Route("POST", f"{_JOB}:run", lambda call: self.resources.get(call["name"])),
             Route("POST", f"{_JOB}:pause", lambda call: self._set(call, "PAUSED")),
             Route("POST", f"{_JOB}:resume", lambda call: self._set(call, "ENABLED")),
         ]
