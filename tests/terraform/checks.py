@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from operate.google.deployment import ROOT
 from pipeline.environment import SettingsError
 from pipeline.receive import sources
 from pipeline.receive.settings import read_receive_settings
@@ -241,9 +242,9 @@ def check_github(folder: Path, provider: GoogleProvider) -> None:
     for role in planned["github"]["planner"]:
         if not _READS.search(role):
             raise CheckError(f"the planner has {role}")
-    readme = (folder.parent / "README.md").read_text() if folder.name == "infra" else ""
+    readme = (ROOT / "README.md").read_text()
     named = {f"roles/{role} on warehouse-1" for role in re.findall(r"`(\w+\.\w+)`", readme)}
-    if readme and (missing := planned["github"]["deployer"] - named):
+    if missing := planned["github"]["deployer"] - named:
         raise CheckError(f"the README does not name roles of the deployer: {missing}")
     condition = plans["github"][_PROVIDER]["attribute_condition"]
     if condition != _CONDITION:

@@ -425,6 +425,36 @@ MUTANTS = (
         'variable "region" {\n  type = string\n  default = null',
         'variable "region" {\n  type = string\n  default = "us-central1"',
     ),
+    Mutant(
+        "any repository of GitHub deploys",
+        "modules/github/main.tf",
+        '"assertion.repository == \\"${var.repository}\\"",',
+        '"assertion.repository != \\"\\"",',
+    ),
+    Mutant(
+        "any branch deploys",
+        "modules/github/main.tf",
+        'assertion.ref == \\"refs/heads/${var.branch}\\"',
+        'assertion.ref != \\"\\"',
+    ),
+    Mutant(
+        "a pull request deploys",
+        "modules/github/main.tf",
+        '"${local._jobs}/deploy-${var.environment}"',
+        '"${local._jobs}/pull_request"',
+    ),
+    Mutant(
+        "a plan changes the project",
+        "modules/github/main.tf",
+        '"pubsub.viewer"',
+        '"pubsub.editor"',
+    ),
+    Mutant(
+        "a plan reads scans",
+        "github.tf",
+        '"${var.project}-dimmy-${var.environment}-sources"',
+        '"${var.project}-dimmy-${var.environment}-data"',
+    ),
 )
 
 
