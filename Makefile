@@ -134,7 +134,7 @@ clean: ## Delete the environment, caches, builds and stored data
 	rm -rf $(VENV) .build .data .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find function infra tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-mutants: $(DEVELOPER) ## Break infra/ in some forty ways, and count how many the checks notice
+mutants: $(DEVELOPER) ## Break infra/ in some seventy ways, and count how many the checks notice
 	@$(TESTS) terraform.mutants
 
 provider-schema: $(DEVELOPER) ## Update the provider's schema for the tests, when infra/ uses something new of it

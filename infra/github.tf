@@ -8,25 +8,19 @@ module "github" {
   project     = var.project
   repository  = var.github_repository
 
-  planner_buckets = [
-    "${var.project}-dimmy-terraform-state",
-    "${var.project}-dimmy-${var.environment}-sources",
-  ]
+  planner_buckets = ["${var.project}-dimmy-terraform-state", module.dimmy.sources_bucket]
 
   extra_roles = {
     deployer = concat(
       var.bigquery == true ? ["bigquery.admin"] : [],
-      var.kms_key == null ? [] : ["cloudkms.admin"],
       var.load_balancer == null && var.egress == null ? [] : ["compute.admin"],
     )
     planner = concat(
       var.bigquery == true ? ["bigquery.metadataViewer"] : [],
-      var.kms_key == null ? [] : ["cloudkms.viewer"],
+      var.budget == null ? [] : ["serviceusage.serviceUsageConsumer"],
       var.load_balancer == null && var.egress == null ? [] : ["compute.viewer"],
     )
   }
-
-  depends_on = [module.dimmy]
 }
 
 output "github" {

@@ -77,6 +77,11 @@ output "secrets" {
   value       = module.dimmy.secrets
 }
 
+output "sources_bucket" {
+  description = "The bucket of the functions' archives."
+  value       = module.dimmy.sources_bucket
+}
+
 output "subscription" {
   description = "The push subscription of resolve; its undelivered messages are the backlog."
   value       = module.dimmy.subscription

@@ -452,8 +452,8 @@ MUTANTS = (
     Mutant(
         "a plan reads scans",
         "github.tf",
-        '"${var.project}-dimmy-${var.environment}-sources"',
-        '"${var.project}-dimmy-${var.environment}-data"',
+        "module.dimmy.sources_bucket]",
+        "module.dimmy.bucket]",
     ),
 )
 

@@ -84,6 +84,11 @@ output "secrets" {
   value       = { for name, secret in google_secret_manager_secret.this : name => secret.secret_id }
 }
 
+output "sources_bucket" {
+  description = "The bucket of the functions' archives."
+  value       = google_storage_bucket.sources.name
+}
+
 output "subscription" {
   description = "The push subscription of resolve; its undelivered messages are the backlog."
   value       = google_pubsub_subscription.resolve.id

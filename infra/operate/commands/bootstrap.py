@@ -7,7 +7,6 @@ exists stays as it is.
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 from rich.console import Console
 
@@ -36,6 +35,8 @@ _FIRST_RESOURCES = (
     "google_service_account.this",
     "google_storage_bucket_iam_member.builder_reads_sources",
 )
+
+_TARGETS = [f"-target=module.dimmy.{resource}" for resource in _FIRST_RESOURCES]
 
 # How a person calls the types of these resources.
 _NOUNS = {
@@ -74,7 +75,11 @@ def run(settings: Mapping[str, str], console: Console) -> int:
             f" {deployment.instructions.command('deploy')}"
         )
     archive = package.build(BUILD)
-    plan = wait_while_enabling(console, settings, lambda: _plan(terraform, archive))
+    # No function is created that would read a secret.
+    unread = {"secret_versions": dict.fromkeys(deployment.secrets, "1")}
+    plan = wait_while_enabling(
+        console, settings, lambda: terraform.plan(archive, unread, *_TARGETS, shown=False)
+    )
     changes = terraform.changes(plan)
     if changes:
         print_text(console, f"Terraform would create: {_summary(changes)}.")
@@ -85,17 +90,10 @@ def run(settings: Mapping[str, str], console: Console) -> int:
             settings,
             lambda plan: terraform.apply_quietly(plan, console, "created"),
             plan,
-            lambda: _plan(terraform, archive),
+            lambda: terraform.plan_rest(changes, archive, unread, *_TARGETS, shown=False),
         )
     print_text(console, f"Done. Next: {deployment.instructions.command('secrets')}")
     return 0
-
-
-def _plan(terraform: Terraform, archive: Path) -> Path:
-    # No function is created that would read a secret.
-    unread = {"secret_versions": dict.fromkeys(terraform.deployment.secrets, "1")}
-    targets = [f"-target=module.dimmy.{resource}" for resource in _FIRST_RESOURCES]
-    return terraform.plan(archive, unread, *targets, shown=False)
 
 
 def _summary(changes: list[Change]) -> str:
@@ -108,15 +106,15 @@ def _summary(changes: list[Change]) -> str:
 
 def _create_state_bucket(deployment: Deployment, gcloud: Gcloud) -> None:
     bucket = f"gs://{deployment.state_bucket}"
-    if gcloud.exists("storage", "buckets", "describe", bucket):
-        return
-    gcloud.run(
-        "storage",
-        "buckets",
-        "create",
-        bucket,
-        f"--location={deployment.region}",
-        "--uniform-bucket-level-access",
-        "--public-access-prevention",
-    )
+    if not gcloud.exists("storage", "buckets", "describe", bucket):
+        gcloud.run(
+            "storage",
+            "buckets",
+            "create",
+            bucket,
+            f"--location={deployment.region}",
+            "--uniform-bucket-level-access",
+            "--public-access-prevention",
+        )
+    # Always, because the command may have been interrupted between the two.
     gcloud.run("storage", "buckets", "update", bucket, "--versioning")

@@ -25,7 +25,7 @@ def run(settings: Mapping[str, str], console: Console) -> int:
         settings,
         terraform.apply,
         plan.file,
-        lambda: terraform.plan(plan.archive, plan.variables),
+        lambda: terraform.plan_rest(plan.changes, plan.archive, plan.variables),
     )
     outputs = terraform.outputs()
     print_text(

@@ -29,6 +29,7 @@ class DeploymentPlan:
     """A plan of Terraform's, and what it was made from."""
 
     file: Path
+    changes: list[Change]
     archive: Path
     variables: Mapping[str, object]
 
@@ -52,8 +53,12 @@ def show_plan(gcloud: Gcloud, terraform: Terraform, console: Console) -> Deploym
     if protected := protected_deletions(changes):
         raise UsageError(_refusal(protected, gcloud.deployment))
     if _makes_receive_public(changes) and forbids_public_members(gcloud):
-        raise UsageError(advice_about_public_invoker(gcloud.deployment))
-    return DeploymentPlan(plan, archive, variables)
+        advice = advice_about_public_invoker(gcloud.deployment)
+        # An exception can be made only for a service that exists.
+        if _creates_receive(changes):
+            raise UsageError(advice)
+        print_text(console, f"Unless the service is exempt: {advice}")
+    return DeploymentPlan(plan, changes, archive, variables)
 
 
 def _secret_versions(gcloud: Gcloud) -> dict[str, str]:
@@ -70,6 +75,14 @@ def _secret_versions(gcloud: Gcloud) -> dict[str, str]:
 
 def _makes_receive_public(changes: list[Change]) -> bool:
     return any((each["change"].get("after") or {}).get("member") == "allUsers" for each in changes)
+
+
+def _creates_receive(changes: list[Change]) -> bool:
+    return any(
+        each["address"].endswith('google_cloudfunctions2_function.this["receive"]')
+        and "create" in each["change"]["actions"]
+        for each in changes
+    )
 
 
 def _refusal(protected: list[Change], deployment: Deployment) -> str:

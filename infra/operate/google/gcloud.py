@@ -12,6 +12,9 @@ from operate.google.refusals import is_api_disabled
 _LEAST_MINUTES = 45
 _TOKEN_IS_KEPT_SECONDS = 300.0
 
+_MISSING = re.compile(r"not.?found|\b404\b|does not exist", re.IGNORECASE)
+_FORBIDDEN = re.compile(r"\b403\b|PERMISSION_DENIED|does not have \S+ access")
+
 # What gcloud prints where an account is missing, or has to sign in again.
 _SIGN_IN = "gcloud auth login"
 
@@ -49,8 +52,9 @@ class Gcloud:
         try:
             self.run(*arguments)
         except CommandError as error:
-            is_missing = re.search(r"not.?found|404|does not exist", str(error), re.IGNORECASE)
-            if is_missing or is_api_disabled(error):
+            if is_api_disabled(error) or (
+                _MISSING.search(str(error)) and not _FORBIDDEN.search(str(error))
+            ):
                 return False
             raise
         return True
@@ -68,6 +72,8 @@ class Gcloud:
                 f"--min-expiry={_LEAST_MINUTES}m",
                 "--format=value(credential.access_token)",
             ).strip()
+            if not self._token:
+                raise CommandError("gcloud has no access token for its account.")
             self._token_is_kept_until = time.monotonic() + _TOKEN_IS_KEPT_SECONDS
         return self._token
 

@@ -20,17 +20,23 @@ from operate.installation import Check
 _DNS_URL = "https://dns.google/resolve"
 _DNS_SECONDS = 15
 _RECORD_TYPES = {"A": 1, "AAAA": 28, "CAA": 257}
+_READ_CAA = "It has to allow pki.goog: `dig CAA` shows what it says."
+_IN_USE = {"ACTIVE", "RENEWAL_FAILED"}
+_ANSWERED = {0, 3}  # records, or no such domain; others are failures (RFC 1035, 4.1.1)
 _AUTHORITIES = {"letsencrypt.org", "pki.goog"}
 
 
 def is_certificate_active(gcloud: Gcloud) -> bool:
-    """Whether the certificate of the domain in the environment's file is in use."""
+    """Whether the certificate of the domain in the environment's file is in use.
+
+    It stays in use when its renewal fails.
+    """
     domain = gcloud.deployment.domain
     name = f"{gcloud.deployment.prefix}-receive-{hashlib.sha256(domain.encode()).hexdigest()[:8]}"
     describe = ("compute", "ssl-certificates", "describe", name, "--global")
     if not gcloud.exists(*describe):
         return False
-    return _status(gcloud, name) == "ACTIVE"
+    return _managed(gcloud, name).get("status") in _IN_USE
 
 
 def check_domain(
@@ -81,6 +87,9 @@ def _check_authorities(domain: str, dns: "_Dns") -> Check:
     for start in range(len(labels) - 1):
         parent = ".".join(labels[start:])
         if records := dns.records(parent, "CAA"):
+            if any(record.startswith("\\#") for record in records):
+                text = ", ".join(records)
+                return Check("the CAA record", f"of {parent} cannot be read: {text}", _READ_CAA)
             issuers = {
                 value.strip('"').partition(";")[0].strip()
                 for _, tag, value in (record.split(" ", 2) for record in records)
@@ -95,15 +104,21 @@ def _check_authorities(domain: str, dns: "_Dns") -> Check:
 
 
 def _status(gcloud: Gcloud, certificate: str) -> str:
-    printed = gcloud.run(
-        "compute", "ssl-certificates", "describe", certificate, "--global", "--format=json"
-    )
-    managed = json.loads(printed).get("managed", {})
+    managed = _managed(gcloud, certificate)
     domains = managed.get("domainStatus", {})
     return next(
         (status for status in domains.values() if status != "ACTIVE"),
         str(managed.get("status", "unknown")),
     )
+
+
+def _managed(gcloud: Gcloud, certificate: str) -> dict[str, Any]:
+    """What Google says of a certificate that it manages."""
+    printed = gcloud.run(
+        "compute", "ssl-certificates", "describe", certificate, "--global", "--format=json"
+    )
+    managed: dict[str, Any] = json.loads(printed).get("managed", {})
+    return managed
 
 
 class _Dns:
@@ -119,8 +134,14 @@ class _Dns:
                 self._url, params={"name": domain, "type": record}, timeout=_DNS_SECONDS
             )
             response.raise_for_status()
-            answers = response.json().get("Answer", [])
-        except (OSError, ValueError) as error:
+            answer = response.json()
+            status, answers = answer["Status"], answer.get("Answer", [])
+        except (OSError, ValueError, LookupError) as error:
             text = f"The {record} record of {domain} cannot be looked up: {type(error).__name__}"
             raise CommandError(text) from error
+        if status not in _ANSWERED:
+            text = (
+                f"The {record} record of {domain} cannot be looked up: the resolver says {status}"
+            )
+            raise CommandError(text)
         return sorted(each["data"] for each in answers if each["type"] == _RECORD_TYPES[record])

@@ -1,10 +1,12 @@
 """Calls gcloud and Terraform."""
 
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 from operate.console import CommandError, UsageError
 
@@ -13,13 +15,14 @@ _DOWNLOADS = {
     "terraform": "https://developer.hashicorp.com/terraform/install",
 }
 _SHOWN_WORDS = 4  # of a command that failed
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class ProgramError(CommandError):
     """A program has failed. `output` is what it printed about it."""
 
     def __init__(self, command: list[str], output: str, *, is_shown: bool) -> None:
-        self.output = output.strip()
+        self.output = _COLOURS.sub("", output).strip()
         printed = f"\n{self.output}" if self.output and not is_shown else ""
         super().__init__(f"`{' '.join(command[:_SHOWN_WORDS])} ...` failed.{printed}")
 
@@ -41,23 +44,23 @@ def call(
     stdin: bytes | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> str:
-    """Run a command; return what it prints.
+    """Run a command; return what it prints. After Ctrl-C it ends by itself, as with `follow`.
 
     Raises:
         ProgramError: it failed.
+        KeyboardInterrupt: Ctrl-C, after the command has ended.
     """
-    done = subprocess.run(
-        command,
-        input=stdin,
-        stdin=None if stdin is not None else subprocess.DEVNULL,
-        capture_output=True,
-        env=environ,
-        check=False,
-    )
-    if done.returncode:
-        output = (done.stderr or done.stdout or b"").decode(errors="replace")
-        raise ProgramError(command, output, is_shown=False)
-    return done.stdout.decode()
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as errors:
+        given.write(stdin or b"")
+        given.seek(0)
+        lines: list[str] = []
+        status = follow(command, lines.append, "stdout", env=environ, stdin=given, stderr=errors)
+        errors.seek(0)
+        printed = "".join(lines)
+        if status:
+            output = errors.read().decode(errors="replace") or printed
+            raise ProgramError(command, output, is_shown=False)
+    return printed
 
 
 def call_shown(command: list[str], *, environ: Mapping[str, str] | None = None) -> None:
@@ -74,33 +77,27 @@ def call_shown(command: list[str], *, environ: Mapping[str, str] | None = None) 
         sys.stderr.write(line)
         sys.stderr.flush()
 
-    if follow(command, print_line, environ=environ, stream="stderr"):
+    if follow(command, print_line, "stderr", env=environ):
         raise ProgramError(command, "".join(errors), is_shown=True)
 
 
 def follow(
     command: list[str],
     on_line: Callable[[str], None],
-    *,
-    environ: Mapping[str, str] | None = None,
     stream: Literal["stderr", "stdout"],
+    **options: Any,
 ) -> int:
     """Run a command, pass each line of one of its streams on, and return its exit status.
 
-    Ctrl-C reaches the command, too. It ends by itself, because a killed Terraform leaves its state
-    locked and incomplete.
+    `options` are those of subprocess.Popen. Ctrl-C reaches the command, too. It ends by itself,
+    because a killed Terraform leaves its state locked and incomplete.
 
     Raises:
         KeyboardInterrupt: Ctrl-C, after the command has ended.
     """
     is_interrupted = False
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE if stream == "stdout" else None,
-        stderr=subprocess.PIPE if stream == "stderr" else None,
-        env=environ,
-    ) as process:
+    streams = {"stdin": subprocess.DEVNULL, stream: subprocess.PIPE}
+    with subprocess.Popen(command, **streams | options) as process:
         lines: IO[bytes] | None = getattr(process, stream)
         assert lines
         while True:
@@ -114,4 +111,4 @@ def follow(
                 is_interrupted = True
     if is_interrupted:
         raise KeyboardInterrupt
-    return process.returncode
+    return int(process.returncode)

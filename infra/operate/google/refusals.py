@@ -20,19 +20,22 @@ _PAUSE_SECONDS = 10.0
 
 # "Pub/Sub API has not been used in project 1 before or it is disabled. Enable it by visiting ...
 # If you enabled this API recently, wait a few minutes"
-_ENABLING = re.compile(r"(\w[\w/ ]* API) has not been used in project \S+ before or it is disabled")
+_ENABLING = re.compile(
+    r"([\w/() ]+? API) has not been used in project \S+ before or it is disabled"
+)
+_ERROR = re.compile(r"^[\s│╷╵]*Error: ", re.MULTILINE)  # how each error of Terraform's begins
 
 # https://cloud.google.com/resource-manager/docs/organization-policy/restricting-domains
 _FOREIGN_MEMBER = re.compile(r"do(es)? not belong to a permitted customer|allowedPolicyMember")
 
 # https://developer.hashicorp.com/terraform/language/state/locking
-_LOCKED = "Error acquiring the state lock"
+_LOCKED = re.compile(r"Error acquiring the state lock.*Lock Info:", re.DOTALL)
 _LOCK_FIELD = r"^[\s│╷╵]*{}:\s*(.+?)\s*$"
 
 
 def advice(output: str, deployment: Deployment) -> str:
     """What to do about the errors in this text; empty if nothing is known about them."""
-    if _LOCKED in output:
+    if _LOCKED.search(output):
         return _advice_about_lock(output, deployment)
     if _FOREIGN_MEMBER.search(output):
         return advice_about_public_invoker(deployment)
@@ -52,7 +55,7 @@ def advice_about_public_invoker(deployment: Deployment) -> str:
         f" --region={deployment.region} --project={project}\n"
         "Or an administrator of the organisation exempts the project, and you deploy again:\n"
         f"     gcloud org-policies reset iam.allowedPolicyMemberDomains --project={project}\n"
-        "The README (Roles) shows how to exempt only the service."
+        "The README (In a strict organisation) shows how to exempt only the service."
     )
 
 
@@ -69,16 +72,17 @@ def wait_while_enabling(
     Google needs some minutes to make an API known everywhere that has just been enabled.
 
     Raises:
-        CommandError: another error, or this one for five minutes.
+        CommandError: another error, also beside this one, or this one for five minutes.
     """
     pause_seconds = float(settings.get("PAUSE_SECONDS") or _PAUSE_SECONDS)
-    give_up = time.monotonic() + _ENABLING_SECONDS
+    give_up = 0.0
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     while True:
         try:
             return action()
         except CommandError as error:
             api = _disabled_api(error)
+            give_up = give_up or time.monotonic() + _ENABLING_SECONDS
             if not api or time.monotonic() > give_up:
                 raise
             # Only a terminal can erase it afterwards.
@@ -94,7 +98,7 @@ def apply_while_enabling(
     plan: Path,
     plan_again: Callable[[], Path],
 ) -> None:
-    """Apply a plan; while an API is not enabled yet, apply new plans of what is missing.
+    """Apply a plan; while an API is not enabled yet, apply plans of what is missing of it.
 
     Raises:
         CommandError: as `wait_while_enabling`.
@@ -110,7 +114,11 @@ def apply_while_enabling(
 
 
 def _disabled_api(error: CommandError) -> re.Match[str] | None:
-    return _ENABLING.search(error.output if isinstance(error, ProgramError) else str(error))
+    """The API that is not enabled, if that is the reason of every error."""
+    output = error.output if isinstance(error, ProgramError) else str(error)
+    errors = _ERROR.split(output)[1:] or [output]
+    found = [_ENABLING.search(each) for each in errors]
+    return found[0] if all(found) else None
 
 
 def _advice_about_lock(output: str, deployment: Deployment) -> str:

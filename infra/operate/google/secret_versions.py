@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from operate.console import CommandError
 from operate.google.gcloud import Gcloud
 
 
@@ -19,7 +20,12 @@ class SecretOfFunction:
 
 
 def read_secrets_of_functions(gcloud: Gcloud, outputs: Mapping[str, Any]) -> list[SecretOfFunction]:
-    """What the services of the functions read now. Raises CommandError."""
+    """What the services of the functions read now.
+
+    Raises:
+        CommandError: they cannot be read, or one of them reads no secret of the deployment.
+    """
+    known = gcloud.deployment.secrets.values()
     region = outputs["region"]
     found = []
     for function in outputs["functions"].values():
@@ -28,11 +34,17 @@ def read_secrets_of_functions(gcloud: Gcloud, outputs: Mapping[str, Any]) -> lis
             gcloud.run("run", "services", "describe", name, f"--region={region}", "--format=json")
         )
         variables = service["spec"]["template"]["spec"]["containers"][0].get("env", [])
-        found += [
-            SecretOfFunction(name, variable["name"], reference["name"], reference["key"])
+        secrets = [
+            SecretOfFunction(
+                name, variable["name"], reference["name"].rpartition("/")[2], reference["key"]
+            )
             for variable in variables
             if (reference := variable.get("valueFrom", {}).get("secretKeyRef"))
+            and reference["name"].rpartition("/")[2] in known
         ]
+        if not secrets:
+            raise CommandError(f"{name} reads none of {', '.join(known)}: deploy it again.")
+        found += secrets
     return found
 
 

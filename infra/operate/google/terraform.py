@@ -90,6 +90,32 @@ class Terraform:
         )
         return [each for each in changes if each["change"]["actions"] not in (["no-op"], ["read"])]
 
+    def plan_rest(
+        self,
+        confirmed: list[Change],
+        archive: Path,
+        variables: Mapping[str, object],
+        *options: str,
+        shown: bool = True,
+    ) -> Path:
+        """Plan what is missing of changes that somebody has confirmed.
+
+        Raises:
+            UsageError: the plan has other changes, too.
+        """
+        plan = self.plan(archive, variables, *options, shown=shown)
+        known = {each["address"]: each["change"]["actions"] for each in confirmed}
+        other = [
+            each["address"]
+            for each in self.changes(plan)
+            if known.get(each["address"]) != each["change"]["actions"]
+        ]
+        if other:
+            raise UsageError(
+                f"Something else would change now: {', '.join(other)}. Deploy again, to see it."
+            )
+        return plan
+
     def apply(self, plan: Path) -> None:
         """Make the changes of a plan, and print them."""
         self._run_shown("apply", "-input=false", f"-lock-timeout={_LOCK_SECONDS}s", str(plan))
@@ -112,7 +138,7 @@ class Terraform:
                 if diagnostic.get("severity") == "error":
                     errors.append(f"{diagnostic['summary']}\n{diagnostic.get('detail', '')}")
 
-            status = follow(command, read_line, environ=self._environ, stream="stdout")
+            status = follow(command, read_line, "stdout", env=self._environ)
         if status:
             self._fail(ProgramError(command, "\n".join(errors), is_shown=False))
 
