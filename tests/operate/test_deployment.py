@@ -171,6 +171,7 @@ def test_bootstrap_can_be_repeated(operator: Operator, bootstrap: Callable[..., 
     assert bootstrap() == 0
 
     assert not any("create" in call for call in operator.calls)
+    assert "apply" not in operator.verbs
 
 
 def test_bootstrap_asks_for_every_agent_that_encrypts_with_a_key(
@@ -230,6 +231,18 @@ def test_bootstrap_of_an_earlier_version_is_moved_as_a_whole(
 
     assert "make deploy ENV=dev PROJECT=warehouse-1" in operator.printed
     assert operator.verbs[-1] == "show"
+
+
+def test_the_bucket_of_the_state_keeps_versions_after_an_interrupted_bootstrap(
+    operator: Operator, bootstrap: Callable[..., int]
+) -> None:
+    operator.set_answers(("buckets update", "ERROR: 503 unavailable", 1, 1))
+    assert bootstrap() == 1
+    first = len(operator.calls)
+
+    assert bootstrap() == 0
+
+    assert any("--versioning" in call for call in operator.calls[first:])
 
 
 def test_bootstrap_does_not_mistake_a_permission_error_for_a_missing_bucket(

@@ -23,6 +23,7 @@ class Dns:
 
     def __init__(self) -> None:
         self.url = ""
+        self.status = 0
         self.records: dict[tuple[str, str], list[str]] = {(_DOMAIN, "A"): [_ADDRESS]}
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -33,7 +34,7 @@ class Dns:
             {"name": name, "type": number, "data": data}
             for data in self.records.get((name, record), [])
         ]
-        return web.json_response({"Status": 0, "Answer": [alias, *found]})
+        return web.json_response({"Status": self.status, "Answer": [alias, *found]})
 
 
 def _certificate(status: str, domain_status: str = "") -> tuple[str, str, int]:
@@ -122,10 +123,11 @@ def test_doctor_knows_the_ipv6_address_of_the_load_balancer(operator: Operator, 
     ("answer", "is_open"),
     [
         (_certificate("ACTIVE"), False),
+        (_certificate("RENEWAL_FAILED", "FAILED_CAA_FORBIDDEN"), False),
         (_certificate("PROVISIONING"), True),
         (("ssl-certificates describe", "ERROR: The resource was not found", 1), True),
     ],
-    ids=["active", "provisioning", "not created yet"],
+    ids=["active", "renewal fails", "provisioning", "not created yet"],
 )
 def test_deploy_closes_the_functions_own_url_once_the_certificate_is_active(
     operator: Operator, answer: tuple[str, str, int], is_open: bool
@@ -147,3 +149,15 @@ def test_doctor_says_that_dns_cannot_be_asked(operator: Operator, dns: Dns) -> N
     dns.url = "http://127.0.0.1:1/"
 
     assert f"The A record of {_DOMAIN} cannot be looked up" in _doctor(operator, dns)
+
+
+def test_doctor_does_not_take_a_failure_of_dns_for_a_missing_record(
+    operator: Operator, dns: Dns
+) -> None:
+    operator.set_answers(_certificate("ACTIVE"), *HEALTHY, **_outputs())
+    dns.status = 2  # SERVFAIL
+
+    printed = _doctor(operator, dns)
+
+    assert "cannot be looked up: the resolver says 2" in printed
+    assert "any authority may issue" not in printed

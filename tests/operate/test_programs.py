@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from support.waiting import wait_for
 
 # Ends one step after Ctrl-C, as Terraform does.
@@ -24,18 +26,19 @@ while not (folder / "go-on").exists():
 
 _CALLER = """\
 import sys
-from operate.google.programs import call_shown
+from operate.google import programs
 try:
-    call_shown([sys.executable, "-c", sys.argv[1], sys.argv[2]])
+    getattr(programs, sys.argv[3])([sys.executable, "-c", sys.argv[1], sys.argv[2]])
 except KeyboardInterrupt:
     sys.exit(130)
 """
 
 
-def test_ctrl_c_lets_terraform_end_by_itself(tmp_path: Path) -> None:
+@pytest.mark.parametrize("function", ["call", "call_shown"])
+def test_ctrl_c_lets_terraform_end_by_itself(tmp_path: Path, function: str) -> None:
     """A Terraform that is killed leaves its state locked and incomplete."""
     caller = subprocess.Popen(
-        [sys.executable, "-c", _CALLER, _SLOW, str(tmp_path)],
+        [sys.executable, "-c", _CALLER, _SLOW, str(tmp_path), function],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         start_new_session=True,
     )

@@ -76,6 +76,27 @@ def test_a_locked_state_is_explained_with_who_and_since_when(operator: Operator)
     assert "make unlock ENV=dev PROJECT=warehouse-1" in operator.printed
 
 
+def test_a_lock_is_explained_on_a_terminal_where_terraform_uses_colours(
+    operator: Operator,
+) -> None:
+    coloured = "\n".join(f"\x1b[31m│\x1b[0m \x1b[0m{line[1:]}" for line in _LOCKED.splitlines())
+    operator.set_answers(("terraform plan", coloured, 1))
+
+    assert operator.type("deploy", "yes") == 1
+
+    assert "locked by ops@office-3 since 2026-11-24" in " ".join(operator.printed.split())
+
+
+def test_a_state_that_cannot_be_locked_is_not_taken_for_a_locked_one(operator: Operator) -> None:
+    refusal = "Error: Error acquiring the state lock\n\nError message: googleapi: Error 403: denied"
+    operator.set_answers(("terraform plan", refusal, 1))
+
+    assert operator.run("deploy", YES="1") == 1
+
+    assert "Error 403: denied" in operator.printed
+    assert "make unlock" not in operator.printed
+
+
 LOCK = {"ID": "", "Operation": "OperationTypeApply", "Who": "ops@office-3", "Created": "yesterday"}
 
 
@@ -150,13 +171,66 @@ def test_deploy_plans_and_applies_again_while_an_api_is_being_enabled(operator: 
     assert operator.verbs[2:7] == ["init", "plan", "show", "apply", "plan"]
 
 
-def test_another_error_is_not_waited_for(operator: Operator) -> None:
-    operator.set_answers(("terraform apply", "Error 403: Permission denied on resource", 1))
+@pytest.mark.parametrize(
+    "api",
+    [
+        "Cloud Pub/Sub API",
+        "Identity and Access Management (IAM) API",
+        "Cloud Key Management Service (KMS) API",
+    ],
+)
+def test_an_api_is_recognised_by_its_name(operator: Operator, api: str) -> None:
+    refusal = _ENABLING.replace("Cloud Scheduler API", api)
+    operator.set_answers(("terraform apply", refusal, 1, 1))
+
+    assert operator.run("deploy", YES="1", PAUSE_SECONDS="0.1") == 0
+
+    assert f"Google is still enabling the {api}" in operator.printed
+
+
+def test_what_nobody_has_confirmed_is_not_applied_after_the_wait(operator: Operator) -> None:
+    operator.set_answers(
+        ("terraform apply", _ENABLING, 1, 1),
+        ("terraform show", creation_plan("google_pubsub_topic"), 0, 1),
+        ("terraform show", replacement_plan("google_storage_bucket.data", "DELETE"), 0),
+    )
+
+    assert operator.run("deploy", YES="1", PAUSE_SECONDS="0.1") == 2
+
+    assert "Something else would change now: google_storage_bucket.data" in operator.printed
+    assert operator.verbs.count("apply") == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "Error 403: Permission denied on resource",
+        f"Error: {_ENABLING}\n\nError: Permission denied on resource",
+    ],
+    ids=["alone", "beside the other"],
+)
+def test_another_error_is_not_waited_for(operator: Operator, error: str) -> None:
+    operator.set_answers(("terraform apply", error, 1))
 
     assert operator.run("deploy", YES="1", PAUSE_SECONDS="60") == 1
 
     assert operator.verbs[-1] == "apply"
 
+
+# What a first deployment creates: the function, and the grant.
+_PUBLIC = json.dumps(
+    {
+        "resource_changes": [
+            *json.loads(creation_plan("google_cloud_run_service_iam_member", member="allUsers"))[
+                "resource_changes"
+            ],
+            {
+                "address": 'module.dimmy.google_cloudfunctions2_function.this["receive"]',
+                "change": {"actions": ["create"], "before": None, "after": {}},
+            },
+        ]
+    }
+)
 
 POLICIES = [
     ({"listPolicy": {"allowedValues": ["C0123abc"]}}, True),
@@ -170,8 +244,7 @@ POLICIES = [
 def test_deploy_reads_the_policy_of_the_organisation_before_it_begins(
     operator: Operator, endpoint: Callable[..., Endpoint], policy: object, forbids: bool
 ) -> None:
-    public = creation_plan("google_cloud_run_service_iam_member", member="allUsers")
-    operator.set_answers(("terraform show", public, 0))
+    operator.set_answers(("terraform show", _PUBLIC, 0))
     manager = endpoint((200, policy))
 
     status = operator.run(
@@ -188,6 +261,21 @@ def test_deploy_reads_the_policy_of_the_organisation_before_it_begins(
             " --region=europe-west1 --project=warehouse-1" in operator.printed
         )
         assert "gcloud org-policies reset iam.allowedPolicyMemberDomains" in operator.printed
+
+
+def test_a_service_that_exists_may_be_exempt_of_the_policy(
+    operator: Operator, endpoint: Callable[..., Endpoint]
+) -> None:
+    public = creation_plan("google_cloud_run_service_iam_member", member="allUsers")
+    operator.set_answers(("terraform show", public, 0))
+    manager = endpoint((200, {"listPolicy": {"allowedValues": ["C0123abc"]}}))
+
+    status = operator.run(
+        "deploy", YES="1", CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDRESOURCEMANAGER=manager.url
+    )
+
+    assert status == 0
+    assert "Unless the service is exempt" in operator.printed
 
 
 def test_a_refusal_of_the_grant_is_explained_where_the_policy_cannot_be_read(

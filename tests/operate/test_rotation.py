@@ -91,3 +91,23 @@ def test_retire_asks(operator: Operator) -> None:
     assert operator.type("retire", "no") == 2
 
     assert not any("disable" in call for call in operator.calls)
+
+
+def test_a_service_whose_secret_is_not_found_is_an_error_and_no_success(operator: Operator) -> None:
+    other = _service("receive", "SIGNING_SECRETS", "another-secret", "5")
+    operator.set_answers(("versions list", "9", 0), other, *_SERVICES)
+
+    for command in ("rotate", "retire"):
+        assert operator.run(command, YES="1") == 1
+        assert "dimmy-dev-receive reads none of" in operator.printed
+
+
+def test_a_secret_with_its_full_name_is_recognised(operator: Operator) -> None:
+    full = f"projects/123/secrets/{_SIGNING}"
+    operator.set_answers(
+        ("versions list", "9", 0), _service("receive", "SIGNING_SECRETS", full, "5"), *_SERVICES
+    )
+
+    assert operator.run("rotate", YES="1") == 0
+
+    assert f"dimmy-dev-receive: {_SIGNING}, version 5 becomes 9" in operator.printed

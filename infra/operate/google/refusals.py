@@ -21,7 +21,7 @@ _PAUSE_SECONDS = 10.0
 # "Pub/Sub API has not been used in project 1 before or it is disabled. Enable it by visiting ...
 # If you enabled this API recently, wait a few minutes"
 _ENABLING = re.compile(
-    r"([\w/() ]+? API) has not been used in project \S+ before or it is disabled"
+    r"([A-Z][\w/() ]*? API) has not been used in project \S+ before or it is disabled"
 )
 _ERROR = re.compile(r"^[\s│╷╵]*Error: ", re.MULTILINE)  # how each error of Terraform's begins
 
