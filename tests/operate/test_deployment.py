@@ -13,6 +13,7 @@ import pytest
 from sandbox.stack import new_secret
 from support.operator import (
     API_KEY,
+    DEPLOYED,
     Endpoint,
     Operator,
     creation_plan,
@@ -85,6 +86,23 @@ def test_deploy_without_a_terminal_changes_nothing_unless_yes_is_set(
 
     assert operator.verbs[-1] == "show"
     assert "YES=1" in operator.printed
+
+
+@pytest.mark.parametrize("disabled", [True, False])
+def test_deploy_says_how_svix_can_call_receive_without_a_public_invoker(
+    operator: Operator, disabled: bool
+) -> None:
+    receive = DEPLOYED["functions"]["receive"] | {"invoker": None}
+    annotations = {"run.googleapis.com/invoker-iam-disabled": "true"} if disabled else {}
+    service = {"metadata": {"annotations": annotations}}
+    operator.set_answers(
+        ("services describe", json.dumps(service), 0),
+        functions=DEPLOYED["functions"] | {"receive": receive},
+    )
+
+    assert operator.run("deploy", YES="1") == 0
+
+    assert ("--no-invoker-iam-check" in operator.printed) != disabled
 
 
 @pytest.mark.parametrize(

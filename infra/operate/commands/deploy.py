@@ -10,6 +10,7 @@ from operate.console import confirm, print_text
 from operate.google.deployment import Deployment, read_deployment
 from operate.google.gcloud import Gcloud
 from operate.google.refusals import apply_while_enabling
+from operate.google.resources import check_invoker
 from operate.google.terraform import Terraform
 
 
@@ -39,6 +40,10 @@ def run(settings: Mapping[str, str], console: Console) -> int:
         f"     {deployment.instructions.command('secrets')}\n"
         f"     {deployment.instructions.command('rotate')}",
     )
+    receive = outputs["functions"]["receive"]
+    if receive["invoker"] is None:
+        check = check_invoker(gcloud, outputs["region"], "receive", receive, "")
+        print_text(console, f"{check.name} {check.result}. {check.remedy}".strip())
     if egress_address := outputs.get("egress_address"):
         print_text(console, f"resolve and reconcile call Dimmy's API from {egress_address}.")
     if outputs.get("load_balancer_address"):

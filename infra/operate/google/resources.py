@@ -35,7 +35,7 @@ def check_resources(
             yield Check(name, f"{resource} does not exist", remedy)
     yield _check_subscription(gcloud, outputs, remedy)
     for name, function in outputs["functions"].items():
-        yield _check_invoker(gcloud, outputs["region"], name, function, remedy)
+        yield check_invoker(gcloud, outputs["region"], name, function, remedy)
     if outputs.get("load_balancer_address"):
         yield from check_domain(gcloud, outputs, settings)
 
@@ -66,7 +66,7 @@ def _check_subscription(gcloud: Gcloud, outputs: Mapping[str, Any], remedy: str)
     return Check(name, f"pushes to {endpoint or 'nothing'}", remedy)
 
 
-def _check_invoker(
+def check_invoker(
     gcloud: Gcloud, region: str, name: str, function: Mapping[str, Any], remedy: str
 ) -> Check:
     """Whether the caller of a function may call it; a replaced function forgets its callers."""
