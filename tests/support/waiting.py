@@ -6,7 +6,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-WAIT_SECONDS = 45.0
+WAIT_SECONDS = 120.0  # for what never comes; some programs start slowly beside others
 
 
 def wait_for(condition: Callable[[], T | None], description: str = "the condition") -> T:

@@ -19,7 +19,7 @@ from sandbox.stack import new_secret
 from support.operator import API_KEY, Operator
 from support.programs import GOOGLE_PROVIDER, finds_google_provider, needs
 
-pytestmark = [needs("gcloud"), needs("terraform"), pytest.mark.xdist_group("google-cloud")]
+pytestmark = [needs("gcloud"), needs("terraform"), pytest.mark.xdist_group("gcloud")]
 
 _REGION = "europe-west1"
 _NO_CHANGES = "No changes. Your infrastructure matches the configuration."
