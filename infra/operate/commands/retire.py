@@ -11,7 +11,6 @@ from operate.console import confirm, print_text, show_progress
 from operate.google.deployment import read_deployment
 from operate.google.gcloud import Gcloud
 from operate.google.secret_versions import (
-    list_enabled_versions,
     read_secrets_of_functions,
     read_versions_of_deployment,
 )
@@ -28,9 +27,9 @@ def run(settings: Mapping[str, str], console: Console) -> int:
     }
     unread = [
         (secret_id, version)
-        for secret_id in deployment.secrets.values()
+        for name, secret_id in deployment.secrets.items()
         # The newest one is what the next deployment reads.
-        for version in list_enabled_versions(gcloud, secret_id)[1:]
+        for version in gcloud.enabled_secret_versions(name)[1:]
         if (secret_id, version) not in used
     ]
     if not unread:

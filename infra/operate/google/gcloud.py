@@ -1,7 +1,9 @@
 """gcloud, for one deployment."""
 
+import json
 import re
 import time
+from typing import Any
 
 from operate.console import CommandError, UsageError
 from operate.google.deployment import Deployment
@@ -42,6 +44,11 @@ class Gcloud:
                 text = f"gcloud is not signed in, or has to sign in again: {_SIGN_IN}"
                 raise UsageError(text) from error
             raise
+
+    def read_json(self, *arguments: str) -> dict[str, Any]:
+        """The object that a command prints as JSON."""
+        read: dict[str, Any] = json.loads(self.run(*arguments, "--format=json"))
+        return read
 
     def exists(self, *arguments: str) -> bool:
         """Whether a command that describes something finds it; nothing is there without its API.
@@ -87,8 +94,8 @@ class Gcloud:
                 raise
             return self.run("auth", "print-identity-token").strip()
 
-    def newest_secret_version(self, name: str) -> str | None:
-        """The number of the newest enabled version of a secret, if it has one.
+    def enabled_secret_versions(self, name: str, *options: str) -> list[str]:
+        """The numbers of the enabled versions of a secret, the newest first.
 
         `name` is that of `Deployment.secrets`.
         """
@@ -99,10 +106,14 @@ class Gcloud:
             self.deployment.secrets[name],
             "--filter=state=ENABLED",
             "--sort-by=~createTime",
-            "--limit=1",
+            *options,
             "--format=value(name.basename())",
         )
-        return listed.strip() or None
+        return listed.split()
+
+    def newest_secret_version(self, name: str) -> str | None:
+        """The first of `enabled_secret_versions`, if there is one."""
+        return next(iter(self.enabled_secret_versions(name, "--limit=1")), None)
 
     def read_secret(self, name: str) -> str:
         """The newest value of a secret, or nothing."""

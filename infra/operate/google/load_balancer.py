@@ -6,7 +6,6 @@ address of the load balancer, and no CAA record forbids its authorities
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -114,10 +113,8 @@ def _status(gcloud: Gcloud, certificate: str) -> str:
 
 def _managed(gcloud: Gcloud, certificate: str) -> dict[str, Any]:
     """What Google says of a certificate that it manages."""
-    printed = gcloud.run(
-        "compute", "ssl-certificates", "describe", certificate, "--global", "--format=json"
-    )
-    managed: dict[str, Any] = json.loads(printed).get("managed", {})
+    described = gcloud.read_json("compute", "ssl-certificates", "describe", certificate, "--global")
+    managed: dict[str, Any] = described.get("managed", {})
     return managed
 
 

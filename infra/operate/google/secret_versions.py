@@ -1,6 +1,5 @@
 """Which versions of the secrets the running functions read, and how they get others."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,9 +29,7 @@ def read_secrets_of_functions(gcloud: Gcloud, outputs: Mapping[str, Any]) -> lis
     found = []
     for function in outputs["functions"].values():
         name = function["name"]
-        service = json.loads(
-            gcloud.run("run", "services", "describe", name, f"--region={region}", "--format=json")
-        )
+        service = gcloud.read_json("run", "services", "describe", name, f"--region={region}")
         variables = service["spec"]["template"]["spec"]["containers"][0].get("env", [])
         secrets = [
             SecretOfFunction(
@@ -56,15 +53,8 @@ def read_versions_of_deployment(gcloud: Gcloud, outputs: Mapping[str, Any]) -> s
     region = outputs["region"]
     found = set()
     for function in outputs["functions"].values():
-        described = json.loads(
-            gcloud.run(
-                "functions",
-                "describe",
-                function["name"],
-                "--gen2",
-                f"--region={region}",
-                "--format=json",
-            )
+        described = gcloud.read_json(
+            "functions", "describe", function["name"], "--gen2", f"--region={region}"
         )
         config = described.get("serviceConfig", {})
         for variable in config.get("secretEnvironmentVariables", []):
@@ -82,17 +72,3 @@ def set_version(gcloud: Gcloud, region: str, secret: SecretOfFunction, version: 
         f"--region={region}",
         f"--update-secrets={secret.setting}={secret.secret_id}:{version}",
     )
-
-
-def list_enabled_versions(gcloud: Gcloud, secret_id: str) -> list[str]:
-    """The numbers of the enabled versions of a secret, the newest first. Raises CommandError."""
-    listed = gcloud.run(
-        "secrets",
-        "versions",
-        "list",
-        secret_id,
-        "--filter=state=ENABLED",
-        "--sort-by=~createTime",
-        "--format=value(name.basename())",
-    )
-    return listed.split()
