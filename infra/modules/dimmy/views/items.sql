@@ -1,22 +1,30 @@
+-- The newest version of each item. Two times within a millisecond are one version: Dimmy's database
+-- keeps milliseconds, its events may have more.
 SELECT
-  JSON_VALUE(item, '$._id') AS item_id,
-  JSON_VALUE(item, '$.flow_id') AS flow,
-  JSON_VALUE(item, '$.barcode_scanning[0].code') AS barcode,
-  SAFE_CAST(JSON_VALUE(item, '$.dimensioning[0].dimensions.width') AS FLOAT64) AS width,
-  SAFE_CAST(JSON_VALUE(item, '$.dimensioning[0].dimensions.height') AS FLOAT64) AS height,
-  SAFE_CAST(JSON_VALUE(item, '$.dimensioning[0].dimensions.depth') AS FLOAT64) AS depth,
-  JSON_VALUE(item, '$.dimensioning[0].dimensions.unit') AS length_unit,
-  SAFE_CAST(JSON_VALUE(item, '$.weighing[0].weight') AS FLOAT64) AS weight,
-  JSON_VALUE(item, '$.weighing[0].unit') AS weight_unit,
-  (
-    SELECT COUNT(photo)
-    FROM
-      UNNEST(JSON_QUERY_ARRAY(item, '$.photographing')) AS step,
-      UNNEST(JSON_QUERY_ARRAY(step, '$.photos')) AS photo
-  ) AS photo_count,
-  SAFE_CAST(JSON_VALUE(item, '$.started_at') AS DATETIME) AS started_at,
-  SAFE_CAST(JSON_VALUE(item, '$.ended_at') AS DATETIME) AS ended_at,
-  SAFE_CAST(JSON_VALUE(item, '$.created_at') AS DATETIME) AS created_at,
-  SAFE_CAST(JSON_VALUE(item, '$.updated_at') AS DATETIME) AS updated_at,
-  item
-FROM `${lines}`
+  JSON_VALUE(data, '$.item_id') AS item_id,
+  SAFE_CAST(JSON_VALUE(data, '$.updated_at') AS TIMESTAMP) AS updated_at,
+  JSON_VALUE(data, '$.flow_id') AS flow_id,
+  JSON_VALUE(data, '$.owner_id') AS owner_id,
+  JSON_VALUE(data, '$.barcode') AS barcode,
+  SAFE_CAST(JSON_VALUE(data, '$.width_mm') AS FLOAT64) AS width_mm,
+  SAFE_CAST(JSON_VALUE(data, '$.height_mm') AS FLOAT64) AS height_mm,
+  SAFE_CAST(JSON_VALUE(data, '$.depth_mm') AS FLOAT64) AS depth_mm,
+  SAFE_CAST(JSON_VALUE(data, '$.volume_l') AS FLOAT64) AS volume_l,
+  SAFE_CAST(JSON_VALUE(data, '$.weight_g') AS FLOAT64) AS weight_g,
+  SAFE_CAST(JSON_VALUE(data, '$.photo_count') AS INT64) AS photo_count,
+  SAFE_CAST(JSON_VALUE(data, '$.started_at') AS TIMESTAMP) AS started_at,
+  SAFE_CAST(JSON_VALUE(data, '$.ended_at') AS TIMESTAMP) AS ended_at,
+  SAFE_CAST(JSON_VALUE(data, '$.created_at') AS TIMESTAMP) AS created_at,
+  JSON_VALUE(data, '$.event_id') AS event_id,
+  JSON_VALUE(data, '$.object') AS object,
+  JSON_VALUE(data, '$.item') AS item,
+  publish_time AS published_at
+FROM `${table}`
+WHERE JSON_VALUE(data, '$.item_id') IS NOT NULL
+QUALIFY ROW_NUMBER() OVER (
+  PARTITION BY JSON_VALUE(data, '$.item_id')
+  ORDER BY
+    TIMESTAMP_TRUNC(SAFE_CAST(JSON_VALUE(data, '$.updated_at') AS TIMESTAMP), MILLISECOND) DESC,
+    publish_time DESC,
+    message_id DESC
+) = 1

@@ -1,0 +1,1 @@
+"""Publishes settled items, for a WMS, BigQuery, the archive of photos and other subscribers."""
