@@ -19,7 +19,7 @@ from werkzeug.test import EnvironBuilder
 from pipeline.resolve.resolver import Resolver
 from pipeline.resolve.settings import read_resolve_settings
 from pipeline.store.items import Item
-from pipeline.store.store import Store, WriteResult
+from pipeline.store.store import PutResult, Store
 from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi, Fault
@@ -465,7 +465,7 @@ def test_an_attempt_ends_without_the_items_that_overrun_it(
     quick, slow = (api.put(catalogue.make_item(RNG)) for _ in range(2))
     put_item, has_ended = Store.put_item, threading.Event()
 
-    def put_in_time(store: Store, item: Item, *arguments: Any) -> WriteResult:
+    def put_in_time(store: Store, item: Item, *arguments: Any) -> PutResult:
         if item.item_id == slow:
             has_ended.wait()
         return put_item(store, item, *arguments)

@@ -113,11 +113,11 @@ def receipt(
 
 
 def test_an_item_is_created_and_replaced_only_by_a_newer_one(backend: Backend) -> None:
-    assert backend.store.put_item(item(2)) is WriteResult.CREATED
+    assert backend.store.put_item(item(2)).result is WriteResult.CREATED
     assert backend.read("items/i1.json") == item(2).line
-    assert backend.store.put_item(item(3)) is WriteResult.REPLACED
-    assert backend.store.put_item(item(1)) is WriteResult.UNCHANGED
-    assert backend.store.put_item(item(3, "tie")) is WriteResult.UNCHANGED
+    assert backend.store.put_item(item(3)).result is WriteResult.REPLACED
+    assert backend.store.put_item(item(1)).result is WriteResult.UNCHANGED
+    assert backend.store.put_item(item(3, "tie")).result is WriteResult.UNCHANGED
     assert backend.read("items/i1.json") == item(3).line
 
 
@@ -125,7 +125,7 @@ def test_equal_content_is_not_written_again(bucket: Bucket) -> None:
     bucket.store.put_item(item(2))
     writes = bucket.server.writes
 
-    assert bucket.store.put_item(item(2)) is WriteResult.UNCHANGED
+    assert bucket.store.put_item(item(2)).result is WriteResult.UNCHANGED
     assert bucket.server.writes == writes
 
 
@@ -143,9 +143,9 @@ def test_of_two_contents_of_the_same_time_an_answer_of_the_api_wins(backend: Bac
     later = datetime.now(UTC) + 2 * CLOCK_UNCERTAINTY
     backend.store.put_item(item(2, "payload"))
 
-    assert backend.store.put_item(item(2, "another payload")) is WriteResult.UNCHANGED
-    assert backend.store.put_item(item(2, "answer"), later) is WriteResult.REPLACED
-    assert backend.store.put_item(item(2, "payload")) is WriteResult.UNCHANGED
+    assert backend.store.put_item(item(2, "another payload")).result is WriteResult.UNCHANGED
+    assert backend.store.put_item(item(2, "answer"), later).result is WriteResult.REPLACED
+    assert backend.store.put_item(item(2, "payload")).result is WriteResult.UNCHANGED
     assert backend.read("items/i1.json") == item(2, "answer").line
 
 
@@ -155,18 +155,18 @@ def test_an_answer_that_may_be_older_than_the_stored_one_has_to_be_fetched_again
     before = datetime.now(UTC)
     backend.store.put_item(item(2, "of a later fetch"), before)
 
-    assert backend.store.put_item(item(2, "old"), before) is WriteResult.FETCHED_TOO_EARLY
+    assert backend.store.put_item(item(2, "old"), before).result is WriteResult.FETCHED_TOO_EARLY
     assert backend.read("items/i1.json") == item(2, "of a later fetch").line
 
 
 def test_an_item_whose_time_cannot_be_read_never_counts_as_unchanged(backend: Backend) -> None:
     strange = read_item(b'{"_id":"i1","updated_at":"31/12/2026"}')
-    assert backend.store.put_item(strange) is WriteResult.CREATED
-    assert backend.store.put_item(strange) is WriteResult.UNCHANGED
-    assert backend.store.put_item(item(1)) is WriteResult.REPLACED
+    assert backend.store.put_item(strange).result is WriteResult.CREATED
+    assert backend.store.put_item(strange).result is WriteResult.UNCHANGED
+    assert backend.store.put_item(item(1)).result is WriteResult.REPLACED
 
     later = datetime.now(UTC) + 2 * CLOCK_UNCERTAINTY
-    assert backend.store.put_item(strange, later) is WriteResult.NOT_COMPARABLE
+    assert backend.store.put_item(strange, later).result is WriteResult.NOT_COMPARABLE
     assert backend.read("items/i1.json") == item(1).line
     assert strange.unreadable_time == '"31/12/2026"'
 
@@ -175,14 +175,14 @@ def test_an_item_that_arrives_garbled_is_read_once_more(bucket: Bucket) -> None:
     bucket.store.put_item(item(2))
     bucket.server.garble_reads(1)
 
-    assert bucket.store.put_item(item(1)) is WriteResult.UNCHANGED
+    assert bucket.store.put_item(item(1)).result is WriteResult.UNCHANGED
     assert bucket.read("items/i1.json") == item(2).line
 
 
 def test_an_object_that_is_not_an_item_is_replaced(backend: Backend) -> None:
     backend.write("items/i1.json", b"not an item")
 
-    assert backend.store.put_item(item(1)) is WriteResult.REPLACED
+    assert backend.store.put_item(item(1)).result is WriteResult.REPLACED
     assert backend.read("items/i1.json") == item(1).line
 
 
@@ -385,7 +385,7 @@ def test_a_write_refused_by_the_bucket_is_an_error_on_one_line(bucket: Bucket) -
 def test_a_transient_error_of_the_bucket_is_retried(bucket: Bucket) -> None:
     bucket.server.fail_next(503)
 
-    assert bucket.store.put_item(item(1)) is WriteResult.CREATED
+    assert bucket.store.put_item(item(1)).result is WriteResult.CREATED
 
 
 LOST_ANSWERS = pytest.mark.parametrize("status", [503, None], ids=["an error", "no answer"])
@@ -396,10 +396,10 @@ def test_an_item_whose_write_was_carried_out_counts_as_stored(
     bucket: Bucket, status: int | None
 ) -> None:
     bucket.server.lose_answers(status)
-    assert bucket.store.put_item(item(1)) is WriteResult.CREATED
+    assert bucket.store.put_item(item(1)).result is WriteResult.CREATED
 
     bucket.server.lose_answers(status)
-    assert bucket.store.put_item(item(2)) is WriteResult.REPLACED
+    assert bucket.store.put_item(item(2)).result is WriteResult.REPLACED
 
     assert bucket.read("items/i1.json") == item(2).line
 
@@ -423,14 +423,14 @@ def test_a_repeated_write_that_finds_another_one_is_not_taken_for_it(bucket: Buc
     bucket.store.put_item(item(2))
     bucket.server.fail_next(503)
 
-    assert bucket.store.put_item(item(1)) is WriteResult.UNCHANGED
+    assert bucket.store.put_item(item(1)).result is WriteResult.UNCHANGED
     assert bucket.read("items/i1.json") == item(2).line
 
 
 def test_a_write_whose_connection_breaks_is_repeated(bucket: Bucket) -> None:
     bucket.server.break_writes(2)
 
-    assert bucket.store.put_item(item(1)) is WriteResult.CREATED
+    assert bucket.store.put_item(item(1)).result is WriteResult.CREATED
     assert bucket.store.put_receipt(receipt(1, a="stored")).attempts == 1
 
 
@@ -453,7 +453,7 @@ def test_a_write_that_gets_no_answer_is_repeated_in_time(
         wait_for(lambda: bucket.server.held_writes == 2, "a second try")
         bucket.server.hold_writes(None)
 
-        assert stored.result() is WriteResult.CREATED
+        assert stored.result().result is WriteResult.CREATED
 
 
 def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:

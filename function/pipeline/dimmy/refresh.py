@@ -1,25 +1,28 @@
 """Brings one stored item up to date with the API."""
 
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from pipeline.dimmy.client import DimmyClient, DimmyError
 from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.store.items import Item
-from pipeline.store.store import CLOCK_UNCERTAINTY, Store, WriteResult
+from pipeline.store.store import CLOCK_UNCERTAINTY, PutResult, WriteResult
 
 _TRIES = 5
 
 
 def refresh_item(
     dimmy: DimmyClient,
-    store: Store,
+    put: Callable[[Item, datetime], PutResult],
     item_id: str,
     deadline: Deadline,
     statistics: RequestStatistics,
-) -> tuple[Item, WriteResult]:
+) -> tuple[Item, PutResult]:
     """Fetch an item and store it; fetch it again where another one was stored in between.
+
+    `put` is `Store.put_item`, with what the caller adds to it.
 
     Raises:
         ApiKeyRejectedError: the key is not accepted.
@@ -29,9 +32,9 @@ def refresh_item(
     for _ in range(_TRIES):
         fetched_at = datetime.now(UTC)
         item = dimmy.fetch_item(item_id, deadline, statistics)
-        result = store.put_item(item, fetched_at)
-        if result is not WriteResult.FETCHED_TOO_EARLY:
-            return item, result
+        written = put(item, fetched_at)
+        if written.result is not WriteResult.FETCHED_TOO_EARLY:
+            return item, written
         # Not all at the same moment, where several events have the same item.
         deadline.sleep(CLOCK_UNCERTAINTY.total_seconds() * random.uniform(1.0, 2.0))
     raise DimmyError("other contents with the same updated_at are being stored")

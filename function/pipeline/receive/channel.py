@@ -7,20 +7,9 @@ import grpc.aio
 from google.auth.exceptions import GoogleAuthError
 
 from pipeline.lazy_packages import import_only
+from pipeline.pubsub import CHANNEL_OPTIONS
 
 OpenChannel = Callable[[], grpc.aio.Channel]
-
-OPTIONS = [
-    ("grpc.max_send_message_length", -1),
-    # By default the pauses between attempts to connect grow to two minutes, and the receiver would
-    # refuse webhooks long after Pub/Sub is back.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.keepalive_time_ms", 30000),
-    # By default all channels to a host share one connection, so that a new channel would get the
-    # connection that no longer responds.
-    ("grpc.use_local_subchannel_pool", 1),
-]
 
 
 class NoCredentialsError(Exception):
@@ -34,7 +23,7 @@ async def channel_opener(emulator_host: str | None) -> OpenChannel:
         NoCredentialsError: Google needs credentials, and there are none.
     """
     if emulator_host:
-        return lambda: grpc.aio.insecure_channel(emulator_host, options=OPTIONS)
+        return lambda: grpc.aio.insecure_channel(emulator_host, options=CHANNEL_OPTIONS)
     try:
         # It may ask the metadata server, which must not block the event loop.
         return await asyncio.to_thread(_google_channel_opener)
@@ -53,4 +42,4 @@ def _google_channel_opener() -> OpenChannel:
     )
 
     credentials, _ = google.auth.default(scopes=Transport.AUTH_SCOPES)
-    return lambda: Transport.create_channel(credentials=credentials, options=OPTIONS)
+    return lambda: Transport.create_channel(credentials=credentials, options=CHANNEL_OPTIONS)

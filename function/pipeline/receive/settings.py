@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from pipeline.environment import Environment, check_google_credentials, whole_number
 from pipeline.logs import LogSettings, read_log_settings
+from pipeline.pubsub import read_emulator_host, topic_name
 from pipeline.receive import sources
 from pipeline.store.settings import StorageSettings, read_storage_settings
 
 _SECRET_PREFIX = "whsec_"
-_TOPIC = re.compile(r"projects/[^/\s]+/topics/[A-Za-z][A-Za-z0-9._~%+-]{2,254}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,13 @@ def read_receive_settings(variables: Mapping[str, str]) -> ReceiveSettings:
             parse_signing_secrets,
             "the signing secret of the endpoint, as the webhook dashboard shows it (whsec_...)",
         ),
-        events_topic=environment.required("EVENTS_TOPIC", _topic, "projects/PROJECT/topics/TOPIC"),
+        events_topic=environment.required(
+            "EVENTS_TOPIC", topic_name, "projects/PROJECT/topics/TOPIC"
+        ),
         storage=read_storage_settings(environment),
         allowed_sources=environment.optional("ALLOWED_SOURCES", sources.parse, ()),
         trusted_proxy_hops=environment.optional("TRUSTED_PROXY_HOPS", whole_number(0, 10), 1),
-        pubsub_emulator_host=environment.optional("PUBSUB_EMULATOR_HOST", _host_and_port, None),
+        pubsub_emulator_host=read_emulator_host(environment),
         log=read_log_settings(environment),
     )
     if not settings.pubsub_emulator_host:
@@ -87,16 +89,3 @@ def _signing_secret_problem(secret: str) -> str | None:
     if not 24 <= len(key) <= 75:
         return f"is a key of {len(key)} bytes where 24 to 75 are expected: copy all of it again"
     return None
-
-
-def _topic(text: str) -> str:
-    if not _TOPIC.fullmatch(text):
-        raise ValueError("is not a topic's full name: write projects/PROJECT/topics/TOPIC")
-    return text
-
-
-def _host_and_port(text: str) -> str:
-    host, separator, port = text.rpartition(":")
-    if not (host and separator and port.isdecimal() and int(port) < 65536) or "/" in host:
-        raise ValueError("is not HOST:PORT, as in 127.0.0.1:8085")
-    return text

@@ -21,6 +21,7 @@ from pipeline.dimmy.client import (
 )
 from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
+from pipeline.items_topic.topic import ItemsTopic
 from pipeline.json_text import NotJsonError, read_json, without_byte_order_mark
 from pipeline.logs import log, stack_trace
 from pipeline.reconcile.checkpoint import Checkpoint
@@ -64,7 +65,8 @@ class Reconciler:
         self._store = Store(settings.storage)
         self._dimmy = DimmyClient(settings.dimmy)
         self._attempt_seconds = settings.attempt_seconds
-        self._storer = ItemStorer(self._store, self._dimmy, settings.dimmy.concurrency)
+        topic = ItemsTopic(settings.items_topic)
+        self._storer = ItemStorer(self._store, self._dimmy, topic, settings.dimmy.concurrency)
 
     def handle(self, request: flask.Request) -> Answer:
         """200 with the counts of the rest of the window; 503, with the counts so far, of a part.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pipeline.dimmy.deadline import read_attempt_seconds
 from pipeline.dimmy.settings import DimmySettings, read_dimmy_settings
 from pipeline.environment import Environment
+from pipeline.items_topic.settings import ItemsTopicSettings, read_items_topic_settings
 from pipeline.logs import LogSettings, read_log_settings
 from pipeline.store.settings import StorageSettings, read_storage_settings
 
@@ -18,6 +19,7 @@ class ReconcileSettings:
 
     storage: StorageSettings
     dimmy: DimmySettings
+    items_topic: ItemsTopicSettings | None
     attempt_seconds: float
     log: LogSettings
 
@@ -32,6 +34,7 @@ def read_reconcile_settings(variables: Mapping[str, str]) -> ReconcileSettings:
     settings = ReconcileSettings(
         storage=read_storage_settings(environment),
         dimmy=read_dimmy_settings(environment),
+        items_topic=read_items_topic_settings(environment),
         attempt_seconds=read_attempt_seconds(environment, _LONGEST_ATTEMPT_SECONDS),
         log=read_log_settings(environment),
     )

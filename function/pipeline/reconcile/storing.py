@@ -1,4 +1,4 @@
-"""Stores the items that a reconcile has listed."""
+"""Stores and publishes the items that a reconcile has listed."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -11,10 +11,11 @@ from pipeline.dimmy.client import ApiKeyRejectedError, DimmyClient, DimmyError, 
 from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.refresh import refresh_item
 from pipeline.dimmy.request_statistics import RequestStatistics
+from pipeline.items_topic.topic import ItemsTopic, ItemsTopicError
 from pipeline.logs import log
 from pipeline.store.errors import StorageError
 from pipeline.store.items import Item, MalformedItem, not_comparable_state
-from pipeline.store.store import Store, WriteResult
+from pipeline.store.store import PutResult, Store, WriteResult
 from pipeline.unforeseen import UnforeseenErrors
 
 _COUNTED_AS = {
@@ -49,11 +50,18 @@ class _Stored(NamedTuple):
 
 
 class ItemStorer:
-    """Stores items, many at a time, and counts them."""
+    """Stores items, many at a time, publishes those that are new or newer, and counts them.
 
-    def __init__(self, store: Store, dimmy: DimmyClient, concurrency: int) -> None:
+    An item is published before it is written. The other way round, a run that ends between the two
+    would leave an item that the next run finds unchanged and never publishes.
+    """
+
+    def __init__(
+        self, store: Store, dimmy: DimmyClient, topic: ItemsTopic, concurrency: int
+    ) -> None:
         self._store = store
         self._dimmy = dimmy
+        self._topic = topic
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="items")
 
     def store_page(
@@ -86,6 +94,8 @@ class ItemStorer:
                 continue
             except StorageError as error:
                 stored = _failed(item_id, f"storage: {error}")
+            except ItemsTopicError as error:
+                stored = _failed(item_id, str(error))
             except ApiKeyRejectedError:
                 raise
             except DimmyError as error:
@@ -108,25 +118,44 @@ class ItemStorer:
             return _Stored("failed")
         item = found
         try:
-            result = self._store.put_item(item, fetched_at, check_first=True)
-            if result is WriteResult.FETCHED_TOO_EARLY:
-                item, result = self._refresh(item.item_id, attempt)
+            written = self._put(item, fetched_at, check_first=True)
+            if written.result is WriteResult.FETCHED_TOO_EARLY:
+                item, written = self._refresh(item.item_id, attempt)
         except NotFoundError:
             return _Stored("unchanged")  # deleted since it was listed; the stored one stays
         except StorageError as error:
             return _failed(item.item_id, f"storage: {error}")
-        except DimmyError as error:
+        except (DimmyError, ItemsTopicError) as error:
             return _failed(item.item_id, str(error))
         except Exception as error:  # noqa: BLE001  # see pipeline.unforeseen
             attempt.unforeseen.log_item(error, item_id=item.item_id)
             return _Stored("failed", item.item_id)
-        return _stored(item, result)
+        return _stored(item, written)
 
-    def _refresh(self, item_id: str, attempt: Attempt) -> tuple[Item, WriteResult]:
-        return refresh_item(self._dimmy, self._store, item_id, attempt.deadline, attempt.statistics)
+    def _refresh(self, item_id: str, attempt: Attempt) -> tuple[Item, PutResult]:
+        return refresh_item(self._dimmy, self._put, item_id, attempt.deadline, attempt.statistics)
+
+    def _put(self, item: Item, fetched_at: datetime, *, check_first: bool = False) -> PutResult:
+        """Publish the item and store it, unless the stored one is as new."""
+        is_published = False
+
+        def publish(item: Item) -> None:
+            nonlocal is_published
+            self._topic.publish(item)
+            is_published = True
+
+        written = self._store.put_item(
+            item, fetched_at, check_first=check_first, before_write=publish
+        )
+        if is_published and written.stored.line != item.line:
+            # Another writer was faster. Of two contents with the same time, subscribers keep the
+            # one that was published last, which has to be the stored one.
+            self._topic.publish(written.stored)
+        return written
 
 
-def _stored(item: Item, result: WriteResult) -> _Stored:
+def _stored(item: Item, written: PutResult) -> _Stored:
+    result = written.result
     if result is WriteResult.NOT_COMPARABLE:
         _failed(item.item_id, not_comparable_state(item))
         return _Stored("failed")

@@ -1,4 +1,4 @@
-"""Fetches the items of an event and stores them, many at a time."""
+"""Fetches the items of an event, stores and publishes them, many at a time."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -9,13 +9,14 @@ from pipeline.dimmy.client import ApiKeyRejectedError, DimmyClient, DimmyError
 from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.refresh import refresh_item
 from pipeline.dimmy.request_statistics import RequestStatistics
+from pipeline.items_topic.topic import ItemsTopic, ItemsTopicError
 from pipeline.logs import Severity, log
 from pipeline.resolve.progress import Progress
 from pipeline.shutdown import is_shutting_down
 from pipeline.store.errors import StorageError
 from pipeline.store.items import Item, not_comparable_state
 from pipeline.store.states import PENDING, STORED, UNCHANGED, is_settled
-from pipeline.store.store import Store, WriteResult
+from pipeline.store.store import PutResult, Store, WriteResult
 from pipeline.unforeseen import UnforeseenErrors
 
 # How long running requests may overrun the deadline before the attempt ends without them.
@@ -45,15 +46,20 @@ class Attempt:
 
 
 class ItemFetcher:
-    """Fetches and stores items for all events of the process, in one pool of threads.
+    """Fetches, stores and publishes items for all events of the process, in one pool of threads.
 
+    An item is published after it was stored, and before it is settled. One that was stored already
+    is published, too: an earlier attempt may have stored it and ended before it was published.
     An event never has more items in the pool than there are threads, so that an event of thousands
     of items does not keep the others waiting.
     """
 
-    def __init__(self, store: Store, dimmy: DimmyClient, concurrency: int) -> None:
+    def __init__(
+        self, store: Store, dimmy: DimmyClient, topic: ItemsTopic, concurrency: int
+    ) -> None:
         self._store = store
         self._dimmy = dimmy
+        self._topic = topic
         self._concurrency = concurrency
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="items")
 
@@ -99,35 +105,36 @@ class ItemFetcher:
         return self._store_one(item.item_id, lambda: (item, self._store.put_item(item)), attempt)
 
     def _fetch_one(self, item_id: str, attempt: Attempt) -> str:
-        def fetch_and_store() -> tuple[Item, WriteResult]:
+        def fetch_and_store() -> tuple[Item, PutResult]:
             return refresh_item(
-                self._dimmy, self._store, item_id, attempt.deadline, attempt.statistics
+                self._dimmy, self._store.put_item, item_id, attempt.deadline, attempt.statistics
             )
 
         return self._store_one(item_id, fetch_and_store, attempt)
 
     def _store_one(
-        self, item_id: str, put: Callable[[], tuple[Item, WriteResult]], attempt: Attempt
+        self, item_id: str, put: Callable[[], tuple[Item, PutResult]], attempt: Attempt
     ) -> str:
-        """Store one item; return its state.
+        """Store and publish one item; return its state.
 
         Raises:
             ApiKeyRejectedError: every other item would fail, too. Other failures become the state.
         """
         try:
-            item, result = put()
+            item, written = put()
+            state = _STATES.get(written.result) or not_comparable_state(item)
+            if is_settled(state):
+                self._topic.publish(written.stored, attempt.progress.event_id)
         except ApiKeyRejectedError as error:
             _log_item("ERROR", item_id, str(error), attempt.progress)
             raise
-        except DimmyError as error:
+        except (DimmyError, ItemsTopicError) as error:
             state = str(error)
         except StorageError as error:
             state = f"storage: {error}"
         except Exception as error:  # noqa: BLE001  # see pipeline.unforeseen
             event_id = attempt.progress.event_id
             return attempt.unforeseen.log_item(error, item_id=item_id, event_id=event_id)
-        else:
-            state = _STATES.get(result) or not_comparable_state(item)
         _log_item("DEBUG" if is_settled(state) else "WARNING", item_id, state, attempt.progress)
         return state
 

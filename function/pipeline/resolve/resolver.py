@@ -1,8 +1,8 @@
 """The Pub/Sub push handler: reads a delivery, fetches the items of its event, stores them.
 
 One rule decides the answer: an event is acknowledged when, and only when, every item of it is
-stored and its receipt is written. After any failure Pub/Sub keeps the message, delivers it again
-later and in the end moves it to the dead letters.
+stored and, where there is an items topic, published, and its receipt is written. After any failure
+Pub/Sub keeps the message, delivers it again later and in the end moves it to the dead letters.
 """
 
 import time
@@ -17,6 +17,7 @@ from werkzeug.exceptions import HTTPException
 from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
+from pipeline.items_topic.topic import ItemsTopic
 from pipeline.json_text import without_byte_order_mark
 from pipeline.logs import Severity, log, stack_trace
 from pipeline.resolve.admission import MAX_ADMITTED_BYTES, Admission, NotAdmittedError
@@ -43,7 +44,8 @@ class Resolver:
         self._attempt_seconds = settings.attempt_seconds
         self._store = Store(settings.storage)
         dimmy = DimmyClient(settings.dimmy)
-        self._fetcher = ItemFetcher(self._store, dimmy, settings.dimmy.concurrency)
+        topic = ItemsTopic(settings.items_topic)
+        self._fetcher = ItemFetcher(self._store, dimmy, topic, settings.dimmy.concurrency)
         self._admission = Admission()
 
     def handle(self, request: flask.Request) -> Answer:
@@ -91,6 +93,7 @@ class Resolver:
         unsettled = sum(1 for _ in receipt.iterate_unsettled())
         fields |= {
             "kind": receipt.kind,
+            "received_at": receipt.received_at,
             "attempt": receipt.attempts,
             "items": len(receipt.items),
             "item_ids": list(islice(receipt.items, _LOGGED_ITEMS)),

@@ -14,9 +14,24 @@ DISCARDED = "discarded"  # a person has given it up
 PENDING = "pending"  # a long attempt has not come to it yet
 EVENT = "(the event)"  # in place of an item's id: an attempt at the event has failed as a whole
 
+ITEMS_TOPIC = "items topic:"  # before the reason why a stored item is not published
+
 _SETTLED = frozenset({STORED, UNCHANGED, DISCARDED})
 
-ReasonClass = Literal["not_found", "api_key", "api", "storage", "malformed", "internal", "mixed"]
+ReasonClass = Literal[
+    "not_found", "api_key", "api", "storage", "items_topic", "malformed", "internal", "mixed"
+]
+
+
+_CLASSES: dict[str, ReasonClass] = {
+    "404:": "not_found",
+    "401:": "api_key",
+    "not tried: 401:": "api_key",
+    "storage:": "storage",
+    ITEMS_TOPIC: "items_topic",
+    "malformed:": "malformed",
+    unforeseen.PREFIX: "internal",
+}
 
 
 def is_settled(state: str) -> bool:
@@ -34,14 +49,4 @@ def reason_class(states: Iterable[str]) -> ReasonClass:
 
 
 def _reason_class(state: str) -> ReasonClass:
-    if state.startswith("404:"):
-        return "not_found"
-    if state.startswith(("401:", "not tried: 401:")):
-        return "api_key"
-    if state.startswith("storage:"):
-        return "storage"
-    if state.startswith("malformed:"):
-        return "malformed"
-    if state.startswith(unforeseen.PREFIX):
-        return "internal"
-    return "api"
+    return next((name for prefix, name in _CLASSES.items() if state.startswith(prefix)), "api")

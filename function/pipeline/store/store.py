@@ -8,11 +8,11 @@ earlier one.
 """
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.json_text import NotJsonError
 from pipeline.layout import checkpoint_name, item_name, payload_name, receipt_name
@@ -40,6 +40,20 @@ class WriteResult(Enum):
     FETCHED_TOO_EARLY = "fetched too early"  # the stored one may come from a later fetch
 
 
+class PutResult(NamedTuple):
+    """What a write has done, and the item that is stored now."""
+
+    result: WriteResult
+    stored: Item
+
+
+class _StoredItem(NamedTuple):
+    """An object, and the item in it; None where it was not written by this software."""
+
+    object: StoredObject
+    item: Item | None
+
+
 class Store:
     """Items, receipts and large bodies below one storage URL.
 
@@ -50,42 +64,53 @@ class Store:
         self._objects = Objects(settings)
 
     def put_item(
-        self, item: Item, fetched_at: datetime | None = None, *, check_first: bool = False
-    ) -> WriteResult:
+        self,
+        item: Item,
+        fetched_at: datetime | None = None,
+        *,
+        check_first: bool = False,
+        before_write: Callable[[Item], None] | None = None,
+    ) -> PutResult:
         """Store the item unless the stored one is as new.
 
         `fetched_at` is when the request to the API began that has returned the item; None: it is
         the payload of an event. `check_first` reads before it writes, which costs less where most
-        items already exist.
+        items already exist. `before_write` is called once, before the first attempt to write the
+        item; what it raises prevents the write.
         """
         name = item_name(item.item_id)
-        if not check_first and self._objects.create(name, item.line):
-            return WriteResult.CREATED
+        prepare = _once(before_write, item)
+        if not check_first:
+            prepare()
+            if self._objects.create(name, item.line):
+                return PutResult(WriteResult.CREATED, item)
         for _ in range(CONFLICTS_ALLOWED):
-            try:
-                stored, stored_item = self._get_item(name)
-            except ObjectNotFoundError:
-                if self._objects.create(name, item.line):
-                    return WriteResult.CREATED
-                continue
-            if stored_item:
-                stays = _why_stored_item_stays(item, fetched_at, stored_item, stored.written_at)
+            found = self._find_item(name)
+            if found and found.item:
+                written_at = found.object.written_at
+                stays = _why_stored_item_stays(item, fetched_at, found.item, written_at)
                 if stays:
-                    return stays
-            if self._objects.replace(name, item.line, stored.version):
-                return WriteResult.REPLACED
+                    return PutResult(stays, found.item)
+            prepare()
+            if found is None and self._objects.create(name, item.line):
+                return PutResult(WriteResult.CREATED, item)
+            if found and self._objects.replace(name, item.line, found.object.version):
+                return PutResult(WriteResult.REPLACED, item)
         raise _too_many_conflicts(name)
 
-    def _get_item(self, name: str) -> tuple[StoredObject, Item | None]:
-        """A stored object and the item in it; None where it was not written by this software.
+    def _find_item(self, name: str) -> _StoredItem | None:
+        """The stored object of an item; None where there is none.
 
         An object that is not an item is read once more, because what arrived may be garbled.
         """
         for _ in range(2):
-            stored = self._objects.get(name)
+            try:
+                stored = self._objects.get(name)
+            except ObjectNotFoundError:
+                return None
             with contextlib.suppress(NotJsonError, NotAnItemError):
-                return stored, read_item(stored.content)
-        return stored, None
+                return _StoredItem(stored, read_item(stored.content))
+        return _StoredItem(stored, None)
 
     def get_receipt(self, event_id: str) -> Receipt | None:
         """The receipt of an event, or None where there is none yet."""
@@ -185,6 +210,17 @@ def _why_stored_item_stays(
                 return WriteResult.UNCHANGED
             is_latest = fetched_at > written_at + CLOCK_UNCERTAINTY
             return None if is_latest else WriteResult.FETCHED_TOO_EARLY
+
+
+def _once(call: Callable[[Item], None] | None, item: Item) -> Callable[[], None]:
+    """A function of which only the first call does anything."""
+    calls = iter([call] if call else [])
+
+    def call_once() -> None:
+        for first in calls:
+            first(item)
+
+    return call_once
 
 
 def _too_many_conflicts(name: str) -> StorageError:
