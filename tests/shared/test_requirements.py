@@ -66,7 +66,9 @@ def test_everything_that_deployed_code_imports_is_a_direct_requirement() -> None
     provided = {
         "flask": "functions-framework",
         "functions_framework": "functions-framework",
+        "google.api_core": "google-api-core",
         "google.auth": "google-auth",
+        "google.cloud": "google-cloud-pubsub",
         "google.pubsub_v1": "google-cloud-pubsub",
         "grpc": "grpcio",
         "gunicorn": "functions-framework",
