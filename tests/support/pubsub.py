@@ -51,6 +51,9 @@ class HaltingPubSub(PubSub):
         self.reached = asyncio.Event()
         self.resume = asyncio.Event()
 
+    async def resume_publishing(self) -> None:
+        self.resume.set()
+
     async def _publish(self, request: Any, context: Any) -> Any:
         if self.halt_before:
             self.reached.set()
