@@ -28,7 +28,7 @@ INSTALLATION := $(if $(ENV),$(ON_CLOUD),$(ON_SANDBOX))
 INSTALLED := $(if $(ENV),$(OPERATOR),$(DEVELOPER))
 
 .PHONY: help demo run view chaos bench bootstrap secrets rotate retire plan deploy unlock destroy \
-	status logs trace doctor backfill verify redrive replay discard \
+	status logs trace doctor backfill verify redrive replay republish discard \
 	package test lint format mutants provider-schema lock clean
 
 help: ## Show what each command does
@@ -78,6 +78,9 @@ redrive: $(INSTALLED) ## Push the dead letters to resolve again
 
 replay: $(INSTALLED) ## Resolve stored events again (OUTCOME=unrecognised [SINCE=...] or EVENT=msg_...)
 	@$(INSTALLATION) replay
+
+republish: $(INSTALLED) ## Publish the stored items to the items topic once more, for a new subscriber ([SINCE=2026-11-01])
+	@$(INSTALLATION) republish
 
 discard: $(INSTALLED) ## Give up the items of an event that Dimmy no longer has (EVENT=msg_... [ITEM=...])
 	@$(INSTALLATION) discard

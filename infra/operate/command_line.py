@@ -18,6 +18,7 @@ COMMANDS = (
     "logs",
     "redrive",
     "replay",
+    "republish",
     "status",
     "trace",
     "verify",

@@ -5,7 +5,7 @@ same for every installation and are drawn by the commands.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,6 +16,7 @@ from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.network import read_network
 from pipeline.dimmy.settings import DimmySettings, parse_api_url
 from pipeline.environment import Environment, SettingsError
+from pipeline.items_topic.item_message import ItemMessage
 from pipeline.store.receipts import Receipt
 from pipeline.store.settings import StorageSettings
 
@@ -253,6 +254,16 @@ class Installation(Protocol):
 
     def publish(self, attributes: Mapping[str, str], data: bytes) -> None:
         """Publish a message to the topic of the events; returns once Pub/Sub has confirmed it."""
+
+    def items_topic(self) -> str:
+        """The name of the items topic.
+
+        Raises:
+            UsageError: there is none; the text says how to get one.
+        """
+
+    def publish_items(self, messages: Sequence[ItemMessage]) -> None:
+        """Publish to the items topic; returns once Pub/Sub has confirmed all of them."""
 
     def operator(self) -> str:
         """Who is using the commands."""

@@ -1,11 +1,13 @@
-"""`make discard`, `make replay` and `make verify` of an installation in Google Cloud.
+"""`make discard`, `replay`, `republish` and `verify` of an installation in Google Cloud.
 
 One of them: .venv/bin/pytest tests/operate/test_stored_data.py -k verify
 """
 
+import base64
 import json
 import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -108,6 +110,74 @@ def test_replay_that_pubsub_refuses_is_an_error(
 
     assert status == 1
     assert "Pub/Sub answers 403" in operator.printed
+
+
+TOPIC = "projects/warehouse-1/topics/dimmy-dev-item-versions"
+
+
+def published_to(pubsub: Endpoint) -> list[dict[str, Any]]:
+    """The data of all published messages."""
+    messages = [message for body in pubsub.bodies for message in json.loads(body)["messages"]]
+    return [json.loads(base64.b64decode(message["data"])) for message in messages]
+
+
+def test_republish_publishes_every_stored_item_in_few_requests(
+    operator: Operator, bucket: CloudStorage, endpoint: Callable[..., Endpoint]
+) -> None:
+    items = [catalogue.make_item(random.Random(number)) for number in range(40)]
+    items += [catalogue.padded(items[number], 900_000) for number in range(10)]
+    for item in items:
+        bucket.put(f"{BUCKET}/items/{item['_id']}.json", json.dumps(item).encode())
+    bucket.put(f"{BUCKET}/items/notes.json", b"by hand")
+    pubsub = endpoint((200, {"messageIds": ["8"]}))
+    operator.set_answers(items_topic=TOPIC)
+    settings = {
+        "STORAGE_EMULATOR_HOST": bucket.url,
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB": pubsub.url,
+    }
+
+    assert operator.run("republish", **settings) == 2, "it must ask"
+    assert pubsub.requests == []
+    assert operator.run("republish", YES="1", **settings) == 1
+
+    assert f"41 stored items to publish to {TOPIC}." in operator.printed
+    assert "items/notes.json is not an item" in operator.printed
+    assert set(pubsub.requests) == {(f"/v1/{TOPIC}:publish", "Bearer an-access-token")}
+    assert len(pubsub.requests) < 5
+    assert max(map(len, pubsub.bodies)) < 10_000_000
+    published = {each["item_id"]: each for each in published_to(pubsub)}
+    assert published.keys() == {item["_id"] for item in items}
+    for item in items[10:]:
+        assert json.loads(published[item["_id"]]["item"]) == item
+
+
+def test_republish_since_leaves_out_what_was_stored_before(
+    operator: Operator, bucket: CloudStorage, endpoint: Callable[..., Endpoint]
+) -> None:
+    bucket.put(f"{BUCKET}/items/a.json", b'{"_id":"a"}')
+    pubsub = endpoint((200, {"messageIds": ["8"]}))
+    operator.set_answers(items_topic=TOPIC)
+
+    def republish_since(since: str) -> int:
+        return operator.run(
+            "republish",
+            YES="1",
+            SINCE=since,
+            STORAGE_EMULATOR_HOST=bucket.url,
+            CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB=pubsub.url,
+        )
+
+    assert republish_since("2999-01-01") == 0
+    assert (pubsub.requests, "0 stored items" in operator.printed) == ([], True)
+    assert republish_since("2026-01-01") == 0
+    assert [each["item_id"] for each in published_to(pubsub)] == ["a"]
+
+
+def test_republish_without_a_topic_says_how_to_get_one(operator: Operator) -> None:
+    operator.set_answers(items_topic=None)
+
+    assert operator.run("republish", YES="1") == 2
+    assert "set items_topic = true in infra/envs/dev.tfvars" in operator.printed
 
 
 def test_verify_compares_the_bucket_with_the_api(

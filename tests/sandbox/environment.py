@@ -34,6 +34,7 @@ class RunningStack:
     sandbox_api: str | None  # None: it uses the real API
     max_delivery_attempts: int
     signing_secrets: Sequence[str] = field(repr=False)
+    items_topic: str | None = None
 
 
 def read_settings() -> dict[str, str]:

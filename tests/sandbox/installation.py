@@ -3,7 +3,7 @@
 import contextlib
 import getpass
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,6 +33,7 @@ from operate.installation import (
 from operate.ports import is_free
 from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.settings import parse_api_key
+from pipeline.items_topic.item_message import ItemMessage
 from pipeline.layout import RECEIPTS, receipt_name
 from pipeline.message import event_id_of
 from pipeline.receive.settings import parse_signing_secrets
@@ -240,6 +241,18 @@ class SandboxInstallation:
     def publish(self, attributes: Mapping[str, str], data: bytes) -> None:
         with closing(PubSubAdmin(self._stack().pubsub_host)) as admin:
             admin.publish(EVENTS, data, **attributes)
+
+    def items_topic(self) -> str:
+        topic = self._stack().items_topic
+        if not topic:
+            raise UsageError("This `make run` has no items topic.")
+        return topic
+
+    def publish_items(self, messages: Sequence[ItemMessage]) -> None:
+        topic = self.items_topic().rpartition("/")[2]
+        with closing(PubSubAdmin(self._stack().pubsub_host)) as admin:
+            for message in messages:
+                admin.publish(topic, message.data(), **message.attributes())
 
     def operator(self) -> str:
         return getpass.getuser()

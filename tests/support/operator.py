@@ -222,8 +222,9 @@ class Endpoint:
 
     def __init__(self, *answers: tuple[int, Any]) -> None:
         self.requests: list[tuple[str, str | None]] = []
+        self.bodies: list[bytes] = []
         remaining = list(answers)
-        requests = self.requests
+        requests, bodies = self.requests, self.bodies
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
@@ -231,6 +232,7 @@ class Endpoint:
 
             def do_GET(self) -> None:
                 requests.append((self.path, self.headers.get("Authorization")))
+                bodies.append(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
                 status, body = remaining.pop(0) if len(remaining) > 1 else remaining[0]
                 self.send_response(status)
                 self.end_headers()

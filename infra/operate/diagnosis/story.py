@@ -9,7 +9,7 @@ from operate.console import count_of
 from operate.installation import Instructions, LogLine
 from pipeline import unforeseen
 from pipeline.store.receipts import Receipt
-from pipeline.store.states import DISCARDED, EVENT, PENDING, is_settled
+from pipeline.store.states import DISCARDED, EVENT, ITEMS_TOPIC, PENDING, is_settled
 
 _SHOWN_ITEMS = 10
 
@@ -214,6 +214,12 @@ _REMEDIES = (
         "storage|items/|events/|payloads/",
         True,
         "Storage refuses: {doctor} shows which permission or setting is wrong.",
+    ),
+    _Remedy(
+        ITEMS_TOPIC,
+        True,
+        "The items are stored, but Pub/Sub does not accept them for the items topic: {doctor} shows"
+        " what is missing.",
     ),
     _Remedy(
         "environment:",

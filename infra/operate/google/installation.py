@@ -3,7 +3,7 @@
 import functools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from operate.google.gcloud import Gcloud
 from operate.google.log_entries import read_events_of_item, read_log_lines
 from operate.google.monitoring import Monitoring
 from operate.google.programs import require
-from operate.google.publishing import publish
+from operate.google.publishing import publish, publish_items
 from operate.google.receipts import read_receipts
 from operate.google.reconcile import Caller, GoogleReconcile, HttpCaller
 from operate.google.resources import check_resources, describe_wrong_topic
@@ -36,6 +36,7 @@ from operate.installation import (
 )
 from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.settings import DEFAULT_API_URL, parse_api_key
+from pipeline.items_topic.item_message import ItemMessage
 from pipeline.receive.settings import parse_signing_secrets
 from pipeline.store.receipts import Receipt
 from pipeline.store.settings import StorageSettings
@@ -206,6 +207,19 @@ class GoogleInstallation:
 
     def publish(self, attributes: Mapping[str, str], data: bytes) -> None:
         publish(self._gcloud, self._outputs["topic"], attributes, data)
+
+    def items_topic(self) -> str:
+        topic = self._outputs.get("items_topic")
+        if not topic:
+            raise UsageError(
+                "This installation has no items topic: set items_topic = true in"
+                f" infra/envs/{self._deployment.environment}.tfvars, and"
+                f" {self.instructions.command('deploy')}."
+            )
+        return str(topic)
+
+    def publish_items(self, messages: Sequence[ItemMessage]) -> None:
+        publish_items(self._gcloud, self.items_topic(), messages)
 
     def operator(self) -> str:
         return self._gcloud.run("config", "get-value", "account").strip() or "unknown"

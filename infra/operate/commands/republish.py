@@ -1,0 +1,104 @@
+"""`make republish [SINCE=...]`: publishes the stored items to the items topic once more.
+
+It fills a new subscriber with what was stored before it existed. The other subscribers get the
+items again, too, which does no harm: each keeps the newest version. SINCE leaves out what was
+stored before. Exit status 0 when all are published; 1 when an object is not an item; 2 when it
+could not begin.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import BaseError
+from rich.console import Console
+
+from operate.commands.arguments import read_date
+from operate.console import (
+    CommandError,
+    confirm,
+    count_of,
+    print_error,
+    print_text,
+    show_progress,
+)
+from operate.installation import OBJECT_SECONDS, Installation
+from pipeline.items_topic.item_message import ItemMessage, describe
+from pipeline.json_text import NotJsonError
+from pipeline.layout import ITEMS
+from pipeline.store.items import NotAnItemError, read_item
+from pipeline.store.objects import open_storage
+
+if TYPE_CHECKING:
+    from obstore.store import GCSStore, LocalStore
+
+_READERS = 32
+_READ_AT_ONCE = 256
+_MAX_BATCH_BYTES = 6_000_000  # in base64 within the 10 MB of a request to Pub/Sub
+
+
+def run(installation: Installation, settings: Mapping[str, str], console: Console) -> int:
+    """Show how many there are, ask, and publish them; return the exit status."""
+    topic = installation.items_topic()
+    storage = open_storage(installation.storage(), try_seconds=OBJECT_SECONDS)
+    names = _find(storage, settings)
+    print_text(console, f"{count_of(len(names), 'stored item')} to publish to {topic}.")
+    if not names:
+        return 0
+    if installation.asks_before_changes:
+        confirm(console, settings, "Publish them once more?")
+    problems = []
+    with ThreadPoolExecutor(_READERS) as readers:
+        starts = range(0, len(names), _READ_AT_ONCE)
+        for start in show_progress(console, f"published, {_READ_AT_ONCE} at a time", starts):
+            part = names[start : start + _READ_AT_ONCE]
+            read = list(readers.map(partial(_read, storage), part))
+            for batch in _batches(found for found in read if isinstance(found, ItemMessage)):
+                installation.publish_items(batch)
+            problems += [found for found in read if isinstance(found, str)]
+    for problem in problems:
+        print_error(console, problem)
+    return 1 if problems else 0
+
+
+def _find(storage: "LocalStore | GCSStore", settings: Mapping[str, str]) -> list[str]:
+    """The names of the items that were stored since."""
+    since = read_date(settings, "SINCE") if settings.get("SINCE") else None
+    try:
+        return [
+            str(found["path"])
+            for page in obstore.list(storage, f"{ITEMS}/")
+            for found in page
+            if since is None or found["last_modified"] >= since
+        ]
+    except BaseError as error:
+        raise CommandError(f"storage: {str(error).splitlines()[0]}") from error
+
+
+def _read(storage: "LocalStore | GCSStore", name: str) -> ItemMessage | str | None:
+    """The message of a stored item, or why there is none; None where it is gone."""
+    try:
+        return describe(read_item(bytes(obstore.get(storage, name).bytes())))
+    except FileNotFoundError:
+        return None
+    except (NotJsonError, NotAnItemError) as error:
+        return f"{name} is not an item: {error}"
+    except BaseError as error:
+        raise CommandError(f"{name}: {str(error).splitlines()[0]}") from error
+
+
+def _batches(messages: Iterable[ItemMessage]) -> Iterator[list[ItemMessage]]:
+    """The messages, as many together as a request to Pub/Sub takes."""
+    batch: list[ItemMessage] = []
+    size = 0
+    for message in messages:
+        length = len(message.data())
+        if batch and size + length > _MAX_BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(message)
+        size += length
+    if batch:
+        yield batch
