@@ -170,9 +170,9 @@ def test_an_event_is_not_acknowledged_while_its_items_cannot_be_published(
     resolve: RunningResolve, items_topic: PublishedItems
 ) -> None:
     item_id, event_id = resolve.put_item(), new_message_id()
-    items_topic.cut()
 
-    status, receipt = resolve.deliver({"item_ids": [item_id]}, event_id)
+    with items_topic.cut():
+        status, receipt = resolve.deliver({"item_ids": [item_id]}, event_id)
 
     assert (status, receipt["outcome"]) == (503, "partial")
     assert receipt["items"][item_id].startswith("items topic: ServiceUnavailable: ")
@@ -180,7 +180,6 @@ def test_an_event_is_not_acknowledged_while_its_items_cannot_be_published(
     (line,) = [line for line in resolve.function.lines if "event partial" in line]
     assert json.loads(line)["reason_class"] == "items_topic"
 
-    items_topic.restore()
     status, receipt = resolve.deliver({"item_ids": [item_id]}, event_id, attempt=2)
 
     assert (status, receipt["items"]) == (204, {item_id: "unchanged"})
@@ -286,14 +285,13 @@ def test_reconcile_writes_nothing_that_cannot_be_published(
     functions: InProcess, items_topic: PublishedItems
 ) -> None:
     item_id = functions.api.put(catalogue.make_item(RNG))
-    items_topic.cut()
 
-    counts, status = functions.reconcile()
+    with items_topic.cut():
+        counts, status = functions.reconcile()
 
     assert (status, counts["failed"], counts["stored"]) == (503, 1, 0)
     assert not (functions.folder / "items").exists()
 
-    items_topic.restore()
     counts, status = functions.reconcile()
 
     assert (status, counts["stored"]) == (200, 1)

@@ -1,6 +1,8 @@
 """A topic of items on the sandbox's Pub/Sub, with the messages that were published to it."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from sandbox.background import Background
@@ -33,25 +35,14 @@ class PublishedItems:
         self._admin.close()
         self._background.run(self.server.stop())
 
-    def cut(self) -> None:
+    @contextlib.contextmanager
+    def cut(self) -> Iterator[None]:
+        """The topic cannot be reached in this block."""
         self._background.run(self._relay.cut())
-
-    def restore(self) -> None:
-        self._background.run(self._relay.start())
-
-    def take(self, count: int) -> list[PulledMessage]:
-        """The messages since the last call, once there are as many as these."""
-        found: list[PulledMessage] = []
-
-        def has_arrived() -> bool:
-            pulled = self._admin.pull(_TOPIC)
-            self._admin.acknowledge(_TOPIC, pulled)
-            found.extend(pulled)
-            return len(found) >= count
-
-        wait_for(has_arrived, f"{count} items")
-        assert len(found) == count
-        return found
+        try:
+            yield
+        finally:
+            self._background.run(self._relay.start())
 
     def take_all(self) -> list[PulledMessage]:
         """All messages since the last call. Whoever published them has had the confirmation."""
