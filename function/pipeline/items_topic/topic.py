@@ -22,6 +22,11 @@ class ItemsTopic:
 
             self._publisher = ConfirmedPublisher(settings)
 
+    @property
+    def exists(self) -> bool:
+        """Whether items are published."""
+        return self._publisher is not None
+
     def publish(self, item: Item, event_id: str | None = None) -> None:
         """Publish an item, which `event_id` has announced; return once that is confirmed.
 

@@ -60,8 +60,9 @@ class ItemFetcher:
         self._store = store
         self._dimmy = dimmy
         self._topic = topic
-        self._concurrency = concurrency
-        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="items")
+        # The client limits the requests. While threads wait for a confirmation, others fetch.
+        self._threads = 2 * concurrency if topic.exists else concurrency
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="items")
 
     def fetch_all(self, item_ids: Sequence[str], attempt: Attempt) -> None:
         """Fetch and store those of the items that are not settled, and keep the state of each.
@@ -81,7 +82,7 @@ class ItemFetcher:
             for item_id in islice(waiting, count):
                 running[self._pool.submit(self._fetch_one, item_id, attempt)] = item_id
 
-        start(self._concurrency)
+        start(self._threads)
         while running and not is_shutting_down() and deadline.overdue < GRACE_SECONDS:
             timeout = min(progress.due_in, _POLL_SECONDS)
             finished, _ = wait(running, timeout=timeout, return_when=FIRST_COMPLETED)
@@ -95,7 +96,7 @@ class ItemFetcher:
             if deadline.remaining <= progress.write_seconds:
                 stop_reason = stop_reason or deadline.reason
             if not stop_reason:
-                start(self._concurrency - len(running))
+                start(self._threads - len(running))
             progress.store_if_due()
         progress.set_unsettled(running.values(), f"not finished: {deadline.reason}")
         progress.set_unsettled(waiting, f"not tried: {stop_reason or deadline.reason}")
