@@ -6,12 +6,19 @@ for Terraform, and the summary of the run says so.
 One of them: .venv/bin/pytest tests/system/test_google_cloud.py -k destroy
 """
 
+import io
 import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from operate.google.deployment import ROOT
 from sandbox.background import Background
 from sandbox.google_cloud.environment import google_environment
 from sandbox.google_cloud.server import GoogleCloud
@@ -26,7 +33,9 @@ _NO_CHANGES = "No changes. Your infrastructure matches the configuration."
 _OPTIONS = """
 alert_emails           = ["a@example.com", "b@example.com"]
 bigquery               = true
-item_notifications     = true
+budget                 = { billing_account = "000000-000000-000000", amount = 300 }
+egress                 = {}
+github_repository      = "warehouse/dimmy"
 load_balancer          = { domain = "hooks.example.com", ipv6 = true }
 receipt_retention_days = 90
 reconcile_ingress      = "ALLOW_INTERNAL_ONLY"
@@ -65,6 +74,10 @@ def _run(operator: Operator, command: str, status: int = 0, **settings: str) -> 
     return operator.printed
 
 
+def _secrets() -> str:
+    return f"DIMMY_API_KEY={API_KEY}\nSIGNING_SECRETS={new_secret()}\n"
+
+
 def test_bootstrap_and_secrets_of_a_new_project(
     cloud: GoogleCloud, operate: Callable[..., Operator]
 ) -> None:
@@ -85,11 +98,16 @@ def test_bootstrap_and_secrets_of_a_new_project(
     assert bucket["iamConfiguration"]["publicAccessPrevention"] == "enforced"
 
 
+@pytest.fixture
+def google_provider() -> None:
+    if not finds_google_provider():
+        pytest.skip(f"{GOOGLE_PROVIDER} is not found by terraform init: only its schema was used")
+
+
+@pytest.mark.usefixtures("google_provider")
 def test_an_installation_from_bootstrap_to_destroy(
     cloud: GoogleCloud, operate: Callable[..., Operator]
 ) -> None:
-    if not finds_google_provider():
-        pytest.skip(f"{GOOGLE_PROVIDER} is not found by terraform init: only its schema was used")
     operator = operate()
     cloud.project.disabled_answers = 1
     variables = operator.tree / "infra" / "envs" / "dev.tfvars"
@@ -99,7 +117,7 @@ def test_an_installation_from_bootstrap_to_destroy(
     assert "6 service accounts" in printed
     assert "may be incomplete" not in printed
     assert "Done. Next: make secrets" in _run(operator, "bootstrap")
-    _run(operator, "secrets", stdin=f"DIMMY_API_KEY={API_KEY}\nSIGNING_SECRETS={new_secret()}\n")
+    _run(operator, "secrets", stdin=_secrets())
 
     assert "The webhook URL:" in _run(operator, "deploy")
     assert _NO_CHANGES in _run(operator, "plan")
@@ -130,5 +148,89 @@ def test_an_installation_from_bootstrap_to_destroy(
     _run(operator, "deploy")
 
     _run(operator, "destroy")
+    _assert_only_the_state_is_left(cloud)
+
+
+def _assert_only_the_state_is_left(cloud: GoogleCloud) -> None:
     left = {name for name in cloud.storage.resources.names() if "/" not in name}
     assert left == {"warehouse-1-dimmy-terraform-state"}
+
+
+@pytest.mark.usefixtures("google_provider")
+def test_an_installation_that_is_encrypted_with_a_key_of_its_own(
+    cloud: GoogleCloud, operate: Callable[..., Operator]
+) -> None:
+    """Google's services may use the key only once they have the role."""
+    operator = operate()
+    key = cloud.kms.create_key(f"{cloud.project.name}/locations/{_REGION}/keyRings/r/cryptoKeys/k")
+    variables = operator.tree / "infra" / "envs" / "dev.tfvars"
+    variables.write_text(f'{variables.read_text()}\nbigquery = true\nkms_key = "{key}"\n')
+
+    _run(operator, "bootstrap")
+    _run(operator, "secrets", stdin=_secrets())
+    assert "The webhook URL:" in _run(operator, "deploy")
+    assert _NO_CHANGES in _run(operator, "plan")
+    topic = cloud.resource("pubsub", "topics/dimmy-dev-events")
+    assert topic is not None
+    assert topic["kmsKeyName"] == key
+
+    _run(operator, "destroy")
+    _assert_only_the_state_is_left(cloud)
+
+
+# The version before infra/modules, and all that its upgrade deletes: nothing that holds scans.
+_BEFORE_MODULES = "14633fd"
+_DELETED = {
+    "module.dimmy.google_storage_bucket_object.archive",
+}
+
+
+@pytest.mark.usefixtures("google_provider")
+def test_an_upgrade_from_before_the_module_keeps_what_holds_data(
+    cloud: GoogleCloud, operate: Callable[..., Operator]
+) -> None:
+    operator = operate()
+    current = {name: operator.tree / name for name in ("function", "infra")}
+    kept = {name: path.rename(operator.folder / f"new-{name}") for name, path in current.items()}
+    _check_out(_BEFORE_MODULES, operator.tree)
+    variables = operator.tree / "infra" / "envs" / "dev.tfvars"
+    plain = variables.read_text()
+    variables.write_text(f"{plain}\nbigquery = true\nitem_notifications = true\n")
+
+    _run_earlier(operator, "bootstrap")
+    _run_earlier(operator, "secrets", _secrets())
+    _run_earlier(operator, "deploy")
+    for name, path in current.items():
+        shutil.rmtree(path)
+        kept[name].rename(path)
+    variables.write_text(f"{plain}\nbigquery = true\n")
+
+    printed = _run(operator, "plan")
+    deleted = set(
+        re.findall(r"# (\S+)(?: \(.+\))? (?:will|must) be (?:destroyed|replaced)", printed)
+    )
+    assert deleted == _DELETED
+    assert "The webhook URL:" in _run(operator, "deploy")
+    assert _NO_CHANGES in _run(operator, "plan")
+    _run(operator, "destroy")
+    _assert_only_the_state_is_left(cloud)
+
+
+def _check_out(commit: str, tree: Path) -> None:
+    archive = ["git", "-C", str(ROOT), "archive", commit, "function", "infra"]
+    packed = subprocess.run(archive, capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(packed)) as files:
+        files.extractall(tree, filter="data")
+
+
+def _run_earlier(operator: Operator, command: str, stdin: str = "") -> None:
+    """Run a command of the version before infra/modules."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"operate.{command}"],
+        env=operator.environment({"YES": "1"}),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -24,6 +24,7 @@ _GCLOUD = {
 _TERRAFORM = {
     "ARTIFACT_REGISTRY": "artifactregistry/v1/",
     "BACKEND_STORAGE": "storage/v1/",
+    "BILLING_BUDGETS": "billingbudgets/v1/",
     "BIG_QUERY": "bigquery/bigquery/v2/",
     "CLOUDFUNCTIONS2": "cloudfunctions/v2/",
     "CLOUD_BILLING": "cloudbilling/v1/",
@@ -32,6 +33,7 @@ _TERRAFORM = {
     "CLOUD_SCHEDULER": "cloudscheduler/v1/",
     "COMPUTE": "compute/compute/v1/",
     "IAM_BETA": "iam/v1/",
+    "KMS": "cloudkms/v1/",
     "LOGGING": "logging/v2/",
     "MONITORING": "monitoring/",
     "PUBSUB": "pubsub/v1/",

@@ -10,13 +10,17 @@ from sandbox.google_cloud.resources import Resources
 SERVICES = {
     "artifactregistry": "Artifact Registry API",
     "bigquery": "BigQuery API",
+    "billingbudgets": "Cloud Billing Budget API",
     "cloudbilling": "Cloud Billing API",
     "cloudbuild": "Cloud Build API",
+    "cloudkms": "Cloud Key Management Service (KMS) API",
     "cloudfunctions": "Cloud Functions API",
     "cloudresourcemanager": "Cloud Resource Manager API",
     "cloudscheduler": "Cloud Scheduler API",
     "compute": "Compute Engine API",
+    "eventarc": "Eventarc API",
     "iam": "Identity and Access Management (IAM) API",
+    "iamcredentials": "IAM Service Account Credentials API",
     "logging": "Cloud Logging API",
     "monitoring": "Cloud Monitoring API",
     "pubsub": "Cloud Pub/Sub API",
@@ -24,6 +28,7 @@ SERVICES = {
     "secretmanager": "Secret Manager API",
     "serviceusage": "Service Usage API",
     "storage": "Cloud Storage API",
+    "sts": "Security Token Service API",
 }
 # https://cloud.google.com/service-usage/docs/enabled-service
 ENABLED_IN_NEW_PROJECTS = ("bigquery", "logging", "monitoring", "serviceusage", "storage")

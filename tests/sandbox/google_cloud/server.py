@@ -12,11 +12,13 @@ from sandbox.google_cloud.apis.api import Api
 from sandbox.google_cloud.apis.artifact_registry import ArtifactRegistry
 from sandbox.google_cloud.apis.bigquery import BigQuery
 from sandbox.google_cloud.apis.billing import Billing
+from sandbox.google_cloud.apis.budgets import Budgets
 from sandbox.google_cloud.apis.cloud_functions import CloudFunctions
 from sandbox.google_cloud.apis.cloud_logging import CloudLogging
 from sandbox.google_cloud.apis.cloud_monitoring import CloudMonitoring
 from sandbox.google_cloud.apis.cloud_run import CloudRun
 from sandbox.google_cloud.apis.compute import Compute
+from sandbox.google_cloud.apis.kms import KeyManagement
 from sandbox.google_cloud.apis.pubsub import PubSub
 from sandbox.google_cloud.apis.resource_manager import ResourceManager
 from sandbox.google_cloud.apis.scheduler import Scheduler
@@ -54,6 +56,7 @@ class GoogleCloud:
         self.logging = CloudLogging(self.project)
         self.monitoring = CloudMonitoring(self.project)
         self.compute = Compute(self.project)
+        self.kms = KeyManagement(self.project)
         self.storage = Storage(self.project, self.objects)
         self.requests: list[tuple[str, str]] = []
         self.unknown: list[tuple[str, str]] = []
@@ -62,12 +65,14 @@ class GoogleCloud:
             ArtifactRegistry(self.project),
             BigQuery(self.project),
             Billing(self.project),
+            Budgets(self.project),
             CloudRun(self.project),
             ResourceManager(self.project),
             ServiceAccounts(self.project),
             ServiceUsage(self.project),
             self.compute,
             self.functions,
+            self.kms,
             self.logging,
             self.monitoring,
             self.pubsub,
@@ -152,12 +157,14 @@ class GoogleCloud:
             names = route.match(request.method, path)
             if names is not None:
                 is_json = request.content_type == "application/json" and content
+                body = json.loads(content) if is_json else {}
+                self.kms.check(api.name, body)
                 return route.handler(
                     Call(
                         names=names,
                         query=dict(request.query),
                         all_query=tuple(request.query.items()),
-                        body=json.loads(content) if is_json else {},
+                        body=body,
                         content=content,
                         headers=request.headers,
                     )

@@ -1,4 +1,4 @@
-"""Compute Engine: the parts of a global load balancer."""
+"""Compute Engine: the parts of a global load balancer, and of a network with NAT."""
 
 import re
 import uuid
@@ -18,9 +18,12 @@ _COLLECTIONS = (
     "backendServices",
     "forwardingRules",
     "networkEndpointGroups",
+    "networks",
+    "routers",
     "securityPolicies",
     "sslCertificates",
     "sslPolicies",
+    "subnetworks",
     "targetHttpsProxies",
     "urlMaps",
 )

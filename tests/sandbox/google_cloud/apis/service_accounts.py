@@ -1,10 +1,11 @@
-"""IAM: service accounts."""
+"""IAM: service accounts, and workload identity pools."""
 
 import re
 import zlib
 from collections.abc import Sequence
 
 from sandbox.google_cloud.apis.api import Api
+from sandbox.google_cloud.apis.identity_pools import IdentityPools
 from sandbox.google_cloud.errors import ApiError, Json
 from sandbox.google_cloud.policies import policy_routes
 from sandbox.google_cloud.routes import Call, Route
@@ -19,6 +20,7 @@ class ServiceAccounts(Api):
 
     def routes(self) -> Sequence[Route]:
         return [
+            *IdentityPools(self.project, self.resources).routes(),
             Route("POST", "v1/{parent=projects/*}/serviceAccounts", self._create),
             Route("GET", "v1/{parent=projects/*}/serviceAccounts", self._list),
             Route("GET", _ACCOUNT, lambda call: self.resources.get(self._full(call["name"]))),
