@@ -33,7 +33,11 @@ _NO_CHANGES = "No changes. Your infrastructure matches the configuration."
 _OPTIONS = """
 alert_emails           = ["a@example.com", "b@example.com"]
 bigquery               = true
-budget                 = { billing_account = "000000-000000-000000", amount = 300 }
+budget = {
+  billing_account = "000000-000000-000000"
+  amount          = 300
+  currency        = "EUR"
+}
 egress                 = {}
 github_repository      = "warehouse/dimmy"
 load_balancer          = { domain = "hooks.example.com", ipv6 = true }
