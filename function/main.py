@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from pipeline.archive import archiver
     from pipeline.reconcile import reconciler
     from pipeline.resolve import resolver
 
@@ -65,6 +66,18 @@ try:
         def reconcile(request: "flask.Request") -> "reconciler.Answer":
             """Stores the items of a window of time whose webhook never arrived."""
             return _reconciler.handle(request)
+
+    elif _target == "archive":
+        from pipeline.archive.archiver import Archiver
+        from pipeline.archive.settings import read_archive_settings
+
+        _archive_settings = read_archive_settings(os.environ)
+        logs.configure(_archive_settings.log)
+        _archiver = Archiver(_archive_settings)
+
+        def archive(request: "flask.Request") -> "archiver.Answer":
+            """Stores the photos of the items that the items topic announces."""
+            return _archiver.handle(request)
 
     server.keep_idle_connections()
 

@@ -5,6 +5,7 @@ import hashlib
 ITEMS = "items"
 RECEIPTS = "events"
 CHECKPOINTS = "reconcile"
+PHOTOS = "photos"
 
 # A file name has 255 bytes at most, and a file that is being written has a longer name.
 _MAX_ID_CHARACTERS = 200
@@ -23,6 +24,11 @@ def receipt_name(event_id: str) -> str:
 def payload_name(event_id: str) -> str:
     """The body of an event that is too large for a Pub/Sub message."""
     return f"payloads/{_shortened(event_id)}"
+
+
+def photo_name(item_id: str, name: str) -> str:
+    """A photo of an item; `name` is that of `pipeline.archive.photos.Photo`."""
+    return f"{PHOTOS}/{item_id}/{name}"
 
 
 def checkpoint_name(window: str) -> str:

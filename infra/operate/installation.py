@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 from operate.console import UsageError
 from pipeline.dimmy.client import DimmyClient
-from pipeline.dimmy.network import read_network
 from pipeline.dimmy.settings import DimmySettings, parse_api_url
 from pipeline.environment import Environment, SettingsError
 from pipeline.items_topic.item_message import ItemMessage
+from pipeline.network import read_network
 from pipeline.store.receipts import Receipt
 from pipeline.store.settings import StorageSettings
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from pipeline.deadline import Deadline
 from pipeline.dimmy import client as client_module
 from pipeline.dimmy.client import (
     ApiKeyRejectedError,
@@ -25,7 +26,6 @@ from pipeline.dimmy.client import (
     DimmyError,
     NotFoundError,
 )
-from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.dimmy.settings import read_dimmy_settings
 from pipeline.environment import Environment

@@ -9,8 +9,8 @@ from typing import cast
 
 import pytest
 
+from pipeline.deadline import Deadline
 from pipeline.dimmy.client import DimmyClient, ItemQuery, UnreadableError
-from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.reconcile.pages import PageReader
 from pipeline.reconcile.window import Window

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from aiohttp import web
 
 from sandbox.catalogue import Item
+from sandbox.photos import Photos
 
 _ID = re.compile(r"[0-9a-f]{24}")
 
@@ -75,6 +76,7 @@ class DimmyApi:
 
     def __init__(self, key: str, seed: int = 0) -> None:
         self.key = key
+        self.photos = Photos()
         self.requests: list[ReceivedRequest] = []
         self.concurrent_requests = 0
         self.max_concurrent_requests = 0
@@ -106,7 +108,7 @@ class DimmyApi:
         app = web.Application(client_max_size=1024)
         app.router.add_get("/items/{id}", self._get_item)
         app.router.add_get("/items", self._list_items)
-        app.router.add_get("/photos/{name}", _photo)
+        app.router.add_get("/photos/{name:.+}", self.photos.handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port)
@@ -264,22 +266,6 @@ class DimmyApi:
                 arrived=arrived,
             )
         )
-
-
-async def _photo(request: web.Request) -> web.Response:
-    """A drawing of a box on a floor, different for each name."""
-    rng = random.Random(request.match_info["name"])
-    hue, x, y = rng.randrange(360), rng.randint(90, 150), rng.randint(70, 110)
-    w, h = rng.randint(60, 150), rng.randint(50, 120)
-    picture = (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 320 240">'
-        f'<path fill="hsl({hue} 12% 72%)" d="M0 0h320v240H0z"/>'
-        f'<path fill="hsl({hue} 10% 55%)" d="M0 150h320v90H0z"/>'
-        f'<path fill="hsl(33 50% 55%)" d="M{x} {y}h{w}v{h}h-{w}z"/>'
-        f'<path fill="hsl(33 50% 68%)" d="M{x} {y}l22-16h{w}l-22 16z"/>'
-        f'<path fill="hsl(33 50% 42%)" d="M{x + w} {y}l22-16v{h}l-22 16z"/></svg>'
-    )
-    return web.Response(text=picture, content_type="image/svg+xml")
 
 
 def _faulty_response(fault: Fault) -> web.Response:

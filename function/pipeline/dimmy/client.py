@@ -12,18 +12,18 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from pipeline.dimmy.connections import DeadlineAdapter, response_deadline
-from pipeline.dimmy.deadline import Deadline
+from pipeline.connections import DeadlineAdapter, response_deadline
+from pipeline.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.dimmy.settings import DimmySettings
 from pipeline.json_text import NotJsonError, TooDeepError, read_json, without_byte_order_mark
+from pipeline.network import open_session
 from pipeline.store.items import Item, MalformedItem, NotAnItemError, read_item, read_items
 
 T = TypeVar("T")
@@ -273,26 +273,12 @@ class DimmyClient:
         raise DimmyError(reason)
 
 
-class _Session(requests.Session):
-    """A session that never looks at redirects.
-
-    `allow_redirects=False` is not enough: requests computes the redirect's target all the same, and
-    reads the body for it, without our bounds.
-    """
-
-    def get_redirect_target(self, _: requests.Response) -> str | None:
-        return None
-
-
 def _open_session(settings: DimmySettings) -> requests.Session:
-    session = _Session()
-    # The environment is read once, not before every request, and .netrc never replaces the key.
+    session = open_session()
     session.proxies = dict(settings.network.proxies)
     session.verify = settings.network.ca_bundle or True
-    session.trust_env = False
     session.headers["X-API-KEY"] = settings.api_key
     session.headers["Accept"] = "application/json"
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     adapter = DeadlineAdapter(pool_connections=1, pool_maxsize=settings.concurrency)
     session.mount(settings.api_url, adapter)
     return session

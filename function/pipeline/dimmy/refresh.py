@@ -4,8 +4,8 @@ import random
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from pipeline.deadline import Deadline
 from pipeline.dimmy.client import DimmyClient, DimmyError
-from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.store.items import Item
 from pipeline.store.store import CLOCK_UNCERTAINTY, PutResult, WriteResult

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from pipeline.dimmy.network import Network, read_network
 from pipeline.environment import Environment, seconds, whole_number
+from pipeline.network import Network, read_network
 
 DEFAULT_API_URL = "https://dimmy.api.optioryx.com"
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pipeline.deadline import Deadline
 from pipeline.dimmy.client import (
     DimmyClient,
     DimmyError,
@@ -12,7 +13,6 @@ from pipeline.dimmy.client import (
     TransientError,
     UnreadableError,
 )
-from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.reconcile.window import Window
 from pipeline.store.items import Item, MalformedItem

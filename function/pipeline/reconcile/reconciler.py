@@ -14,12 +14,12 @@ from typing import Any
 
 import flask
 
+from pipeline.deadline import Deadline
 from pipeline.dimmy.client import (
     DimmyClient,
     DimmyError,
     NoItemsError,
 )
-from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.items_topic.topic import ItemsTopic
 from pipeline.json_text import NotJsonError, read_json, without_byte_order_mark

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from pipeline.deadline import Deadline
 from pipeline.dimmy.client import ApiKeyRejectedError, DimmyClient, DimmyError, NotFoundError
-from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.refresh import refresh_item
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.items_topic.topic import ItemsTopic, ItemsTopicError

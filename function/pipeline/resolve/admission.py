@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 
-from pipeline.dimmy.deadline import Deadline
+from pipeline.deadline import Deadline
 
 MAX_ADMITTED_BYTES = 32 * 1024 * 1024  # the largest body that a function can receive
 SMALL_BODY_BYTES = 1024 * 1024

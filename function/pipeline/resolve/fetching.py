@@ -5,8 +5,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+from pipeline.deadline import Deadline
 from pipeline.dimmy.client import ApiKeyRejectedError, DimmyClient, DimmyError
-from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.refresh import refresh_item
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.items_topic.topic import ItemsTopic, ItemsTopicError

@@ -14,17 +14,18 @@ from typing import Any
 import flask
 from werkzeug.exceptions import HTTPException
 
+from pipeline.deadline import Deadline
 from pipeline.dimmy.client import DimmyClient
-from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.items_topic.topic import ItemsTopic
 from pipeline.json_text import without_byte_order_mark
 from pipeline.logs import Severity, log, stack_trace
+from pipeline.push import EnvelopeError
 from pipeline.resolve.admission import MAX_ADMITTED_BYTES, Admission, NotAdmittedError
 from pipeline.resolve.events import Event, FullPayload, ItemsScanned, Unrecognised, recognise
 from pipeline.resolve.fetching import Attempt, ItemFetcher
 from pipeline.resolve.progress import Progress
-from pipeline.resolve.push import Delivery, EnvelopeError, read_delivery
+from pipeline.resolve.push import Delivery, read_delivery
 from pipeline.resolve.settings import ResolveSettings
 from pipeline.store.errors import StorageError
 from pipeline.store.receipts import Receipt, encode_payload

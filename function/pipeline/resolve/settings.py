@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.dimmy.deadline import read_attempt_seconds
+from pipeline.deadline import read_attempt_seconds
 from pipeline.dimmy.settings import DimmySettings, read_dimmy_settings
 from pipeline.environment import Environment
 from pipeline.items_topic.settings import ItemsTopicSettings, read_items_topic_settings

@@ -24,7 +24,7 @@ from pipeline.store.errors import ObjectNotFoundError, StorageError
 from pipeline.store.settings import StorageSettings
 
 if TYPE_CHECKING:
-    from obstore import PutMode, UpdateVersion
+    from obstore import Attributes, PutMode, UpdateVersion
     from obstore.store import GCSConfig
 
 
@@ -37,6 +37,7 @@ _WRITE_PAUSES_SECONDS = (0.2, 0.6, 1.8)
 _LARGE_BYTES = 8 * 1024 * 1024
 _LARGE_TRY_SECONDS = 60.0
 _CHUNK_BYTES = 1024 * 1024
+UPLOAD_PART_BYTES = 5 * 1024 * 1024  # Cloud Storage's least for every part but the last one
 
 Content = bytes | Sequence[bytes]  # all of it, or its parts
 
@@ -109,9 +110,39 @@ class Objects:
             }
             return StoredObject(content, found.meta["last_modified"], version)
 
-    def create(self, name: str, content: Content) -> "UpdateVersion | None":
+    def exists(self, name: str) -> bool:
+        """Whether there is an object of this name."""
+        with _storage_errors(name):
+            try:
+                obstore.head(self._storage, name)
+            except FileNotFoundError:
+                return False
+            return True
+
+    def create(
+        self, name: str, content: Content, content_type: str | None = None
+    ) -> "UpdateVersion | None":
         """Create an object and return its version; None where it already exists."""
-        return self._put(name, content, "create")
+        return self._put(name, content, "create", content_type)
+
+    def upload(self, name: str, content: Iterable[bytes], content_type: str) -> None:
+        """Create or replace an object, of whose content at most some parts are in memory.
+
+        The object appears, complete, once the content has ended; an exception from `content` is
+        raised here, and nothing is stored. An upload in parts has no condition, so ask first
+        whether the object exists.
+        """
+        with _storage_errors(name):
+            obstore.put(
+                self._storage_for_uploads,
+                name,
+                content,
+                attributes=self._attributes(content_type),
+                mode="overwrite",
+                use_multipart=True,
+                chunk_size=UPLOAD_PART_BYTES,
+                max_concurrency=1,
+            )
 
     def overwrite(self, name: str, content: bytes) -> None:
         """Create or replace an object, whatever is stored."""
@@ -160,12 +191,23 @@ class Objects:
     def _storage_for_large_writes(self) -> LocalStore | GCSStore:
         return open_storage(self._settings, retries=0, try_seconds=_LARGE_TRY_SECONDS)
 
+    @functools.cached_property
+    def _storage_for_uploads(self) -> LocalStore | GCSStore:
+        # A part may be repeated: the last one of its number counts.
+        return open_storage(self._settings, try_seconds=_LARGE_TRY_SECONDS)
+
+    def _attributes(self, content_type: str | None) -> "Attributes | None":
+        """The attributes of a new object; files have none."""
+        return {"Content-Type": content_type} if content_type and not self._folder else None
+
     @property
     def _folder(self) -> Path | None:
         url = self._settings.url
         return Path(url.removeprefix("file://")) if url.startswith("file://") else None
 
-    def _put(self, name: str, content: Content, mode: "PutMode") -> "UpdateVersion | None":
+    def _put(
+        self, name: str, content: Content, mode: "PutMode", content_type: str | None = None
+    ) -> "UpdateVersion | None":
         """Write under a condition; return the new version, or None where it does not hold.
 
         A write that fails is repeated, which is safe because of the condition. The failed one may
@@ -179,7 +221,14 @@ class Objects:
             storage = self._storage_for_large_writes if is_large else self._storage_for_writes
             while True:
                 try:
-                    put = obstore.put(storage, name, content, mode=mode, use_multipart=False)
+                    put = obstore.put(
+                        storage,
+                        name,
+                        content,
+                        attributes=self._attributes(content_type),
+                        mode=mode,
+                        use_multipart=False,
+                    )
                 except (AlreadyExistsError, PreconditionError):
                     return self._version_of(name, content) if is_repeated else None
                 except GenericError:

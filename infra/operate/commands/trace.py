@@ -12,8 +12,8 @@ from operate.commands.arguments import read_event_id, read_item_id, read_last
 from operate.console import CommandError, UsageError, print_text
 from operate.diagnosis.story import Evidence, Story, tell
 from operate.installation import Installation, LogQuery
+from pipeline.deadline import Deadline
 from pipeline.dimmy.client import DimmyError
-from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.store.states import reason_class
 

@@ -17,8 +17,8 @@ from svix.webhooks import Webhook
 
 from operate.console import UsageError
 from operate.installation import Api, Check, Endpoint, Instructions, Secret, open_dimmy
+from pipeline.deadline import Deadline
 from pipeline.dimmy.client import DimmyClient, DimmyError
-from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.layout import receipt_name
 

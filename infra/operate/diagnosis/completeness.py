@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import obstore
 
+from pipeline.deadline import Deadline
 from pipeline.dimmy.client import DimmyClient
-from pipeline.dimmy.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.json_text import NotJsonError
 from pipeline.layout import ITEMS, item_name

@@ -17,22 +17,34 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPResponse, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-_POOL_CLASSES: dict[str, type[HTTPConnectionPool]] = {}
+PoolClasses = dict[str, type[HTTPConnectionPool]]  # by scheme
 
 
 class DeadlineAdapter(HTTPAdapter):
     """An adapter whose requests end within `response_deadline`."""
 
+    def direct_pool_classes(self) -> PoolClasses:
+        """Those of the connections that do not go through a proxy."""
+        return _POOL_CLASSES
+
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         """Called by the base class."""
         super().init_poolmanager(*arguments, **options)
-        self.poolmanager.pool_classes_by_scheme = _POOL_CLASSES
+        self.poolmanager.pool_classes_by_scheme = self.direct_pool_classes()
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         """Called by the base class."""
         manager = super().proxy_manager_for(proxy, **options)
         manager.pool_classes_by_scheme = _POOL_CLASSES
         return manager
+
+
+def pool_classes(http: type[HTTPConnection], https: type[HTTPSConnection]) -> PoolClasses:
+    """Pools of these connections."""
+    return {
+        "http": type("HttpPool", (HTTPConnectionPool,), {"ConnectionCls": http}),
+        "https": type("HttpsPool", (HTTPSConnectionPool,), {"ConnectionCls": https}),
+    }
 
 
 @contextlib.contextmanager
@@ -110,22 +122,14 @@ class _DeadlineMixin(HTTPConnection):
         return super().getresponse()
 
 
-class _HttpConnection(_DeadlineMixin, HTTPConnection):
-    pass
+class DeadlineHttpConnection(_DeadlineMixin, HTTPConnection):
+    """A connection whose responses end within `response_deadline`."""
 
 
-class _HttpsConnection(_DeadlineMixin, HTTPSConnection):
-    pass
+class DeadlineHttpsConnection(_DeadlineMixin, HTTPSConnection):
+    """The same with TLS."""
 
 
-class _HttpPool(HTTPConnectionPool):
-    ConnectionCls = _HttpConnection
-
-
-class _HttpsPool(HTTPSConnectionPool):
-    ConnectionCls = _HttpsConnection
-
-
-_POOL_CLASSES |= {"http": _HttpPool, "https": _HttpsPool}
+_POOL_CLASSES = pool_classes(DeadlineHttpConnection, DeadlineHttpsConnection)
 _of_thread = threading.local()
 _closer = _Closer()

@@ -1,4 +1,4 @@
-"""How this machine reaches the API: the proxy and the certificate authorities.
+"""How this machine reaches other servers: the proxy and the certificate authorities.
 
 Both come from the environment variables that requests reads (https://requests.readthedocs.io/en/
 latest/user/advanced/). They are read once and checked at start: requests itself notices a missing
@@ -9,6 +9,7 @@ import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http.cookiejar import DefaultCookiePolicy
 from urllib.parse import urlsplit
 
 import requests.utils
@@ -29,7 +30,29 @@ class Network:
     ca_bundle: str | None
 
 
-def read_network(environment: Environment, api_url: str | None) -> Network:
+class _Session(requests.Session):
+    """A session that never looks at redirects.
+
+    `allow_redirects=False` is not enough: requests computes the redirect's target all the same, and
+    reads the body for it, without our bounds.
+    """
+
+    def get_redirect_target(self, _: requests.Response) -> str | None:
+        return None
+
+
+def open_session() -> requests.Session:
+    """A session that sends what it is told to and nothing else: no cookies, nothing from .netrc.
+
+    Neither does it look at the environment before every request; `Network` has been read once.
+    """
+    session = _Session()
+    session.trust_env = False
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    return session
+
+
+def read_network(environment: Environment, url: str | None) -> Network:
     """The proxy for this URL, and the certificate authorities.
 
     The proxy comes from the process's own environment and, on macOS, from the system's settings.
@@ -37,12 +60,14 @@ def read_network(environment: Environment, api_url: str | None) -> Network:
     ca_bundle = environment.optional("REQUESTS_CA_BUNDLE", _ca_bundle, None)
     ca_bundle = ca_bundle or environment.optional("CURL_CA_BUNDLE", _ca_bundle, None)
     proxies: dict[str, str] = {}
-    if api_url:
-        proxies = requests.utils.get_environ_proxies(api_url)
-        problem = _proxy_problem(requests.utils.select_proxy(api_url, proxies))
+    if url:
+        proxies = requests.utils.get_environ_proxies(url)
+        problem = _proxy_problem(requests.utils.select_proxy(url, proxies))
         if problem:
-            name = f"{urlsplit(api_url).scheme.upper()}_PROXY (or ALL_PROXY)"
-            environment.add_problem(f"{name} {problem}, or add the API's host to NO_PROXY")
+            name = f"{urlsplit(url).scheme.upper()}_PROXY (or ALL_PROXY)"
+            environment.add_problem(
+                f"{name} {problem}, or add {urlsplit(url).hostname} to NO_PROXY"
+            )
     return Network(proxies, ca_bundle)
 
 

@@ -1,0 +1,71 @@
+"""Reads the item that a message of the items topic announces."""
+
+import threading
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+from pipeline.archive.photos import Photo, photos_of
+from pipeline.json_text import NotJsonError, read_json
+from pipeline.layout import item_name
+from pipeline.store.items import is_item_id
+from pipeline.store.objects import Objects
+
+_LARGE_BYTES = 1024 * 1024
+# Decoding a large item takes several times its size, so only one at a time.
+_large_item = threading.Lock()
+
+
+class MessageError(ValueError):
+    """The data is not a message of the items topic; the text is why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """An item that a message announces; `line` is None where the item was too large for it."""
+
+    item_id: str
+    event_id: str | None
+    line: bytes | None = field(repr=False)
+
+
+def read_announcement(data: bytes) -> Announcement:
+    """The item in the data of a message, whose format is that of `ItemMessage`.
+
+    Raises:
+        MessageError: it has another format.
+    """
+    try:
+        value = read_json(data)
+    except NotJsonError as error:
+        raise MessageError(f"the data is {error}") from error
+    if not isinstance(value, dict) or not is_item_id(value.get("item_id")):
+        raise MessageError("the data has no item_id, or one that is malformed")
+    line, event_id = value.get("item"), value.get("event_id")
+    if not isinstance(line, str | None):
+        raise MessageError("item is not a text")
+    return Announcement(
+        item_id=value["item_id"],
+        event_id=event_id if isinstance(event_id, str) else None,
+        line=None if line is None else line.encode(errors="surrogatepass"),
+    )
+
+
+def read_photos(announcement: Announcement, objects: Objects) -> Sequence[Photo]:
+    """The photos of the item; where the message does not contain it, of the stored one.
+
+    Raises:
+        StorageError: the stored item cannot be read.
+        MessageError: it is not an item.
+    """
+    line = announcement.line
+    if line is None:
+        line = objects.get(item_name(announcement.item_id)).content
+    with _large_item if len(line) > _LARGE_BYTES else nullcontext():
+        try:
+            item = read_json(line)
+        except NotJsonError as error:
+            raise MessageError(f"the item is {error}") from error
+        if not isinstance(item, dict):
+            raise MessageError("the item is not a JSON object")
+        return photos_of(item)

@@ -1,0 +1,65 @@
+"""The photos of an item, and the names under which they are stored."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+_SAFE_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_HASH_CHARACTERS = 16
+_NAME = re.compile(rf"[0-9a-f]{{{_HASH_CHARACTERS}}}(-{_SAFE_SEGMENT.pattern})?")
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photo as an item has it: an address, which may have any type, and its name in storage."""
+
+    name: str
+    address: object = field(repr=False)
+
+
+def photos_of(item: Mapping[str, Any]) -> list[Photo]:
+    """The photos of all steps of a decoded item, each name once.
+
+    Where several addresses have the same name, they differ in what follows the path, and the last
+    one counts: the newest signature.
+    """
+    photos = [
+        Photo(name_of(photo.get("url")), photo.get("url"))
+        for step in _objects(item.get("photographing"))
+        for photo in _objects(step.get("photos"))
+    ]
+    return list({photo.name: photo for photo in photos}.values())
+
+
+def name_of(address: object) -> str:
+    """The name of the photo with this address, which may be anything.
+
+    A hash of the path, and the path's last part where that is safe, such as
+    `6f1f0c1d64dd4a5b-67c861dc45b0e6fb32ff2ca1`. It depends on the path alone: a query may be a
+    signature, which differs each time, and another photo of the item never changes it.
+    """
+    path = _path(address)
+    digest = hashlib.sha256(path.encode(errors="surrogatepass")).hexdigest()[:_HASH_CHARACTERS]
+    segment = path.rpartition("/")[2]
+    return f"{digest}-{segment}" if _SAFE_SEGMENT.fullmatch(segment) else digest
+
+
+def is_name(text: str) -> bool:
+    """Whether the text has the form of a photo's name, which becomes part of an object's name."""
+    return _NAME.fullmatch(text) is not None
+
+
+def _path(address: object) -> str:
+    if not isinstance(address, str):
+        return ""
+    try:
+        return urlsplit(address).path
+    except ValueError:
+        return address
+
+
+def _objects(value: object) -> list[Mapping[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
