@@ -31,6 +31,7 @@ Plan = dict[str, dict[str, Any]]  # by address: the planned attributes of each r
 Plans = dict[str, Plan]  # by the name of the run of `terraform test`
 
 PUBSUB_AGENT = "serviceAccount:service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com"
+_LOGGING_AGENT = "serviceAccount:service-123456789012@gcp-sa-logging.iam.gserviceaccount.com"
 
 # All roles by member: on which resource, and for which objects of a bucket. Others are faults.
 ROLES = {
@@ -66,25 +67,52 @@ ROLES = {
     },
 }
 
-# With a key of one's own, and with everything that is optional and stores something.
-ROLES_WITH_KEY = ROLES | {
+# The subscriptions of everything that is optional and delivers items.
+_ITEM_SUBSCRIPTIONS = (
+    "archive",
+    "event-attempts-bigquery",
+    "item-versions-bigquery",
+    "subscriber-wms",
+)
+
+# What everything that is optional and stores or delivers items adds.
+_ROLES_OF_ITEMS = {
+    "archiver": {
+        "storage.legacyBucketReader on data",
+        "storage.objectCreator on data for data/objects/photos/",
+        "storage.objectViewer on data for data/objects/items/, data/objects/photos/",
+    },
+    "pusher": {"run.invoker on dimmy-test-archive"},
+    "reconciler": {"pubsub.publisher on dimmy-test-item-versions"},
+    "resolver": {"pubsub.publisher on dimmy-test-item-versions"},
+    _LOGGING_AGENT: {"pubsub.publisher on dimmy-test-event-attempts"},
+    PUBSUB_AGENT: {
+        "bigquery.dataEditor on dimmy_test",
+        "iam.serviceAccountOpenIdTokenCreator on notifier@warehouse-1.iam.gserviceaccount.com",
+        *(f"pubsub.publisher on dimmy-test-{name}-dead-letters" for name in _ITEM_SUBSCRIPTIONS),
+        *(f"pubsub.subscriber on dimmy-test-{name}" for name in _ITEM_SUBSCRIPTIONS),
+    },
+}
+
+# What a key of one's own adds to that.
+_ROLES_ON_KEY = {
     f"serviceAccount:{account}": {"cloudkms.cryptoKeyEncrypterDecrypter on scans"}
     for account in (
         "bq-123456789012@bigquery-encryption.iam.gserviceaccount.com",
         "service-123456789012@gcf-admin-robot.iam.gserviceaccount.com",
         "service-123456789012@gcp-sa-artifactregistry.iam.gserviceaccount.com",
         "service-123456789012@gcp-sa-eventarc.iam.gserviceaccount.com",
+        "service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com",
         "service-123456789012@gcp-sa-secretmanager.iam.gserviceaccount.com",
+        "service-123456789012@gs-project-accounts.iam.gserviceaccount.com",
         "service-123456789012@serverless-robot-prod.iam.gserviceaccount.com",
     )
 }
-ROLES_WITH_KEY |= {
-    PUBSUB_AGENT: ROLES[PUBSUB_AGENT] | {"cloudkms.cryptoKeyEncrypterDecrypter on scans"},
-    "serviceAccount:service-123456789012@gs-project-accounts.iam.gserviceaccount.com": {
-        "cloudkms.cryptoKeyEncrypterDecrypter on scans",
-        "pubsub.publisher on dimmy-test-items",
-    },
-}
+
+ROLES_WITH_KEY: dict[str, set[str]] = defaultdict(set)
+for _roles in (ROLES, _ROLES_OF_ITEMS, _ROLES_ON_KEY):
+    for _member_name, _granted_roles in _roles.items():
+        ROLES_WITH_KEY[_member_name] |= _granted_roles
 
 _SETTINGS_READERS: dict[str, Callable[[Mapping[str, str]], object]] = {
     "receive": read_receive_settings,
@@ -352,7 +380,8 @@ def _write_variables(folder: Path, temporary: Path) -> list[str]:
                 "archive": str(folder / _MODULE / "tests" / "archive.zip"),
                 "alert_emails": ["warehouse-it@example.com"],
                 "bigquery": True,
-                "item_notifications": True,
+                "item_subscribers": {"wms": {"endpoint": "https://wms.example.com"}},
+                "photos": "archive",
                 "load_balancer": {"domain": "hooks.example.com"},
                 "silence_alert_hours": 12,
             }
@@ -403,15 +432,16 @@ def _granted(plan: Plan) -> dict[str, set[str]]:
 
 def check_settings(plans: Plans) -> None:
     """Check that each function gets exactly the settings that it reads, with valid values."""
-    plan_with_all = plans["allowed_sources"]
-    for name in ("receive", "resolve", "reconcile"):
+    plan_with_all = plans["every_setting"]
+    for name in _SETTINGS_READERS:
         given = _environment(plan_with_all, name).keys() - _SERVER_SETTINGS
         read = names_read(name) - _SANDBOX_SETTINGS - _MACHINE_SETTINGS
         if given != read:
             different = ", ".join(sorted(given ^ read))
             raise CheckError(f"{name}: either set by Terraform or read, not both: {different}")
         for plan in plans.values():
-            _read_settings(name, _environment(plan, name))
+            if f'google_cloudfunctions2_function.this["{name}"]' in plan:
+                _read_settings(name, _environment(plan, name))
 
 
 def check_stability(folder: Path, plans: Plans) -> None:
@@ -468,10 +498,12 @@ def check_secrets(folder: Path, plans: Plans) -> None:
         if source in written or source in json.dumps(plans):
             raise CheckError(f"{source} puts the value of a secret into Terraform")
     for plan in plans.values():
-        for name in ("receive", "resolve", "reconcile"):
-            config = plan[f'google_cloudfunctions2_function.this["{name}"]']["service_config"][0]
+        for address, function in plan.items():
+            if not address.startswith("google_cloudfunctions2_function."):
+                continue
+            config = function["service_config"][0]
             if config["environment_variables"].keys() & {"SIGNING_SECRETS", "DIMMY_API_KEY"}:
-                raise CheckError(f"{name} gets a secret as a plain environment variable")
+                raise CheckError(f"{address} gets a secret as a plain environment variable")
 
 
 def scan(folder: Path) -> dict[str, list[dict[str, Any]]]:
@@ -494,6 +526,7 @@ _TARGET_ATTRIBUTES = (
     "topic",
     "secret_id",
     "bucket",
+    "dataset_id",
     "project",
 )
 
@@ -528,7 +561,7 @@ def _member(member: str) -> str:
 
 def _environment(plan: Plan, function: str) -> dict[str, str]:
     config = plan[f'google_cloudfunctions2_function.this["{function}"]']["service_config"][0]
-    secrets = {secret["key"]: "" for secret in config["secret_environment_variables"]}
+    secrets = {secret["key"]: "" for secret in config["secret_environment_variables"] or ()}
     settings: dict[str, str] = config["environment_variables"]
     return settings | secrets
 
