@@ -152,6 +152,33 @@ _ORDER_OF_REPLACEMENT = {
     'google_cloudfunctions2_function.this["receive"]': ["delete", "create"],
 }
 
+_FORMER = Path(__file__).with_name("before_items_topic.json")
+
+# The external tables and the notifications hold no data.
+_CHANGED_BY_UPGRADE = {
+    "delete": {
+        'google_bigquery_table.lines["event_lines"]',
+        'google_bigquery_table.lines["item_lines"]',
+        "google_pubsub_topic.items[0]",
+        "google_pubsub_topic_iam_member.storage_publishes_items[0]",
+        "google_storage_notification.items[0]",
+    },
+    "update": {
+        'google_bigquery_table.view["events"]',
+        'google_bigquery_table.view["items"]',
+        'google_cloudfunctions2_function.this["reconcile"]',
+        'google_cloudfunctions2_function.this["resolve"]',
+        "google_bigquery_dataset.scans[0]",
+        "google_monitoring_dashboard.this",
+    },
+}
+
+# What has to exist before a resource, although no attribute of it refers to it.
+_DEPENDENCIES = {
+    "cloudfunctions2_function.this": "google_pubsub_topic_iam_member.function_publishes_items",
+    "pubsub_subscription.bigquery": "google_bigquery_dataset_iam_member.agent_writes_rows",
+}
+
 _SERVER_SETTINGS = {"THREADS"}  # read by the server, not by the function
 _SANDBOX_SETTINGS = {"PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"}
 # Needed only on machines outside of Google Cloud.
@@ -179,6 +206,7 @@ def check_all(folder: Path, provider: GoogleProvider) -> None:
     for environment in sorted((folder / "envs").glob("*.tfvars")):
         check_environment(folder, provider, environment)
     check_upgrade(folder, provider)
+    check_upgrade_of_items(folder, provider)
 
 
 def check_formatting(folder: Path) -> None:
@@ -359,6 +387,44 @@ def check_upgrade(folder: Path, provider: GoogleProvider) -> None:
             raise CheckError(f"{address} is replaced in the wrong order: {orders[address]}")
 
 
+def check_upgrade_of_items(folder: Path, provider: GoogleProvider) -> None:
+    """Check what an upgrade to the topic of items deletes, changes and leaves as it is.
+
+    From an installation with `bigquery` and `item_notifications`, the former option:
+    `before_items_topic.json` has the resources of its state that have changed since.
+    """
+    former = json.loads(_FORMER.read_bytes())
+    kinds = {(each["type"], each["name"]) for each in former}
+    with tempfile.TemporaryDirectory() as temporary:
+        infra, state_file = Path(temporary, "infra"), Path(temporary, "infra", "terraform.tfstate")
+        shutil.copytree(folder, infra)
+        versions = (folder / "versions.tf").read_text().replace('backend "gcs" {}', "")
+        (infra / "versions.tf").write_text(versions)
+        options = [
+            "-var=project=warehouse-1",
+            "-var=environment=test",
+            "-var=archive=modules/dimmy/tests/archive.zip",
+            "-input=false",
+            "-no-color",
+        ]
+        _require_success(_terraform(infra, "apply", "-auto-approve", *options, provider=provider))
+        state = json.loads(state_file.read_bytes())
+        state["resources"] = former + [
+            each for each in state["resources"] if (each["type"], each["name"]) not in kinds
+        ]
+        state_file.write_text(json.dumps(state))
+        changes = _plan_changes(infra, provider, *options, "-var=bigquery=true")
+    found: dict[str, set[str]] = defaultdict(set)
+    for each in changes:
+        action = "+".join(each["change"]["actions"])
+        found[action].add(each["address"].removeprefix("module.dimmy."))
+    for action, expected in _CHANGED_BY_UPGRADE.items():
+        if found.pop(action, set()) != expected:
+            raise CheckError(f"an upgrade does not {action} what it should: {found}")
+    if found.keys() - {"create", "no-op", "read"}:
+        raise CheckError(f"an upgrade replaces something: {found}")
+
+
 def _plan_changes(folder: Path, provider: GoogleProvider, *options: str) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as temporary:
         plan = f"{temporary}/plan"
@@ -370,7 +436,7 @@ def _plan_changes(folder: Path, provider: GoogleProvider, *options: str) -> list
 
 
 def _write_variables(folder: Path, temporary: Path) -> list[str]:
-    """Options of Terraform for an installation with everything that is optional."""
+    """Options of Terraform for an installation with all that was optional before the module."""
     variables = temporary / "all.tfvars.json"
     variables.write_text(
         json.dumps(
@@ -379,9 +445,6 @@ def _write_variables(folder: Path, temporary: Path) -> list[str]:
                 "environment": "test",
                 "archive": str(folder / _MODULE / "tests" / "archive.zip"),
                 "alert_emails": ["warehouse-it@example.com"],
-                "bigquery": True,
-                "item_subscribers": {"wms": {"endpoint": "https://wms.example.com"}},
-                "photos": "archive",
                 "load_balancer": {"domain": "hooks.example.com"},
                 "silence_alert_hours": 12,
             }
@@ -457,6 +520,9 @@ def check_stability(folder: Path, plans: Plans) -> None:
         for name, body in _RESOURCE.findall(file.read_text()):
             if "var.kms_key" in body and "google_kms_crypto_key_iam_member.agent" not in body:
                 raise CheckError(f"{name} is not created after the roles on its key")
+            resource = name.removeprefix("google_").replace('" "', ".")
+            if _DEPENDENCIES.get(resource, "") not in body:
+                raise CheckError(f"{resource} is not created after {_DEPENDENCIES[resource]}")
     functions = (folder / _MODULE / "functions.tf").read_text()
     if _REPLACED_WITH not in functions:
         raise CheckError("a function loses its invoker when it is replaced, or with every update")

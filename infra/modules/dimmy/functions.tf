@@ -101,12 +101,12 @@ locals {
 
   # The only caller of each function.
   _invokers = merge(
+    var.public_invoker ? { receive = "allUsers" } : {},
+    local._archives_photos ? { archive = local._members["pusher"] } : {},
     {
       resolve   = local._members["pusher"]
       reconcile = local._members["scheduler"]
     },
-    local._archives_photos ? { archive = local._members["pusher"] } : {},
-    var.public_invoker ? { receive = "allUsers" } : {},
   )
 }
 
