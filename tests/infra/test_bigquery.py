@@ -8,107 +8,23 @@ import json
 import random
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import duckdb
 import pytest
-import sqlglot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operate.google.deployment import MODULE
 from pipeline.items_topic.item_message import ItemMessage, describe
 from pipeline.json_text import compact
 from pipeline.store.items import read_item
 from sandbox import catalogue
-
-VIEWS = MODULE / "views"
-EXAMPLES = VIEWS / "examples"
-DATASET = "dimmy_prod"  # that of the examples
-TABLES = {"items": "item_versions", "events": "event_attempts"}
-NOW = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Message:
-    """A message of a topic, as a BigQuery subscription writes it."""
-
-    data: str
-    message_id: str = "1"
-    publish_time: datetime = NOW
-
-    def row(self) -> tuple[object, ...]:
-        return ("a-subscription", self.message_id, _plain(self.publish_time), self.data, "{}")
-
-
-class Database:
-    """DuckDB with the tables and the views of the dataset."""
-
-    def __init__(self) -> None:
-        self._connection = duckdb.connect()
-        self._connection.execute(f"CREATE SCHEMA {DATASET}; SET TimeZone = 'UTC'")
-        for view, table in TABLES.items():
-            self.run(f"CREATE TABLE {DATASET}.{table} ({', '.join(_table_columns())})")
-            query = (VIEWS / f"{view}.sql").read_text().replace("${table}", f"{DATASET}.{table}")
-            self.run(f"CREATE VIEW {DATASET}.{view} AS {query}")
-
-    def __enter__(self) -> "Database":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
-
-    def write(self, table: str, messages: Sequence[Message]) -> None:
-        """Append the messages to a table, in this order."""
-        for message in messages:
-            statement = f"INSERT INTO {DATASET}.{table} VALUES (?, ?, ?, ?, ?)"
-            self._connection.execute(statement, message.row())
-
-    def empty(self, table: str) -> None:
-        self.run(f"TRUNCATE TABLE {DATASET}.{table}")
-
-    def run(self, query: str, **parameters: str) -> list[Row]:
-        """The rows of a query in BigQuery's SQL."""
-        (translated,) = sqlglot.transpile(query, read="bigquery", write="duckdb")
-        # Times without a zone, in UTC: DuckDB needs another package to return zones to Python.
-        translated = translated.replace("TIMESTAMPTZ", "TIMESTAMP")
-        # The only construct here that sqlglot does not translate
-        translated = translated.replace("INSERT ROW", "INSERT *")
-        found = self._connection.execute(translated, parameters)
-        names = [column[0] for column in found.description]
-        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
-
-    def view(self, name: str) -> list[Row]:
-        return self.run(f"SELECT * FROM {DATASET}.{name}")
-
-    def types(self, view: str) -> dict[str, str]:
-        """The columns of a view with their types in DuckDB, in their order."""
-        rows = self._connection.execute(f"DESCRIBE {DATASET}.{view}").fetchall()
-        return {row[0]: row[1] for row in rows}
-
-    def run_example(self, name: str, **parameters: str) -> list[Row]:
-        return self.run((EXAMPLES / f"{name}.sql").read_text(), **parameters)
-
-
-def _table_columns() -> list[str]:
-    """The columns of the tables in Terraform, as `name TYPE`."""
-    text = (MODULE / "bigquery.tf").read_text()
-    columns = re.findall(r'\{ name = "(\w+)", type = "(\w+)" \}', text)
-    assert columns
-    return [f"{name} {kind}" for name, kind in columns]
-
-
-def _plain(time: datetime) -> datetime:
-    return time.astimezone(UTC).replace(tzinfo=None)
+from support.bigquery import DATASET, EXAMPLES, NOW, Database, Message, Row, in_utc
 
 
 def _time(text: str | None) -> datetime | None:
-    return _plain(datetime.fromisoformat(text)) if text else None
+    return in_utc(datetime.fromisoformat(text)) if text else None
 
 
 def message_of(item: catalogue.Item, message_id: str = "1", published: datetime = NOW) -> Message:
@@ -161,7 +77,7 @@ def test_the_items_view_has_the_values_of_each_item(database: Database, variety:
     for message in messages:
         fields = json.loads(message.data)
         row = rows[fields["item_id"]]
-        assert row.pop("published_at") == _plain(message.publish_time)
+        assert row.pop("published_at") == in_utc(message.publish_time)
         assert row == {
             name: _time(value) if name.endswith("_at") else value for name, value in fields.items()
         }
@@ -229,7 +145,7 @@ def _published(draw: st.DrawFn) -> list[Message]:
     for number, (item, microseconds, seconds) in enumerate(drawn, 100):
         value: catalogue.Item = {"_id": f"item-{item}", "version": number}
         if microseconds is not None:
-            updated = _plain(NOW + timedelta(microseconds=microseconds))
+            updated = in_utc(NOW + timedelta(microseconds=microseconds))
             value["updated_at"] = updated.isoformat(timespec="microseconds")
         published = NOW + timedelta(seconds=seconds)
         messages.append(message_of(value, str(number), published))

@@ -419,8 +419,8 @@ def check_upgrade_of_items(folder: Path, provider: GoogleProvider) -> None:
         action = "+".join(each["change"]["actions"])
         found[action].add(each["address"].removeprefix("module.dimmy."))
     for action, expected in _CHANGED_BY_UPGRADE.items():
-        if found.pop(action, set()) != expected:
-            raise CheckError(f"an upgrade does not {action} what it should: {found}")
+        if different := found.pop(action, set()) ^ expected:
+            raise CheckError(f"an upgrade does not {action} what it should: {sorted(different)}")
     if found.keys() - {"create", "no-op", "read"}:
         raise CheckError(f"an upgrade replaces something: {found}")
 

@@ -53,6 +53,11 @@ variable "bigquery" {
   type        = bool
   default     = false
   nullable    = false
+
+  validation {
+    condition     = !var.bigquery || contains(["DEBUG", "INFO"], var.log_level)
+    error_message = "bigquery needs the log_level INFO or DEBUG: the attempts at events are log entries of resolve."
+  }
 }
 
 variable "budget" {

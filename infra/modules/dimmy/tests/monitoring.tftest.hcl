@@ -108,9 +108,10 @@ run "item_alerts" {
   command = plan
 
   variables {
-    bigquery         = true
-    photos           = "archive"
-    item_subscribers = { wms = { endpoint = "https://wms.example.com/items?key=a-secret" } }
+    bigquery            = true
+    photos              = "archive"
+    item_subscribers    = { wms = { endpoint = "https://wms.example.com/items?key=a-secret" } }
+    silence_alert_hours = 12
   }
 
   assert {

@@ -71,6 +71,17 @@ run "archive_2" {
   expect_failures = [var.archive]
 }
 
+run "bigquery_1" {
+  command = plan
+
+  variables {
+    bigquery  = true
+    log_level = "WARNING"
+  }
+
+  expect_failures = [var.bigquery]
+}
+
 run "budget_1" {
   command = plan
 
