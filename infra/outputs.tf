@@ -8,6 +8,11 @@ output "bigquery_dataset" {
   value       = module.dimmy.bigquery_dataset
 }
 
+output "bigquery_subscriptions" {
+  description = "The subscriptions that Pub/Sub writes into BigQuery."
+  value       = module.dimmy.bigquery_subscriptions
+}
+
 output "bucket" {
   description = "The bucket of the scans: items/, events/, payloads/ and photos/."
   value       = module.dimmy.bucket

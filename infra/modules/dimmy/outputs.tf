@@ -8,6 +8,11 @@ output "bigquery_dataset" {
   value       = one([for dataset in google_bigquery_dataset.scans : "${dataset.project}.${dataset.dataset_id}"])
 }
 
+output "bigquery_subscriptions" {
+  description = "The subscriptions that Pub/Sub writes into BigQuery, by their names without the prefix, for `make status`."
+  value       = { for name, subscription in google_pubsub_subscription.bigquery : name => subscription.id }
+}
+
 output "bucket" {
   description = "The bucket of the scans: items/, events/, payloads/ and photos/."
   value       = google_storage_bucket.data.name

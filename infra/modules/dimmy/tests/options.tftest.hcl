@@ -246,8 +246,8 @@ run "bigquery" {
   }
 
   assert {
-    condition     = contains(keys(google_project_service.required), "bigquery") && output.bigquery_dataset == "warehouse-1.dimmy_test" && output.items_topic != null
-    error_message = "BigQuery needs its API and the topic of items; the dataset is an output."
+    condition     = contains(keys(google_project_service.required), "bigquery") && output.bigquery_dataset == "warehouse-1.dimmy_test" && keys(output.bigquery_subscriptions) == ["event-attempts-bigquery", "item-versions-bigquery"] && output.items_topic != null
+    error_message = "BigQuery needs its API and the topic of items; the dataset and its subscriptions are outputs."
   }
 }
 
