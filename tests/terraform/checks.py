@@ -120,6 +120,16 @@ _SETTINGS_READERS: dict[str, Callable[[Mapping[str, str]], object]] = {
     "reconcile": read_reconcile_settings,
 }
 
+# The names that archive reads, which are also those that it is given.
+_ARCHIVE_SETTINGS = {
+    "ATTEMPT_SECONDS",
+    "GOOGLE_CLOUD_PROJECT",
+    "LOG_FORMAT",
+    "LOG_LEVEL",
+    "PHOTO_HOSTS",
+    "STORAGE_URL",
+}
+
 _MODULE = "modules/dimmy"
 _ROOT_VARIABLES = ("github_repository", "labels")  # of another module, and of the provider
 _PROVIDER = "module.github[0].google_iam_workload_identity_pool_provider.this"
@@ -496,6 +506,9 @@ def _granted(plan: Plan) -> dict[str, set[str]]:
 def check_settings(plans: Plans) -> None:
     """Check that each function gets exactly the settings that it reads, with valid values."""
     plan_with_all = plans["every_setting"]
+    given = _environment(plan_with_all, "archive").keys() - _SERVER_SETTINGS
+    if given != _ARCHIVE_SETTINGS:
+        raise CheckError(f"archive: either set or read: {sorted(given ^ _ARCHIVE_SETTINGS)}")
     for name in _SETTINGS_READERS:
         given = _environment(plan_with_all, name).keys() - _SERVER_SETTINGS
         read = names_read(name) - _SANDBOX_SETTINGS - _MACHINE_SETTINGS

@@ -184,6 +184,12 @@ MUTANTS = (
         'LOG_FORMAT = "jsonl"',
     ),
     Mutant(
+        "photos from any host",
+        "modules/dimmy/functions.tf",
+        '        PHOTO_HOSTS     = join(" ", var.photo_hosts)\n',
+        "",
+    ),
+    Mutant(
         "a secret as a plain environment variable",
         "modules/dimmy/functions.tf",
         'LOG_FORMAT           = "json"',

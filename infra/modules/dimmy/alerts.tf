@@ -121,7 +121,7 @@ locals {
     {
       for name, subscription in google_pubsub_subscription.bigquery : name => {
         subscription = subscription.name
-        text         = "`gcloud pubsub subscriptions describe ${subscription.name} --format=\"value(bigqueryConfig.state)\" --project=${var.project}` says why. PERMISSION_DENIED: Pub/Sub's service agent may not write into the dataset. NOT_FOUND: the table was deleted. SCHEMA_MISMATCH: its columns were changed. In these cases `make plan ${local._make_arguments}` shows what differs, and `make deploy` restores it. ACTIVE: BigQuery is slow, or refuses single messages."
+        text         = "`make doctor ${local._make_arguments}` shows the state of the subscription. PERMISSION_DENIED: Pub/Sub's service agent may not write into the dataset. NOT_FOUND: the table was deleted. SCHEMA_MISMATCH: its columns were changed. In these cases `make plan` shows what differs, and `make deploy` restores it. ACTIVE: BigQuery is slow, or refuses single messages."
       }
     },
     {

@@ -375,7 +375,7 @@ variable "payload_retention_days" {
 }
 
 variable "photo_hosts" {
-  description = "The hosts that photos are fetched from, with `photos`. Links to others are refused, because whoever can change an item chooses them."
+  description = "The hosts that photos are fetched from, with `photos`. Links to other hosts are not followed: the links of an item are untrusted."
   type        = list(string)
   default     = ["dimmy.s3.amazonaws.com"]
   nullable    = false
