@@ -19,13 +19,16 @@ module "dimmy" {
   environment                = var.environment
   event_retention_days       = var.event_retention_days
   former_kms_keys            = var.former_kms_keys
-  item_notifications         = var.item_notifications
+  item_subscribers           = var.item_subscribers
+  items_topic                = var.items_topic
   kms_key                    = var.kms_key
   load_balancer              = var.load_balancer
   log_level                  = var.log_level
   max_delivery_attempts      = var.max_delivery_attempts
   old_version_retention_days = var.old_version_retention_days
   payload_retention_days     = var.payload_retention_days
+  photo_hosts                = var.photo_hosts
+  photos                     = var.photos
   project                    = var.project
   public_invoker             = var.public_invoker
   receipt_retention_days     = var.receipt_retention_days

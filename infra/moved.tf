@@ -27,11 +27,6 @@ moved {
 }
 
 moved {
-  from = google_bigquery_table.lines
-  to   = module.dimmy.google_bigquery_table.lines
-}
-
-moved {
   from = google_bigquery_table.view
   to   = module.dimmy.google_bigquery_table.view
 }
@@ -124,21 +119,6 @@ moved {
 moved {
   from = google_logging_metric.this
   to   = module.dimmy.google_logging_metric.this
-}
-
-moved {
-  from = google_pubsub_topic.items
-  to   = module.dimmy.google_pubsub_topic.items
-}
-
-moved {
-  from = google_pubsub_topic_iam_member.storage_publishes_items
-  to   = module.dimmy.google_pubsub_topic_iam_member.storage_publishes_items
-}
-
-moved {
-  from = google_storage_notification.items
-  to   = module.dimmy.google_storage_notification.items
 }
 
 moved {

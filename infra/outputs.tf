@@ -1,5 +1,20 @@
+output "archive_subscription" {
+  description = "The push subscription of archive; null without photos."
+  value       = module.dimmy.archive_subscription
+}
+
+output "bigquery_dataset" {
+  description = "The dataset with the views items and events, as PROJECT.DATASET; null without bigquery."
+  value       = module.dimmy.bigquery_dataset
+}
+
+output "bigquery_subscriptions" {
+  description = "The subscriptions that Pub/Sub writes into BigQuery."
+  value       = module.dimmy.bigquery_subscriptions
+}
+
 output "bucket" {
-  description = "The bucket of the scans: items/, events/ and payloads/."
+  description = "The bucket of the scans: items/, events/, payloads/ and photos/."
   value       = module.dimmy.bucket
 }
 
@@ -28,9 +43,14 @@ output "functions" {
   value       = module.dimmy.functions
 }
 
-output "item_topic" {
-  description = "The topic with a message for each new or newer item; null unless item_notifications is set."
-  value       = module.dimmy.item_topic
+output "item_dead_letter_subscriptions" {
+  description = "The subscriptions of the dead letters of BigQuery, archive and the item subscribers."
+  value       = module.dimmy.item_dead_letter_subscriptions
+}
+
+output "items_topic" {
+  description = "The topic with every item that is settled; null unless an option needs it."
+  value       = module.dimmy.items_topic
 }
 
 output "load_balancer_address" {

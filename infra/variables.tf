@@ -90,7 +90,20 @@ variable "github_repository" {
   }
 }
 
-variable "item_notifications" {
+variable "item_subscribers" {
+  type = map(object({
+    endpoint              = string
+    audience              = optional(string)
+    flow_ids              = optional(list(string), [])
+    ack_deadline_seconds  = optional(number, 60)
+    min_backoff_seconds   = optional(number, 10)
+    max_backoff_seconds   = optional(number, 600)
+    max_delivery_attempts = optional(number, 100)
+  }))
+  default = null
+}
+
+variable "items_topic" {
   type    = bool
   default = null
 }
@@ -140,6 +153,16 @@ variable "old_version_retention_days" {
 
 variable "payload_retention_days" {
   type    = number
+  default = null
+}
+
+variable "photo_hosts" {
+  type    = list(string)
+  default = null
+}
+
+variable "photos" {
+  type    = string
   default = null
 }
 

@@ -1,74 +1,92 @@
-"""BigQuery's views, translated to DuckDB's SQL and run on objects as they are stored.
+"""BigQuery's views and example queries, translated to DuckDB's SQL and run on real messages.
 
-One of them: .venv/bin/pytest tests/infra/test_bigquery.py -k items
+One of them: .venv/bin/pytest tests/infra/test_bigquery.py -k duplicates
 """
 
+import dataclasses
 import json
 import random
-from datetime import datetime
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-import duckdb
 import pytest
-import sqlglot
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from operate.google.deployment import MODULE
+from pipeline.items_topic.item_message import ItemMessage, describe
 from pipeline.json_text import compact
-from pipeline.store.receipts import DeliveryId, Receipt
+from pipeline.store.items import read_item
 from sandbox import catalogue
+from support.bigquery import DATASET, EXAMPLES, NOW, Database, Message, Row, in_utc
 
-VARIETY = random.Random(7)
+
+def _time(text: str | None) -> datetime | None:
+    return in_utc(datetime.fromisoformat(text)) if text else None
 
 
-def query(view: str, column: str, lines: list[bytes], folder: Path) -> dict[str, dict[str, Any]]:
-    """The rows of a view over objects with these lines, by their first column."""
-    for number, line in enumerate(lines):
-        (folder / f"{number}.json").write_bytes(line)
-    # As the external table reads them: a line is one column, and quotes have no meaning.
-    source = (
-        f"read_csv('{folder}/*.json', delim='\x01', quote='', escape='', header=false,"
-        f" columns={{'{column}': 'VARCHAR'}}, max_line_size=33554432)"
-    )
-    sql = (MODULE / "views" / f"{view}.sql").read_text().replace("`${lines}`", "lines")
-    (translated,) = sqlglot.transpile(sql, read="bigquery", write="duckdb")
-    with duckdb.connect() as database:
-        database.execute(f"CREATE VIEW lines AS SELECT * FROM {source}")
-        # Times without a zone, in UTC: DuckDB needs another package to return zones to Python.
-        found = database.execute(translated.replace("TIMESTAMPTZ", "TIMESTAMP"))
-        names = [column[0] for column in found.description]
-        return {row[0]: dict(zip(names, row, strict=True)) for row in found.fetchall()}
+def message_of(item: catalogue.Item, message_id: str = "1", published: datetime = NOW) -> Message:
+    """The message of an item, as the functions publish it."""
+    read = read_item(compact(json.dumps(item, ensure_ascii=False).encode()))
+    return Message(describe(read, "msg_1").data().decode(), message_id, published)
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    with Database() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def shared_database() -> Iterator[Database]:
+    """For tests with many examples, which empty the tables themselves."""
+    with Database() as opened:
+        yield opened
+
+
+# The view items
+
+
+def test_the_items_view_has_a_column_of_its_type_for_each_field_of_a_message(
+    database: Database,
+) -> None:
+    types = {float: "DOUBLE", int: "BIGINT", str: "VARCHAR"}
+    expected = {}
+    for field, hint in get_type_hints(ItemMessage).items():
+        kind = next(kind for kind in types if kind is hint or kind in getattr(hint, "__args__", ()))
+        expected[field] = "TIMESTAMP" if field.endswith("_at") else types[kind]
+
+    columns = database.types("items")
+
+    assert columns.pop("published_at") == "TIMESTAMP"
+    assert columns == expected
+    assert list(columns) == [field.name for field in dataclasses.fields(ItemMessage)]
 
 
 @pytest.mark.parametrize("variety", range(3))
-def test_the_items_view_has_a_row_with_the_values_of_each_item(
-    tmp_path: Path, variety: int
-) -> None:
+def test_the_items_view_has_the_values_of_each_item(database: Database, variety: int) -> None:
     items = [catalogue.make_item(random.Random(variety * 100 + n)) for n in range(40)]
-    lines = [json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode() for item in items]
+    messages = [message_of(item) for item in items]
+    database.write("item_versions", messages)
 
-    rows = query("items", "item", lines, tmp_path)
+    rows = {row["item_id"]: row for row in database.view("items")}
 
     assert rows.keys() == {item["_id"] for item in items}
-    for item in items:
-        row = rows[item["_id"]]
-        sides = item.get("dimensioning", [{}])[0].get("dimensions", {})
-        weighing = item.get("weighing", [{}])[0]
-        photos = [photo for step in item.get("photographing", []) for photo in step["photos"]]
-        assert row["flow"] == item["flow_id"]
-        assert row["barcode"] == item.get("barcode_scanning", [{}])[0].get("code")
-        assert [row[side] for side in ("width", "height", "depth")] == [
-            sides.get(side) for side in ("width", "height", "depth")
-        ]
-        assert (row["length_unit"], row["weight_unit"]) == (sides.get("unit"), weighing.get("unit"))
-        assert row["weight"] == weighing.get("weight")
-        assert row["photo_count"] == len(photos)
-        assert row["created_at"] == datetime.fromisoformat(item["created_at"])
-        assert json.loads(row["item"]) == item
+    for message in messages:
+        fields = json.loads(message.data)
+        row = rows[fields["item_id"]]
+        assert row.pop("published_at") == in_utc(message.publish_time)
+        assert row == {
+            name: _time(value) if name.endswith("_at") else value for name, value in fields.items()
+        }
 
 
-def test_the_items_view_accepts_the_vendors_example_and_unexpected_types(tmp_path: Path) -> None:
-    unexpected = {
+def test_the_items_view_accepts_the_vendors_example_and_unexpected_types(
+    database: Database,
+) -> None:
+    unexpected: catalogue.Item = {
         "_id": "67c861de20bb29fb40d2cbbe",
         "flow_id": 'a "quoted", \\ flow\twith\neverything',
         "dimensioning": [{"dimensions": {"width": "about 12", "unit": None}}],
@@ -76,30 +94,275 @@ def test_the_items_view_accepts_the_vendors_example_and_unexpected_types(tmp_pat
         "weighing": [],
         "something_new": [[1, 2], {"deep": {"er": True}}],
     }
-    lines = [compact(json.dumps(item).encode()) for item in (catalogue.VENDOR_EXAMPLE, unexpected)]
+    other = '{"another": "message"}'
+    database.write(
+        "item_versions",
+        [message_of(catalogue.VENDOR_EXAMPLE), message_of(unexpected), Message(other)],
+    )
 
-    rows = query("items", "item", lines, tmp_path)
+    rows = {row["item_id"]: row for row in database.view("items")}
 
+    assert len(rows) == 2
     vendor = rows["67c861de20bb29fb40d2cbbd"]
     assert (vendor["barcode"], vendor["photo_count"]) == ("A0155C35", 1)
     row = rows["67c861de20bb29fb40d2cbbe"]
-    assert row["flow"] == unexpected["flow_id"]
-    assert (row["width"], row["length_unit"], row["photo_count"]) == (None, None, 0)
+    assert row["flow_id"] == unexpected["flow_id"]
+    assert (row["width_mm"], row["updated_at"], row["photo_count"]) == (None, None, 0)
+    assert json.loads(row["item"]) == unexpected
 
 
-def test_the_events_view_has_a_row_with_the_state_of_each_event(tmp_path: Path) -> None:
-    receipt = Receipt(
-        event_id="msg_1",
-        kind="items.scanned",
-        delivery=DeliveryId("2026-11-01T08:00:00.123456Z", "1"),
-        attempts=3,
-        items={"a": "stored", "b": "404: Item not found"},
-        payload=b'{"item_ids": ["a", "b"]}',
-        redriven=True,
+def _newest(messages: Sequence[Message]) -> dict[str, str]:
+    """The rule for subscribers: the newest `updated_at`, and the one published last among equals.
+
+    Two times within a millisecond are equal.
+    """
+    newest: dict[str, tuple[tuple[str, datetime, int], str]] = {}
+    for message in messages:
+        fields = json.loads(message.data)
+        milliseconds = (fields["updated_at"] or "")[: len("2026-11-01T08:00:00.000")]
+        key = (milliseconds, message.publish_time, int(message.message_id))
+        item_id = fields["item_id"]
+        if item_id not in newest or key > newest[item_id][0]:
+            newest[item_id] = (key, fields["item"])
+    return {item_id: item for item_id, (_, item) in newest.items()}
+
+
+@st.composite
+def _published(draw: st.DrawFn) -> list[Message]:
+    """Messages of three items: any versions and times, some of them equal or none."""
+    drawn = draw(
+        st.lists(
+            st.tuples(
+                st.integers(0, 2),
+                st.none() | st.sampled_from([0, 1, 999, 1_000, 1_001, 2_000_000]),
+                st.integers(0, 3),
+            ),
+            min_size=1,
+            max_size=12,
+        )
     )
+    messages = []
+    for number, (item, microseconds, seconds) in enumerate(drawn, 100):
+        value: catalogue.Item = {"_id": f"item-{item}", "version": number}
+        if microseconds is not None:
+            updated = in_utc(NOW + timedelta(microseconds=microseconds))
+            value["updated_at"] = updated.isoformat(timespec="microseconds")
+        published = NOW + timedelta(seconds=seconds)
+        messages.append(message_of(value, str(number), published))
+    return messages
 
-    row = query("events", "receipt", [receipt.line()], tmp_path)["msg_1"]
 
-    assert (row["kind"], row["outcome"], row["attempts"]) == ("items.scanned", "partial", 3)
-    assert row["redriven"] is True
-    assert row["received_at"] == datetime.fromisoformat("2026-11-01T08:00:00.123456")
+@settings(max_examples=150)
+@given(published=_published(), data=st.data())
+def test_in_any_order_and_with_any_duplicates_the_view_shows_the_newest_version_once(
+    shared_database: Database, published: list[Message], data: st.DataObject
+) -> None:
+    repeated = data.draw(st.lists(st.sampled_from(published), max_size=12), label="repeated")
+    written = data.draw(st.permutations(published + repeated), label="written")
+    shared_database.empty("item_versions")
+    shared_database.write("item_versions", written)
+
+    rows = shared_database.view("items")
+
+    assert len(rows) == len({row["item_id"] for row in rows})
+    assert {row["item_id"]: row["item"] for row in rows} == _newest(published)
+
+
+def test_an_older_version_that_is_published_later_does_not_become_the_newest(
+    database: Database,
+) -> None:
+    older: catalogue.Item = {"_id": "a", "updated_at": "2026-11-01T08:00:00.122999", "n": 1}
+    newer: catalogue.Item = {"_id": "a", "updated_at": "2026-11-01T08:00:00.123456", "n": 2}
+    from_the_database = {"_id": "a", "updated_at": "2026-11-01T08:00:00.123", "n": 3}
+
+    database.write("item_versions", [message_of(newer, "1"), message_of(older, "2")])
+    assert [json.loads(row["item"])["n"] for row in database.view("items")] == [2]
+
+    database.write("item_versions", [message_of(from_the_database, "3")])
+    assert [json.loads(row["item"])["n"] for row in database.view("items")] == [3]
+
+
+# The view events
+
+
+def attempt_line(event_id: str, minute: int, **fields: Any) -> Message:
+    """A log entry of resolve, as a sink publishes it."""
+    time = f"2026-11-01T08:{minute:02}:00.123456789Z"
+    entry = {
+        "insertId": "67c861de",
+        "logName": "projects/warehouse-1/logs/run.googleapis.com%2Fstdout",
+        "resource": {
+            "type": "cloud_run_revision",
+            "labels": {"service_name": "dimmy-prod-resolve"},
+        },
+        "severity": "INFO",
+        "timestamp": time,
+        "jsonPayload": {
+            "event_id": event_id,
+            "message": f"event {fields.get('outcome')}",
+            **fields,
+        },
+    }
+    return Message(json.dumps(entry), str(minute), NOW + timedelta(minutes=minute))
+
+
+def _attempts() -> list[Message]:
+    """An event that succeeds with the third attempt, and one that succeeds at once."""
+    known = {"kind": "items.scanned", "received_at": "2026-11-01T07:59:00.123456Z", "items": 2}
+    refused = {"reason": "b: 404: Item not found", "reason_class": "not_found", "failed": 1}
+    unavailable = {"outcome": "unavailable", "reason": "storage", "reason_class": "storage"}
+    return [
+        attempt_line(
+            "msg_1", 0, attempt=1, outcome="partial", milliseconds=20.5, **known, **refused
+        ),
+        attempt_line("msg_1", 1, attempt=2, milliseconds=9, **unavailable),
+        attempt_line("msg_1", 2, attempt=3, outcome="done", milliseconds=12, failed=0, **known),
+        attempt_line("msg_2", 3, attempt=1, outcome="done", milliseconds=11, failed=0, **known),
+    ]
+
+
+def test_the_events_view_has_the_state_of_each_event_after_its_latest_attempt(
+    database: Database,
+) -> None:
+    lines = _attempts()
+    database.write("event_attempts", [*reversed(lines), *lines])
+
+    rows = {row["event_id"]: row for row in database.view("events")}
+
+    assert rows.keys() == {"msg_1", "msg_2"}
+    assert rows["msg_1"] == {
+        "event_id": "msg_1",
+        "kind": "items.scanned",
+        "outcome": "done",
+        "attempts": 3,
+        "items": 2,
+        "failed": 0,
+        "reason_class": None,
+        "reason": None,
+        "received_at": datetime.fromisoformat("2026-11-01T07:59:00.123456"),
+        "attempted_at": datetime.fromisoformat("2026-11-01T08:02:00.123456"),
+        "milliseconds": 12.0,
+    }
+    assert (rows["msg_2"]["attempts"], rows["msg_2"]["outcome"]) == (1, "done")
+
+
+def test_an_event_keeps_what_an_attempt_without_storage_could_not_know(database: Database) -> None:
+    database.write("event_attempts", _attempts()[:2])
+
+    (row,) = database.view("events")
+
+    assert (row["outcome"], row["reason_class"], row["attempts"]) == ("unavailable", "storage", 2)
+    assert (row["kind"], row["items"]) == ("items.scanned", 2)
+
+
+# The examples
+
+
+def make_version(item_id: str, minute: int, weight: float, **fields: Any) -> catalogue.Item:
+    return {
+        "_id": item_id,
+        "flow_id": "inbound",
+        "created_at": "2026-11-01T07:30:00.000",
+        "updated_at": f"2026-11-01T08:{minute:02}:00.000",
+        "barcode_scanning": [{"code": "A0155C35"}],
+        "weighing": [{"weight": weight, "unit": "kg"}],
+        **fields,
+    }
+
+
+def test_every_example_is_tested() -> None:
+    tested = set(re.findall(r'run_example\("(\w+)"', Path(__file__).read_text()))
+
+    assert {path.stem for path in EXAMPLES.glob("*.sql")} == tested
+
+
+def test_the_example_counts_the_scans_of_each_day_by_flow(database: Database) -> None:
+    items = [
+        make_version("a", 0, 1),
+        make_version("b", 0, 1),
+        make_version("c", 0, 1, flow_id="outbound"),
+        make_version("d", 0, 1, created_at="2026-10-31T23:59:59"),
+    ]
+    database.write("item_versions", [message_of(item) for item in [*items, items[0]]])
+
+    rows = [tuple(row.values()) for row in database.run_example("scans_by_day_and_flow")]
+
+    october, november = date(2026, 10, 31), date(2026, 11, 1)
+    assert rows == [(october, "inbound", 1), (november, "inbound", 2), (november, "outbound", 1)]
+
+
+def test_the_example_shows_the_dimensions_of_a_barcode_over_time(database: Database) -> None:
+    later = make_version("b", 0, 3, created_at="2026-11-03T08:00:00")
+    other = make_version("c", 0, 4, barcode_scanning=[{"code": "another"}])
+    items = [later, make_version("a", 0, 1), make_version("a", 1, 2), other]
+    database.write("item_versions", [message_of(item) for item in items])
+
+    rows = database.run_example("dimensions_of_a_barcode", barcode="A0155C35")
+
+    assert [(row["item_id"], row["weight_g"]) for row in rows] == [("a", 2000), ("b", 3000)]
+
+
+def test_the_example_shows_what_changed_in_an_item_and_when(database: Database) -> None:
+    versions = [
+        make_version("a", 0, 1),
+        make_version("a", 5, 2),
+        make_version("a", 9, 2, flow_id="outbound", barcode_scanning=[]),
+        make_version("a", 10, 2, flow_id="outbound", barcode_scanning=[], questions=[1]),
+    ]
+    messages = [message_of(version) for version in [*reversed(versions), versions[0]]]
+    database.write("item_versions", [*messages, message_of(make_version("b", 0, 1))])
+
+    rows = database.run_example("changes_of_an_item", item_id="a")
+
+    assert [(row["updated_at"].minute, row["changed"]) for row in rows] == [
+        (0, "flow_id, barcode, weight_g, photo_count"),
+        (5, "weight_g"),
+        (9, "flow_id, barcode"),
+        (10, "other fields"),
+    ]
+    assert json.loads(rows[-1]["item"]) == versions[-1]
+
+
+def test_the_example_shows_the_events_that_needed_more_than_one_attempt(
+    database: Database,
+) -> None:
+    database.write("event_attempts", _attempts())
+
+    rows = database.run_example("events_with_several_attempts")
+
+    assert [(row["event_id"], row["attempts"], row["outcome"]) for row in rows] == [
+        ("msg_1", 3, "done")
+    ]
+
+
+@settings(max_examples=40)
+@given(first=_published(), second=_published())
+def test_a_table_of_the_newest_versions_stays_equal_to_the_view(
+    shared_database: Database, first: list[Message], second: list[Message]
+) -> None:
+    """Created at any time, and updated at any later time, also twice."""
+    recent = datetime.now(UTC) - timedelta(hours=1) - NOW
+    database = shared_database
+    database.empty("item_versions")
+    database.run(f"DROP TABLE IF EXISTS {DATASET}.newest_items")
+    database.write("item_versions", first)
+    database.run_example("newest_items_create")
+
+    later = [
+        dataclasses.replace(
+            message,
+            publish_time=message.publish_time + recent,
+            message_id=f"2{message.message_id}",
+        )
+        for message in second
+    ]
+    database.write("item_versions", later)
+    for _ in range(2):
+        database.run_example("newest_items_update")
+
+    def by_item(rows: list[Row]) -> dict[str, Row]:
+        return {row["item_id"]: row for row in rows}
+
+    stored = database.view("newest_items")
+    assert len(stored) == len(by_item(stored))
+    assert by_item(stored) == by_item(database.view("items"))

@@ -21,10 +21,11 @@ from sandbox.dimmy_api import Fault
 from sandbox.functions import Function
 from sandbox.stack import Stack, new_secret, start_stack
 from sandbox.svix_sender import SvixSender, new_message
+from support.bigquery import Database, Message
 from support.programs import needs
 from support.waiting import wait_for
 from terraform import checks
-from terraform.checks import Plan
+from terraform.checks import Plan, Plans
 from terraform.filters import Entry, field, matches
 from terraform.provider import GoogleProvider
 
@@ -60,9 +61,14 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def plan() -> Plan:
+def plans() -> Plans:
     with GoogleProvider() as provider:
-        return checks.check_behaviour(INFRA, provider)["emails_and_silence"]
+        return checks.check_behaviour(INFRA, provider)
+
+
+@pytest.fixture(scope="module")
+def plan(plans: Plans) -> Plan:
+    return plans["emails_and_silence"]
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +156,29 @@ def test_the_log_based_metrics_count_what_the_functions_log(
     }
 
 
+def test_the_events_in_bigquery_are_those_that_resolve_logs(
+    plans: Plans, entries: list[Entry]
+) -> None:
+    passed_on = plans["bigquery"]["google_logging_project_sink.event_attempts[0]"]["filter"]
+    lines = [
+        Message(json.dumps(entry | {"timestamp": f"2026-11-01T08:00:{number:02}Z"}), str(number))
+        for number, entry in enumerate(entry for entry in entries if matches(passed_on, entry))
+    ]
+    with Database() as database:
+        database.write("event_attempts", lines)
+        rows = database.view("events")
+
+    assert len(lines) >= len(rows) == 3
+    states = sorted((row["outcome"], row["items"], row["failed"]) for row in rows)
+    assert states == [("done", 1, 0), ("partial", 1, 1), ("partial", 1, 1)]
+    assert {row["reason_class"] for row in rows} <= {None, "api_key", "not_found"}
+    for row in rows:
+        assert row["kind"] == "items.scanned"
+        assert row["attempts"] >= 1
+        assert row["milliseconds"] > 0
+        assert row["received_at"] is not None
+
+
 def test_a_metric_keeps_its_labels(plan: Plan) -> None:
     labels = {
         metric["name"].removeprefix("dimmy-test-"): {*(metric["label_extractors"] or {})}
@@ -162,7 +191,13 @@ def test_a_metric_keeps_its_labels(plan: Plan) -> None:
     assert labels.keys() == LABELS.keys()
 
 
-def test_alerts_and_charts_use_existing_metrics(plan: Plan) -> None:
+@pytest.mark.parametrize(
+    ("run", "alerts", "charts"), [("emails_and_silence", 10, 15), ("item_alerts", 10 + 7, 15 + 3)]
+)
+def test_alerts_and_charts_use_existing_metrics(
+    plans: Plans, run: str, alerts: int, charts: int
+) -> None:
+    plan = plans[run]
     ours = {
         f"logging.googleapis.com/user/{metric['name']}"
         for address, metric in plan.items()
@@ -184,7 +219,7 @@ def test_alerts_and_charts_use_existing_metrics(plan: Plan) -> None:
 
     used = {re.search(r'metric\.type="([^"]+)"', text)[1] for text in filters}  # type: ignore[index]
 
-    assert len(filters) == 10 + 15
+    assert len(filters) == alerts + charts
     assert used - ours <= PLATFORM_METRICS
     assert ours <= used, "a metric is neither in an alert nor in a chart"
     outcomes = {found for text in filters for found in re.findall(r'outcome="(\w+)"', text)}

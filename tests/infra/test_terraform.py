@@ -87,6 +87,12 @@ def test_an_upgrade_from_before_the_module_deletes_and_replaces_nothing(
     checks.check_upgrade(INFRA, provider)
 
 
+def test_an_upgrade_to_the_topic_of_items_deletes_what_holds_no_data(
+    provider: GoogleProvider,
+) -> None:
+    checks.check_upgrade_of_items(INFRA, provider)
+
+
 def test_the_replacement_provider_has_the_schemas_in_use() -> None:
     checks.check_schema(INFRA)
 

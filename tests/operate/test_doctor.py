@@ -142,3 +142,31 @@ def test_doctor_knows_the_two_ways_to_be_public(operator: Operator, disabled: st
 
     assert ("is not checked (public_invoker = false)" in operator.printed) == bool(disabled)
     assert ("--no-invoker-iam-check" in operator.printed) == (not disabled)
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        ("PERMISSION_DENIED", "writes nothing: PERMISSION_DENIED, Pub/Sub's service agent may not"),
+        ("NOT_FOUND", "writes nothing: NOT_FOUND, the dataset or the table was deleted"),
+        ("IN_TRANSIT_LOCATION_RESTRICTION", "writes nothing: IN_TRANSIT_LOCATION_RESTRICTION, see"),
+        ("ACTIVE", "writes into warehouse-1.dimmy_dev.item_versions"),
+    ],
+)
+def test_doctor_and_status_show_the_state_of_a_bigquery_subscription(
+    operator: Operator, endpoint: Callable[..., Endpoint], state: str, shown: str
+) -> None:
+    name = "projects/warehouse-1/subscriptions/dimmy-dev-item-versions-bigquery"
+    table = "warehouse-1.dimmy_dev.item_versions"
+    described = {"topic": "t", "bigqueryConfig": {"table": table, "state": state}}
+    operator.set_answers(
+        (f"subscriptions describe {name}", json.dumps(described), 0),
+        *HEALTHY,
+        bigquery_subscriptions={"item-versions-bigquery": name},
+    )
+
+    operator.run("doctor", DIMMY_API_URL="https://127.0.0.1:1")
+    assert shown in " ".join(operator.printed.split())
+    monitoring = endpoint((200, {}))
+    operator.run("status", CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=monitoring.url)
+    assert f"item-versions-bigquery {state}" in " ".join(operator.printed.split())

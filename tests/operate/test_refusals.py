@@ -188,6 +188,44 @@ def test_an_api_is_recognised_by_its_name(operator: Operator, api: str) -> None:
     assert f"Google is still enabling the {api}" in operator.printed
 
 
+_FRESH_GRANT = """\
+╷
+│ Error: Error creating Subscription: googleapi: Error 403: The caller does not have permission
+│
+│   with module.dimmy.google_pubsub_subscription.bigquery["item-versions-bigquery"],
+│   on modules/dimmy/bigquery.tf line 124, in resource "google_pubsub_subscription" "bigquery":
+│  124: resource "google_pubsub_subscription" "bigquery" {
+│
+╵"""
+
+
+def test_deploy_waits_until_pubsub_may_write_into_bigquery(operator: Operator) -> None:
+    both = _FRESH_GRANT + "\n" + _FRESH_GRANT.replace("item-versions", "event-attempts")
+    operator.set_answers(("terraform apply", both, 1, 2))
+
+    assert operator.run("deploy", YES="1", PAUSE_SECONDS="0.1") == 0
+
+    assert "Pub/Sub does not know its role on the BigQuery dataset yet" in operator.printed
+    assert operator.verbs.count("apply") == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        _FRESH_GRANT.replace("subscription.bigquery[", "subscription.subscriber["),
+        _FRESH_GRANT.replace("The caller does", "User not authorized to"),
+        f"{_FRESH_GRANT}\n│ Error: Permission denied on resource",
+    ],
+    ids=["another subscription", "another text", "another error beside it"],
+)
+def test_other_refused_subscriptions_are_not_waited_for(operator: Operator, error: str) -> None:
+    operator.set_answers(("terraform apply", error, 1))
+
+    assert operator.run("deploy", YES="1", PAUSE_SECONDS="60") == 1
+
+    assert operator.verbs.count("apply") == 1
+
+
 def test_what_nobody_has_confirmed_is_not_applied_after_the_wait(operator: Operator) -> None:
     operator.set_answers(
         ("terraform apply", _ENABLING, 1, 1),

@@ -391,6 +391,109 @@ def test_a_published_message_reaches_every_subscription(client: Client) -> None:
         assert (stored["attributes"], stored["data"]) == ({"svix-id": "msg_1"}, "eA==")
 
 
+# BigQuery
+
+COLUMNS = {
+    "subscription_name": "STRING",
+    "message_id": "STRING",
+    "publish_time": "TIMESTAMP",
+    "data": "JSON",
+    "attributes": "JSON",
+}
+DATASET = "bigquery/bigquery/v2/@/datasets/scans"
+
+
+def create_table(client: Client, columns: dict[str, str] = COLUMNS) -> None:
+    """Create the dataset `scans` with the table `versions`, and the topic `items`."""
+    client.create("PUT", "pubsub/v1/@/topics/items")
+    reference = {"datasetReference": {"datasetId": "scans"}, "location": REGION}
+    client.create("POST", "bigquery/bigquery/v2/@/datasets", reference)
+    fields = [{"name": name, "type": kind} for name, kind in columns.items()]
+    table = {"tableReference": {"tableId": "versions"}, "schema": {"fields": fields}}
+    partitions = {"timePartitioning": {"type": "DAY", "field": "publish_time"}}
+    client.create("POST", f"{DATASET}/tables", table | partitions)
+
+
+def let_pubsub_write(client: Client) -> requests.Response:
+    """Grant the role as Terraform does: in the access list of the dataset."""
+    access = client.create("GET", DATASET)["access"]
+    entry = {"role": "roles/bigquery.dataEditor", "userByEmail": AGENT.partition(":")[2]}
+    return client.rest("PATCH", DATASET, {"access": [*access, entry]})
+
+
+def subscribe_bigquery(client: Client) -> requests.Response:
+    config = {"table": "warehouse-1.scans.versions", "writeMetadata": True}
+    body = {"topic": "projects/warehouse-1/topics/items", "bigqueryConfig": config}
+    return client.rest("PUT", "pubsub/v1/@/subscriptions/bigquery", body)
+
+
+def bigquery_state(client: Client) -> str:
+    subscription = client.create("GET", "pubsub/v1/@/subscriptions/bigquery")
+    return str(subscription["bigqueryConfig"]["state"])
+
+
+def test_a_bigquery_subscription_needs_the_grant_on_the_dataset(client: Client) -> None:
+    create_table(client)
+    denied = (403, "PERMISSION_DENIED", "The caller does not have permission")
+    assert refusal(subscribe_bigquery(client)) == denied
+    assert "does not exist" in refusal(let_pubsub_write(client))[2]
+    client.cloud.project.create_agent("gcp-sa-pubsub")
+    assert let_pubsub_write(client).status_code == 200
+    client.cloud.pubsub.unknown_grant_answers = 1
+
+    assert refusal(subscribe_bigquery(client)) == denied
+    assert subscribe_bigquery(client).status_code == 200
+
+    assert client.create("GET", DATASET)["access"][-1]["role"] == "WRITER"
+    assert bigquery_state(client) == "ACTIVE"
+
+
+def test_a_bigquery_subscription_says_why_it_delivers_nothing(client: Client) -> None:
+    create_table(client)
+    client.cloud.project.create_agent("gcp-sa-pubsub")
+    let_pubsub_write(client)
+    subscribe_bigquery(client)
+    access = client.create("GET", DATASET)["access"]
+
+    client.create("PATCH", DATASET, {"access": access[:-1]})
+    assert bigquery_state(client) == "PERMISSION_DENIED"
+    client.create("PATCH", DATASET, {"access": access})
+    client.create("DELETE", f"{DATASET}/tables/versions")
+    assert bigquery_state(client) == "NOT_FOUND"
+
+
+@pytest.mark.parametrize("missing", ["data", "attributes"])
+def test_a_bigquery_subscription_needs_a_table_with_its_columns(
+    client: Client, missing: str
+) -> None:
+    create_table(client, {name: kind for name, kind in COLUMNS.items() if name != missing})
+    client.cloud.project.create_agent("gcp-sa-pubsub")
+    let_pubsub_write(client)
+
+    assert refusal(subscribe_bigquery(client))[:2] == (400, "INVALID_ARGUMENT")
+
+    client.create("DELETE", f"{DATASET}/tables/versions")
+    assert refusal(subscribe_bigquery(client))[:2] == (404, "NOT_FOUND")
+
+
+def test_a_view_needs_its_table_and_a_partition_its_column(client: Client) -> None:
+    create_table(client)
+    view = {
+        "tableReference": {"tableId": "items"},
+        "view": {"query": "SELECT data FROM `warehouse-1.scans.others`"},
+    }
+    refused = client.rest("POST", f"{DATASET}/tables", view)
+    assert refusal(refused) == (404, "notFound", "Not found: Table warehouse-1:scans.others")
+    view["view"] = {"query": "SELECT data FROM `warehouse-1.scans.versions`"}
+    assert client.create("POST", f"{DATASET}/tables", view)["type"] == "VIEW"
+
+    table = {
+        "tableReference": {"tableId": "others"},
+        "timePartitioning": {"type": "DAY", "field": "none"},
+    }
+    assert refusal(client.rest("POST", f"{DATASET}/tables", table))[:2] == (400, "invalid")
+
+
 # Storage
 
 
@@ -483,6 +586,31 @@ def test_log_entries_are_filtered_as_the_commands_ask(client: Client) -> None:
     )
 
     assert [each["insertId"] for each in json.loads(read.out)] == ["entry3", "entry2"]
+
+
+def test_a_sink_has_a_writer_who_needs_a_role_on_its_topic(client: Client) -> None:
+    client.create("PUT", "pubsub/v1/@/topics/attempts")
+    topic = "projects/warehouse-1/topics/attempts"
+    sink = {"name": "attempts", "destination": f"pubsub.googleapis.com/{topic}"}
+    sinks = "logging/v2/@/sinks"
+    assert refusal(client.rest("GET", f"{sinks}/attempts")) == (
+        404,
+        "NOT_FOUND",
+        "Sink attempts does not exist.",
+    )
+
+    writer = client.create("POST", sinks, sink, uniqueWriterIdentity="true")["writerIdentity"]
+
+    assert writer == "serviceAccount:service-123456789012@gcp-sa-logging.iam.gserviceaccount.com"
+    granted = grant(client, "pubsub/v1/@/topics/attempts", "roles/pubsub.publisher", writer)
+    assert granted.status_code == 200
+    changes = {"filter": "severity=ERROR"}
+    client.create("PATCH", f"{sinks}/attempts", changes, updateMask="filter")
+    assert client.create("GET", f"{sinks}/attempts") == sink | changes | {
+        "writerIdentity": writer,
+        "createTime": client.create("GET", f"{sinks}/attempts")["createTime"],
+    }
+    client.create("DELETE", f"{sinks}/attempts")
 
 
 def alert(metric: str, **more: Any) -> dict[str, Any]:

@@ -40,6 +40,8 @@ budget = {
 }
 egress                 = {}
 github_repository      = "warehouse/dimmy"
+photos                 = "archive"
+item_subscribers       = { wms = { endpoint = "https://wms.example.com/items" } }
 load_balancer          = { domain = "hooks.example.com", ipv6 = true }
 receipt_retention_days = 90
 reconcile_ingress      = "ALLOW_INTERNAL_ONLY"
@@ -138,6 +140,7 @@ def test_an_installation_from_bootstrap_to_destroy(
     assert "dimmy-dev-signing-secrets, version 1" in _run(operator, "retire")
     assert "is the newest one, or is read" in _run(operator, "retire")
 
+    cloud.pubsub.unknown_grant_answers = 1
     variables.write_text(plain + _OPTIONS)
     assert "own URL stays open" in _run(operator, "deploy")
     assert _NO_CHANGES in _run(operator, "plan")

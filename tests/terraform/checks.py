@@ -31,6 +31,7 @@ Plan = dict[str, dict[str, Any]]  # by address: the planned attributes of each r
 Plans = dict[str, Plan]  # by the name of the run of `terraform test`
 
 PUBSUB_AGENT = "serviceAccount:service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com"
+_LOGGING_AGENT = "serviceAccount:service-123456789012@gcp-sa-logging.iam.gserviceaccount.com"
 
 # All roles by member: on which resource, and for which objects of a bucket. Others are faults.
 ROLES = {
@@ -66,30 +67,67 @@ ROLES = {
     },
 }
 
-# With a key of one's own, and with everything that is optional and stores something.
-ROLES_WITH_KEY = ROLES | {
+# The subscriptions of everything that is optional and delivers items.
+_ITEM_SUBSCRIPTIONS = (
+    "archive",
+    "event-attempts-bigquery",
+    "item-versions-bigquery",
+    "subscriber-wms",
+)
+
+# What everything that is optional and stores or delivers items adds.
+_ROLES_OF_ITEMS = {
+    "archiver": {
+        "storage.legacyBucketReader on data",
+        "storage.objectCreator on data for data/objects/photos/",
+        "storage.objectViewer on data for data/objects/items/, data/objects/photos/",
+    },
+    "pusher": {"run.invoker on dimmy-test-archive"},
+    "reconciler": {"pubsub.publisher on dimmy-test-item-versions"},
+    "resolver": {"pubsub.publisher on dimmy-test-item-versions"},
+    _LOGGING_AGENT: {"pubsub.publisher on dimmy-test-event-attempts"},
+    PUBSUB_AGENT: {
+        "bigquery.dataEditor on dimmy_test",
+        "iam.serviceAccountOpenIdTokenCreator on notifier@warehouse-1.iam.gserviceaccount.com",
+        *(f"pubsub.publisher on dimmy-test-{name}-dead-letters" for name in _ITEM_SUBSCRIPTIONS),
+        *(f"pubsub.subscriber on dimmy-test-{name}" for name in _ITEM_SUBSCRIPTIONS),
+    },
+}
+
+# What a key of one's own adds to that.
+_ROLES_ON_KEY = {
     f"serviceAccount:{account}": {"cloudkms.cryptoKeyEncrypterDecrypter on scans"}
     for account in (
         "bq-123456789012@bigquery-encryption.iam.gserviceaccount.com",
         "service-123456789012@gcf-admin-robot.iam.gserviceaccount.com",
         "service-123456789012@gcp-sa-artifactregistry.iam.gserviceaccount.com",
         "service-123456789012@gcp-sa-eventarc.iam.gserviceaccount.com",
+        "service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com",
         "service-123456789012@gcp-sa-secretmanager.iam.gserviceaccount.com",
+        "service-123456789012@gs-project-accounts.iam.gserviceaccount.com",
         "service-123456789012@serverless-robot-prod.iam.gserviceaccount.com",
     )
 }
-ROLES_WITH_KEY |= {
-    PUBSUB_AGENT: ROLES[PUBSUB_AGENT] | {"cloudkms.cryptoKeyEncrypterDecrypter on scans"},
-    "serviceAccount:service-123456789012@gs-project-accounts.iam.gserviceaccount.com": {
-        "cloudkms.cryptoKeyEncrypterDecrypter on scans",
-        "pubsub.publisher on dimmy-test-items",
-    },
-}
+
+ROLES_WITH_KEY: dict[str, set[str]] = defaultdict(set)
+for _roles in (ROLES, _ROLES_OF_ITEMS, _ROLES_ON_KEY):
+    for _member_name, _granted_roles in _roles.items():
+        ROLES_WITH_KEY[_member_name] |= _granted_roles
 
 _SETTINGS_READERS: dict[str, Callable[[Mapping[str, str]], object]] = {
     "receive": read_receive_settings,
     "resolve": read_resolve_settings,
     "reconcile": read_reconcile_settings,
+}
+
+# The names that archive reads, which are also those that it is given.
+_ARCHIVE_SETTINGS = {
+    "ATTEMPT_SECONDS",
+    "GOOGLE_CLOUD_PROJECT",
+    "LOG_FORMAT",
+    "LOG_LEVEL",
+    "PHOTO_HOSTS",
+    "STORAGE_URL",
 }
 
 _MODULE = "modules/dimmy"
@@ -124,6 +162,33 @@ _ORDER_OF_REPLACEMENT = {
     'google_cloudfunctions2_function.this["receive"]': ["delete", "create"],
 }
 
+_FORMER = Path(__file__).with_name("before_items_topic.json")
+
+# The external tables and the notifications hold no data.
+_CHANGED_BY_UPGRADE = {
+    "delete": {
+        'google_bigquery_table.lines["event_lines"]',
+        'google_bigquery_table.lines["item_lines"]',
+        "google_pubsub_topic.items[0]",
+        "google_pubsub_topic_iam_member.storage_publishes_items[0]",
+        "google_storage_notification.items[0]",
+    },
+    "update": {
+        'google_bigquery_table.view["events"]',
+        'google_bigquery_table.view["items"]',
+        'google_cloudfunctions2_function.this["reconcile"]',
+        'google_cloudfunctions2_function.this["resolve"]',
+        "google_bigquery_dataset.scans[0]",
+        "google_monitoring_dashboard.this",
+    },
+}
+
+# What has to exist before a resource, although no attribute of it refers to it.
+_DEPENDENCIES = {
+    "cloudfunctions2_function.this": "google_pubsub_topic_iam_member.function_publishes_items",
+    "pubsub_subscription.bigquery": "google_bigquery_dataset_iam_member.agent_writes_rows",
+}
+
 _SERVER_SETTINGS = {"THREADS"}  # read by the server, not by the function
 _SANDBOX_SETTINGS = {"PUBSUB_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"}
 # Needed only on machines outside of Google Cloud.
@@ -151,6 +216,7 @@ def check_all(folder: Path, provider: GoogleProvider) -> None:
     for environment in sorted((folder / "envs").glob("*.tfvars")):
         check_environment(folder, provider, environment)
     check_upgrade(folder, provider)
+    check_upgrade_of_items(folder, provider)
 
 
 def check_formatting(folder: Path) -> None:
@@ -331,6 +397,44 @@ def check_upgrade(folder: Path, provider: GoogleProvider) -> None:
             raise CheckError(f"{address} is replaced in the wrong order: {orders[address]}")
 
 
+def check_upgrade_of_items(folder: Path, provider: GoogleProvider) -> None:
+    """Check what an upgrade to the topic of items deletes, changes and leaves as it is.
+
+    From an installation with `bigquery` and `item_notifications`, the former option:
+    `before_items_topic.json` has the resources of its state that have changed since.
+    """
+    former = json.loads(_FORMER.read_bytes())
+    kinds = {(each["type"], each["name"]) for each in former}
+    with tempfile.TemporaryDirectory() as temporary:
+        infra, state_file = Path(temporary, "infra"), Path(temporary, "infra", "terraform.tfstate")
+        shutil.copytree(folder, infra)
+        versions = (folder / "versions.tf").read_text().replace('backend "gcs" {}', "")
+        (infra / "versions.tf").write_text(versions)
+        options = [
+            "-var=project=warehouse-1",
+            "-var=environment=test",
+            "-var=archive=modules/dimmy/tests/archive.zip",
+            "-input=false",
+            "-no-color",
+        ]
+        _require_success(_terraform(infra, "apply", "-auto-approve", *options, provider=provider))
+        state = json.loads(state_file.read_bytes())
+        state["resources"] = former + [
+            each for each in state["resources"] if (each["type"], each["name"]) not in kinds
+        ]
+        state_file.write_text(json.dumps(state))
+        changes = _plan_changes(infra, provider, *options, "-var=bigquery=true")
+    found: dict[str, set[str]] = defaultdict(set)
+    for each in changes:
+        action = "+".join(each["change"]["actions"])
+        found[action].add(each["address"].removeprefix("module.dimmy."))
+    for action, expected in _CHANGED_BY_UPGRADE.items():
+        if different := found.pop(action, set()) ^ expected:
+            raise CheckError(f"an upgrade does not {action} what it should: {sorted(different)}")
+    if found.keys() - {"create", "no-op", "read"}:
+        raise CheckError(f"an upgrade replaces something: {found}")
+
+
 def _plan_changes(folder: Path, provider: GoogleProvider, *options: str) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as temporary:
         plan = f"{temporary}/plan"
@@ -342,7 +446,7 @@ def _plan_changes(folder: Path, provider: GoogleProvider, *options: str) -> list
 
 
 def _write_variables(folder: Path, temporary: Path) -> list[str]:
-    """Options of Terraform for an installation with everything that is optional."""
+    """Options of Terraform for an installation with all that was optional before the module."""
     variables = temporary / "all.tfvars.json"
     variables.write_text(
         json.dumps(
@@ -351,8 +455,6 @@ def _write_variables(folder: Path, temporary: Path) -> list[str]:
                 "environment": "test",
                 "archive": str(folder / _MODULE / "tests" / "archive.zip"),
                 "alert_emails": ["warehouse-it@example.com"],
-                "bigquery": True,
-                "item_notifications": True,
                 "load_balancer": {"domain": "hooks.example.com"},
                 "silence_alert_hours": 12,
             }
@@ -403,15 +505,19 @@ def _granted(plan: Plan) -> dict[str, set[str]]:
 
 def check_settings(plans: Plans) -> None:
     """Check that each function gets exactly the settings that it reads, with valid values."""
-    plan_with_all = plans["allowed_sources"]
-    for name in ("receive", "resolve", "reconcile"):
+    plan_with_all = plans["every_setting"]
+    given = _environment(plan_with_all, "archive").keys() - _SERVER_SETTINGS
+    if given != _ARCHIVE_SETTINGS:
+        raise CheckError(f"archive: either set or read: {sorted(given ^ _ARCHIVE_SETTINGS)}")
+    for name in _SETTINGS_READERS:
         given = _environment(plan_with_all, name).keys() - _SERVER_SETTINGS
         read = names_read(name) - _SANDBOX_SETTINGS - _MACHINE_SETTINGS
         if given != read:
             different = ", ".join(sorted(given ^ read))
             raise CheckError(f"{name}: either set by Terraform or read, not both: {different}")
         for plan in plans.values():
-            _read_settings(name, _environment(plan, name))
+            if f'google_cloudfunctions2_function.this["{name}"]' in plan:
+                _read_settings(name, _environment(plan, name))
 
 
 def check_stability(folder: Path, plans: Plans) -> None:
@@ -427,6 +533,9 @@ def check_stability(folder: Path, plans: Plans) -> None:
         for name, body in _RESOURCE.findall(file.read_text()):
             if "var.kms_key" in body and "google_kms_crypto_key_iam_member.agent" not in body:
                 raise CheckError(f"{name} is not created after the roles on its key")
+            resource = name.removeprefix("google_").replace('" "', ".")
+            if _DEPENDENCIES.get(resource, "") not in body:
+                raise CheckError(f"{resource} is not created after {_DEPENDENCIES[resource]}")
     functions = (folder / _MODULE / "functions.tf").read_text()
     if _REPLACED_WITH not in functions:
         raise CheckError("a function loses its invoker when it is replaced, or with every update")
@@ -468,10 +577,12 @@ def check_secrets(folder: Path, plans: Plans) -> None:
         if source in written or source in json.dumps(plans):
             raise CheckError(f"{source} puts the value of a secret into Terraform")
     for plan in plans.values():
-        for name in ("receive", "resolve", "reconcile"):
-            config = plan[f'google_cloudfunctions2_function.this["{name}"]']["service_config"][0]
+        for address, function in plan.items():
+            if not address.startswith("google_cloudfunctions2_function."):
+                continue
+            config = function["service_config"][0]
             if config["environment_variables"].keys() & {"SIGNING_SECRETS", "DIMMY_API_KEY"}:
-                raise CheckError(f"{name} gets a secret as a plain environment variable")
+                raise CheckError(f"{address} gets a secret as a plain environment variable")
 
 
 def scan(folder: Path) -> dict[str, list[dict[str, Any]]]:
@@ -494,6 +605,7 @@ _TARGET_ATTRIBUTES = (
     "topic",
     "secret_id",
     "bucket",
+    "dataset_id",
     "project",
 )
 
@@ -528,7 +640,7 @@ def _member(member: str) -> str:
 
 def _environment(plan: Plan, function: str) -> dict[str, str]:
     config = plan[f'google_cloudfunctions2_function.this["{function}"]']["service_config"][0]
-    secrets = {secret["key"]: "" for secret in config["secret_environment_variables"]}
+    secrets = {secret["key"]: "" for secret in config["secret_environment_variables"] or ()}
     settings: dict[str, str] = config["environment_variables"]
     return settings | secrets
 

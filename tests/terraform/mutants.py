@@ -72,8 +72,8 @@ MUTANTS = (
     Mutant(
         "allUsers in spite of public_invoker",
         "modules/dimmy/functions.tf",
-        'merge(var.public_invoker ? { receive = "allUsers" } : {}, {',
-        'merge({ receive = "allUsers" }, {',
+        'var.public_invoker ? { receive = "allUsers" } : {},',
+        '{ receive = "allUsers" },',
     ),
     Mutant(
         "a forged address beside the load balancer",
@@ -102,12 +102,12 @@ MUTANTS = (
     Mutant(
         "no dead letters",
         "modules/dimmy/pubsub.tf",
-        "  dead_letter_policy {\n    dead_letter_topic     = google_pubsub_topic.dead_letters.id\n    max_delivery_attempts = var.max_delivery_attempts\n  }\n\n",
+        '  dead_letter_policy {\n    dead_letter_topic     = google_pubsub_topic.dead_letters["resolve"].id\n    max_delivery_attempts = var.max_delivery_attempts\n  }\n\n',
         "",
     ),
     Mutant(
         "no permission to forward dead letters",
-        "modules/dimmy/pubsub.tf",
+        "modules/dimmy/dead_letters.tf",
         'role         = "roles/pubsub.subscriber"',
         'role         = "roles/pubsub.viewer"',
     ),
@@ -126,8 +126,8 @@ MUTANTS = (
     Mutant(
         "a timeout above the ack deadline",
         "modules/dimmy/functions.tf",
-        "_resolve_timeout_seconds = 540",
-        "_resolve_timeout_seconds = 900",
+        "_push_timeout_seconds = 540",
+        "_push_timeout_seconds = 900",
     ),
     Mutant(
         "an attempt longer than its function",
@@ -184,6 +184,12 @@ MUTANTS = (
         'LOG_FORMAT = "jsonl"',
     ),
     Mutant(
+        "photos from any host",
+        "modules/dimmy/functions.tf",
+        '        PHOTO_HOSTS     = join(" ", var.photo_hosts)\n',
+        "",
+    ),
+    Mutant(
         "a secret as a plain environment variable",
         "modules/dimmy/functions.tf",
         'LOG_FORMAT           = "json"',
@@ -233,7 +239,7 @@ MUTANTS = (
     ),
     Mutant(
         "a topic that is not encrypted",
-        "modules/dimmy/notifications.tf",
+        "modules/dimmy/items_topic.tf",
         "  kms_key_name = var.kms_key\n",
         "",
     ),
@@ -328,11 +334,83 @@ MUTANTS = (
         'action      = "deny(403)"\n    priority    = 2147483647',
         'action      = "allow"\n    priority    = 2147483647',
     ),
-    Mutant("a table that splits its lines", "modules/dimmy/bigquery.tf", '"\\u0001"', '","'),
+    Mutant(
+        "rows without the time at which they were published",
+        "modules/dimmy/bigquery.tf",
+        "    write_metadata = true\n",
+        "",
+    ),
+    Mutant(
+        "a table that can be deleted by accident",
+        "modules/dimmy/bigquery.tf",
+        "deletion_protection = var.deletion_protection",
+        "deletion_protection = false",
+    ),
+    Mutant(
+        "a table without the attributes of messages",
+        "modules/dimmy/bigquery.tf",
+        '    { name = "attributes", type = "JSON" },\n',
+        "",
+    ),
+    Mutant(
+        "a BigQuery subscription before its grant",
+        "modules/dimmy/bigquery.tf",
+        "  depends_on = [google_bigquery_dataset_iam_member.agent_writes_rows]\n",
+        "",
+    ),
+    Mutant(
+        "functions that publish before they may",
+        "modules/dimmy/functions.tf",
+        "    google_pubsub_topic_iam_member.function_publishes_items,\n",
+        "",
+    ),
+    Mutant(
+        "a sink that may not publish",
+        "modules/dimmy/bigquery.tf",
+        "member  = google_logging_project_sink.event_attempts[0].writer_identity",
+        "member  = local._pubsub_agent",
+    ),
+    Mutant(
+        "an upgrade makes the dead letters anew",
+        "modules/dimmy/dead_letters.tf",
+        "moved {\n  from = google_pubsub_subscription.dead_letters\n"
+        '  to   = google_pubsub_subscription.dead_letters["resolve"]\n}\n',
+        "",
+    ),
+    Mutant(
+        "dead letters of events that can be deleted",
+        "modules/dimmy/dead_letters.tf",
+        'each.key == "resolve" ? local._deletion_policy : "DELETE"',
+        '"DELETE"',
+    ),
+    Mutant(
+        "a filter in which a quotation mark ends the text",
+        "modules/dimmy/subscribers.tf",
+        'replace(replace(flow_id, "\\\\", "\\\\\\\\"), "\\"", "\\\\\\"")',
+        "flow_id",
+    ),
+    Mutant(
+        "a subscriber that could call resolve",
+        "modules/dimmy/subscribers.tf",
+        'service_account_email = google_service_account.this["notifier"].email',
+        'service_account_email = google_service_account.this["pusher"].email',
+    ),
+    Mutant(
+        "an archive that can delete photos",
+        "modules/dimmy/storage.tf",
+        "roles/storage.objectCreator",
+        "roles/storage.objectUser",
+    ),
+    Mutant(
+        "no alert on a subscriber that does not answer",
+        "modules/dimmy/alerts.tf",
+        "local._item_dead_letter_alerts, local._item_backlog_alerts)",
+        "local._item_dead_letter_alerts)",
+    ),
     Mutant(
         "an alert on another subscription",
         "modules/dimmy/alerts.tf",
-        "pubsub_subscription.dead_letters.name",
+        'pubsub_subscription.dead_letters["resolve"].name',
         "pubsub_subscription.resolve.name",
     ),
     Mutant(
@@ -391,7 +469,7 @@ MUTANTS = (
     ),
     Mutant(
         "a topic in every region",
-        "modules/dimmy/notifications.tf",
+        "modules/dimmy/items_topic.tf",
         "  message_storage_policy {\n    allowed_persistence_regions = [var.region]\n  }\n",
         "",
     ),

@@ -17,6 +17,9 @@ from terraform.provider import SCHEMA, SOURCE
 
 Json = dict[str, Any]
 
+# Only former versions of `infra/` have them: an upgrade deletes what they created.
+_FORMER_TYPES = {"google_storage_notification"}
+
 
 def main() -> int:
     try:
@@ -46,11 +49,17 @@ def main() -> int:
 
 
 def used_in(folder: Path) -> dict[str, set[str]]:
-    """The types of resources and of data sources in a folder's configuration and its modules."""
+    """The types of resources and of data sources in a folder's configuration and its modules.
+
+    With those that were in it formerly.
+    """
     text = "\n".join(path.read_text() for path in folder.rglob("*.tf"))
     return {
-        kind: set(re.findall(rf'^{word} "(google_\w+)"', text, re.MULTILINE))
-        for kind, word in {"resource_schemas": "resource", "data_source_schemas": "data"}.items()
+        kind: set(re.findall(rf'^{word} "(google_\w+)"', text, re.MULTILINE)) | former
+        for kind, word, former in (
+            ("resource_schemas", "resource", _FORMER_TYPES),
+            ("data_source_schemas", "data", set[str]()),
+        )
     }
 
 

@@ -6,6 +6,7 @@ limits of the products. A path such as `rule.match.versioned_expr` applies to ev
 these names.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -71,6 +72,21 @@ _REDUCER = one_of("REDUCE_NONE", "REDUCE_MAX", "REDUCE_SUM")
 
 _IAM = {"member": _MEMBER, "role": _ROLE}
 
+# https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#TableFieldSchema
+_COLUMN_TYPE = one_of("STRING", "INTEGER", "FLOAT", "BOOLEAN", "TIMESTAMP", "JSON", "RECORD")
+
+
+def _of_known_types(schema: str) -> str | None:
+    problems = (_COLUMN_TYPE(column["type"]) for column in json.loads(schema))
+    return next((problem for problem in problems if problem), None)
+
+
+def at_most_bytes(limit: int) -> Rule:
+    return lambda value: (
+        None if len(value.encode()) <= limit else f"{value!r} has more than {limit} bytes"
+    )
+
+
 RULES: dict[str, dict[str, Rule]] = {
     "google_artifact_registry_repository": {
         "format": one_of("DOCKER"),
@@ -78,12 +94,11 @@ RULES: dict[str, dict[str, Rule]] = {
     },
     "google_artifact_registry_repository_iam_member": _IAM,
     "google_bigquery_dataset": {"dataset_id": matching(r"\w{1,1024}", "dimmy_prod")},
+    "google_bigquery_dataset_iam_member": _IAM,
     "google_bigquery_table": {
-        "external_data_configuration.source_format": one_of(
-            "CSV", "NEWLINE_DELIMITED_JSON", "AVRO", "PARQUET", "ORC", "ICEBERG"
-        ),
-        "external_data_configuration.csv_options.encoding": one_of("UTF-8", "ISO-8859-1"),
-        "external_data_configuration.source_uris": matching(r"gs://.+", "gs://bucket/items/*.json"),
+        "schema": _of_known_types,
+        "table_id": matching(r"\w{1,1024}", "item_versions"),
+        "time_partitioning.type": one_of("DAY", "HOUR", "MONTH", "YEAR"),
     },
     "google_billing_budget": {
         "amount.specified_amount.currency_code": matching(r"[A-Z]{3}", "EUR"),
@@ -102,7 +117,7 @@ RULES: dict[str, dict[str, Rule]] = {
         "schedule": matching(r"\S+( \S+){4}", "17 * * * *"),
     },
     "google_cloudfunctions2_function": {
-        "build_config.entry_point": one_of("receive", "resolve", "reconcile"),
+        "build_config.entry_point": one_of("archive", "receive", "resolve", "reconcile"),
         "build_config.runtime": one_of("python311", "python312", "python313", "python314"),
         "name": _NAME,
         "service_config.direct_vpc_egress": one_of(
@@ -164,6 +179,13 @@ RULES: dict[str, dict[str, Rule]] = {
         "metric_descriptor.value_type": one_of("INT64", "DISTRIBUTION"),
         "name": matching(r"[A-Za-z0-9_.,+!*',()%/-]{1,100}", "dimmy-prod-webhooks"),
     },
+    "google_logging_project_sink": {
+        "destination": matching(
+            r"pubsub\.googleapis\.com/projects/[^/]+/topics/[^/]+",
+            "pubsub.googleapis.com/projects/warehouse-1/topics/dimmy-prod-event-attempts",
+        ),
+        "name": matching(r"[A-Za-z0-9_.-]{1,100}", "dimmy-prod-event-attempts"),
+    },
     "google_monitoring_alert_policy": {
         "alert_strategy.auto_close": seconds(1800, 7 * 86_400),
         "combiner": one_of("AND", "OR", "AND_WITH_MATCHING_RESOURCE"),
@@ -187,7 +209,12 @@ RULES: dict[str, dict[str, Rule]] = {
     },
     "google_pubsub_subscription": {
         "ack_deadline_seconds": number(10, 600),
+        # https://github.com/hashicorp/terraform-provider-google/issues/16479
+        "bigquery_config.table": matching(
+            r"[a-z][a-z0-9-]{4,28}[a-z0-9]\.\w+\.\w+", "warehouse-1.dimmy_prod.item_versions"
+        ),
         "dead_letter_policy.max_delivery_attempts": number(5, 100),
+        "filter": at_most_bytes(256),
         "message_retention_duration": seconds(600, 31 * 86_400),
         "name": _PUBSUB_ID,
         "push_config.push_endpoint": _URL,
@@ -216,12 +243,6 @@ RULES: dict[str, dict[str, Rule]] = {
         ),
     },
     "google_storage_bucket_iam_member": _IAM,
-    "google_storage_notification": {
-        "event_types": one_of(
-            "OBJECT_FINALIZE", "OBJECT_METADATA_UPDATE", "OBJECT_DELETE", "OBJECT_ARCHIVE"
-        ),
-        "payload_format": one_of("JSON_API_V1", "NONE"),
-    },
 }
 
 

@@ -8,11 +8,11 @@ locals {
 
   _user_metrics = { for name, metric in google_logging_metric.this : name => "metric.type=\"logging.googleapis.com/user/${metric.name}\" AND resource.type=\"cloud_run_revision\"" }
 
-  _alerts = {
+  _event_alerts = {
     dead-letters = {
       title     = "events are dead letters"
       severity  = "ERROR"
-      filter    = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"${google_pubsub_subscription.dead_letters.name}\""
+      filter    = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"${google_pubsub_subscription.dead_letters["resolve"].name}\""
       aligner   = "ALIGN_MAX"
       period    = "300s"
       threshold = 0
@@ -91,6 +91,60 @@ locals {
       text      = "For hours, reconcile has not completed its window, so items whose webhook never arrived are not found. The windows overlap: the next complete run stores what is missing.\n\n`make logs SEVERITY=ERROR ${local._make_arguments}` shows the reason."
     }
   }
+}
+
+locals {
+  # Items are also in the bucket: what to do after the cause is solved, for each subscription of them.
+  _republish = "`make republish ${local._make_arguments} SINCE=...` publishes the items of the bucket again, also to the other subscriptions, which a repetition does not harm."
+
+  _item_remedies = merge(
+    { for name, table in local._bigquery_subscriptions : name => table == "item_versions" ? local._republish : "The view events lacks these attempts, and nothing else does: `make trace ${local._make_arguments} EVENT=...` explains an event from its receipt." },
+    { for name in keys(local._archive_subscriptions) : name => "The photos are still missing or refused: `make logs SEVERITY=WARNING ${local._make_arguments}` shows which ones, and why. ${local._republish}" },
+    { for name in keys(local._subscriber_subscriptions) : name => local._republish },
+  )
+
+  _item_dead_letter_alerts = {
+    for name, remedy in local._item_remedies : "dead-letters-${name}" => {
+      title     = "messages of ${name} are dead letters"
+      severity  = "ERROR"
+      filter    = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"${google_pubsub_subscription.dead_letters[name].name}\""
+      aligner   = "ALIGN_MAX"
+      period    = "300s"
+      threshold = 0
+      text      = "Pub/Sub could not deliver messages of the subscription ${local._prefix}-${name} and moved them to the dead letters. No scan is lost: the bucket has every item.\n\n`gcloud pubsub subscriptions pull ${google_pubsub_subscription.dead_letters[name].name} --limit=10 --project=${var.project}` shows them. Solve the cause first. ${remedy}\n\nThen empty the dead letters, which closes this alert: `gcloud pubsub subscriptions seek ${google_pubsub_subscription.dead_letters[name].name} --time=$(date -u +%Y-%m-%dT%H:%M:%SZ) --project=${var.project}`"
+    }
+  }
+
+  # Cloud Monitoring has no metric of a BigQuery subscription's state, but one that is not active delivers
+  # nothing. archive has no such alert: it waits for photos that are still uploading.
+  _waiting = merge(
+    {
+      for name, subscription in google_pubsub_subscription.bigquery : name => {
+        subscription = subscription.name
+        text         = "`make doctor ${local._make_arguments}` shows the state of the subscription. PERMISSION_DENIED: Pub/Sub's service agent may not write into the dataset. NOT_FOUND: the table was deleted. SCHEMA_MISMATCH: its columns were changed. In these cases `make plan` shows what differs, and `make deploy` restores it. ACTIVE: BigQuery is slow, or refuses single messages."
+      }
+    },
+    {
+      for name, subscription in google_pubsub_subscription.subscriber : name => {
+        subscription = subscription.name
+        text         = "The endpoint is unreachable, too slow, or does not answer 2xx: the chart of subscription/push_request_count in Cloud Monitoring shows its answers. `make plan ${local._make_arguments}` shows whether item_subscribers has another endpoint than Pub/Sub uses."
+      }
+    },
+  )
+
+  _item_backlog_alerts = {
+    for name, waiting in local._waiting : "backlog-${name}" => {
+      title     = "messages of ${name} wait for more than 15 minutes"
+      severity  = "WARNING"
+      filter    = "metric.type=\"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" AND resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"${waiting.subscription}\""
+      aligner   = "ALIGN_MAX"
+      period    = "300s"
+      threshold = 900
+      text      = "Pub/Sub has not been able to deliver a message of the subscription ${waiting.subscription} for more than 15 minutes. No data is lost: Pub/Sub keeps it and tries again.\n\n${waiting.text}"
+    }
+  }
+
+  _alerts = merge(local._event_alerts, local._item_dead_letter_alerts, local._item_backlog_alerts)
 }
 
 resource "google_monitoring_notification_channel" "email" {

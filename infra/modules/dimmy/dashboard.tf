@@ -2,11 +2,19 @@
 
 locals {
   _subscription_filters = {
-    for name, subscription in { resolve = google_pubsub_subscription.resolve, dead = google_pubsub_subscription.dead_letters } :
+    for name, subscription in { resolve = google_pubsub_subscription.resolve, dead = google_pubsub_subscription.dead_letters["resolve"] } :
     name => "resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=\"${subscription.name}\""
   }
 
-  _charts = [
+  # The subscriptions of items, and those of their dead letters.
+  _item_filters = {
+    for name, ids in {
+      items = [for name in keys(local._item_subscriptions) : "\"${local._prefix}-${name}\""]
+      dead  = [for name in keys(local._item_subscriptions) : "\"${google_pubsub_subscription.dead_letters[name].name}\""]
+    } : name => "resource.type=\"pubsub_subscription\" AND resource.labels.subscription_id=one_of(${join(",", ids)})"
+  }
+
+  _event_charts = [
     { title = "Webhooks, by outcome", filter = local._user_metrics["webhooks"], aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["metric.label.outcome"] },
     { title = "Requests to receive, by status class", filter = "metric.type=\"run.googleapis.com/request_count\" AND ${local._receive_filter}", aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["metric.label.response_code_class"] },
     { title = "Latency of receive, p99 (ms)", filter = "metric.type=\"run.googleapis.com/request_latencies\" AND ${local._receive_filter}", aligner = "ALIGN_PERCENTILE_99", reducer = "REDUCE_MAX", by = [] },
@@ -23,6 +31,18 @@ locals {
     { title = "Items stored by reconcile", filter = local._user_metrics["missed-items"], aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] },
     { title = "Runs of reconcile, by outcome", filter = local._user_metrics["reconciles"], aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = ["metric.label.outcome"] },
   ]
+
+  _item_charts = [
+    for topic in google_pubsub_topic.item_versions :
+    { title = "Published items", filter = "metric.type=\"pubsub.googleapis.com/topic/send_message_operation_count\" AND resource.type=\"pubsub_topic\" AND resource.labels.topic_id=\"${topic.name}\"", aligner = "ALIGN_DELTA", reducer = "REDUCE_SUM", by = [] }
+  ]
+
+  _item_subscription_charts = length(local._item_subscriptions) == 0 ? [] : [
+    { title = "Age of the oldest item waiting (s), by subscription", filter = "metric.type=\"pubsub.googleapis.com/subscription/oldest_unacked_message_age\" AND ${local._item_filters.items}", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = ["resource.label.subscription_id"] },
+    { title = "Dead letters of items, by subscription", filter = "metric.type=\"pubsub.googleapis.com/subscription/num_undelivered_messages\" AND ${local._item_filters.dead}", aligner = "ALIGN_MAX", reducer = "REDUCE_MAX", by = ["resource.label.subscription_id"] },
+  ]
+
+  _charts = concat(local._event_charts, local._item_charts, local._item_subscription_charts)
 }
 
 locals {

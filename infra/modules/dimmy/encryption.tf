@@ -28,6 +28,12 @@ locals {
   ]...)
 }
 
+data "google_storage_project_service_account" "this" {
+  count = length(local._kms_keys) > 0 ? 1 : 0
+
+  project = var.project
+}
+
 data "google_bigquery_default_service_account" "this" {
   count = var.bigquery && length(local._kms_keys) > 0 ? 1 : 0
 

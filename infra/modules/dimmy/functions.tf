@@ -1,11 +1,11 @@
-# Three functions from one archive. Only `receive` is public.
+# The functions, from one package. Only `receive` is public.
 
 locals {
-  # In this order: resolve ends its attempt, the function times out, Pub/Sub delivers the message again.
+  # In this order: resolve or archive ends its attempt, the function times out, Pub/Sub delivers the message again.
   # So two attempts at the same message never overlap.
-  _attempt_seconds         = 500
-  _resolve_timeout_seconds = 540
-  _ack_deadline_seconds    = 600
+  _attempt_seconds      = 500
+  _push_timeout_seconds = 540
+  _ack_deadline_seconds = 600
 
   # The longest that Cloud Scheduler waits.
   _reconcile_timeout_seconds = 1800
@@ -21,12 +21,13 @@ locals {
     DIMMY_API_URL         = var.dimmy_api_url
     DIMMY_CONCURRENCY     = tostring(var.dimmy_concurrency)
     DIMMY_TIMEOUT_SECONDS = tostring(var.dimmy_timeout_seconds)
+    ITEMS_TOPIC           = local._has_items_topic ? google_pubsub_topic.item_versions[0].id : ""
     STORAGE_URL           = "gs://${google_storage_bucket.data.name}"
   }
 
   _receive_is_open = var.load_balancer == null || var.receive_url_open
 
-  _functions = {
+  _all_functions = {
     receive = {
       account         = "receiver"
       description     = "Verifies Dimmy's webhooks and publishes them"
@@ -53,7 +54,7 @@ locals {
       memory          = "1Gi"
       min_instances   = var.resolve_instances.min
       max_instances   = var.resolve_instances.max
-      timeout_seconds = local._resolve_timeout_seconds
+      timeout_seconds = local._push_timeout_seconds
       ingress         = "ALLOW_INTERNAL_ONLY"
       egress          = local._egress
       secrets         = { DIMMY_API_KEY = "api_key" }
@@ -77,13 +78,36 @@ locals {
         ATTEMPT_SECONDS = tostring(local._reconcile_attempt_seconds)
       })
     }
+    archive = {
+      account         = "archiver"
+      description     = "Stores the photos of items"
+      concurrency     = 8
+      memory          = "512Mi"
+      min_instances   = 0
+      max_instances   = 4
+      timeout_seconds = local._push_timeout_seconds
+      ingress         = "ALLOW_INTERNAL_ONLY"
+      egress          = {}
+      secrets         = {}
+      settings = {
+        ATTEMPT_SECONDS = tostring(local._attempt_seconds)
+        PHOTO_HOSTS     = join(" ", var.photo_hosts)
+        STORAGE_URL     = "gs://${google_storage_bucket.data.name}"
+      }
+    }
   }
 
+  _functions = { for name, function in local._all_functions : name => function if name != "archive" || local._archives_photos }
+
   # The only caller of each function.
-  _invokers = merge(var.public_invoker ? { receive = "allUsers" } : {}, {
-    resolve   = local._members["pusher"]
-    reconcile = local._members["scheduler"]
-  })
+  _invokers = merge(
+    var.public_invoker ? { receive = "allUsers" } : {},
+    local._archives_photos ? { archive = local._members["pusher"] } : {},
+    {
+      resolve   = local._members["pusher"]
+      reconcile = local._members["scheduler"]
+    },
+  )
 }
 
 resource "google_cloudfunctions2_function" "this" {
@@ -160,6 +184,7 @@ resource "google_cloudfunctions2_function" "this" {
     google_compute_router_nat.egress,
     google_kms_crypto_key_iam_member.agent,
     google_project_iam_member.builder,
+    google_pubsub_topic_iam_member.function_publishes_items,
     google_secret_manager_secret_iam_member.reader,
     google_storage_bucket_iam_member.builder_reads_sources,
     google_storage_bucket_iam_member.function,

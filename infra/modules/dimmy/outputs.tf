@@ -1,5 +1,20 @@
+output "archive_subscription" {
+  description = "The push subscription of archive; null without photos."
+  value       = one([for subscription in google_pubsub_subscription.archive : subscription.id])
+}
+
+output "bigquery_dataset" {
+  description = "The dataset with the views items and events, as PROJECT.DATASET; null without bigquery."
+  value       = one([for dataset in google_bigquery_dataset.scans : "${dataset.project}.${dataset.dataset_id}"])
+}
+
+output "bigquery_subscriptions" {
+  description = "The subscriptions that Pub/Sub writes into BigQuery, by their names without the prefix, for `make status`."
+  value       = { for name, subscription in google_pubsub_subscription.bigquery : name => subscription.id }
+}
+
 output "bucket" {
-  description = "The bucket of the scans: items/, events/ and payloads/."
+  description = "The bucket of the scans: items/, events/, payloads/ and photos/."
   value       = google_storage_bucket.data.name
 }
 
@@ -10,7 +25,7 @@ output "certificate" {
 
 output "dead_letter_subscription" {
   description = "The subscription of the dead letters; `make redrive` sends them to resolve again."
-  value       = google_pubsub_subscription.dead_letters.id
+  value       = google_pubsub_subscription.dead_letters["resolve"].id
 }
 
 output "egress_address" {
@@ -34,9 +49,14 @@ output "functions" {
   }
 }
 
-output "item_topic" {
-  description = "The topic with a message for each new or newer item; null unless item_notifications is set."
-  value       = one(google_pubsub_topic.items[*].id)
+output "item_dead_letter_subscriptions" {
+  description = "The subscriptions of the dead letters of BigQuery, archive and the item subscribers, by the name of the subscription that gave up."
+  value       = { for name, subscription in google_pubsub_subscription.dead_letters : name => subscription.id if name != "resolve" }
+}
+
+output "items_topic" {
+  description = "The topic with every item that is settled; null unless an option needs it."
+  value       = one(google_pubsub_topic.item_versions[*].id)
 }
 
 output "load_balancer_address" {
@@ -50,7 +70,7 @@ output "load_balancer_ipv6_address" {
 }
 
 output "pusher" {
-  description = "The service account that pushes to resolve, for `make redrive`."
+  description = "The service account that pushes to resolve (and to archive), for `make redrive`."
   value       = google_service_account.this["pusher"].email
 }
 

@@ -1,5 +1,5 @@
 # receive publishes events to the topic `events`. The subscription `resolve` pushes them to the function
-# of that name. After the last failed attempt an event is forwarded to the topic `dead_letters`.
+# of that name. After the last failed attempt an event becomes a dead letter (dead_letters.tf).
 
 resource "google_pubsub_topic" "events" {
   # checkov:skip=CKV_GCP_83: optional, with kms_key
@@ -9,20 +9,6 @@ resource "google_pubsub_topic" "events" {
   deletion_policy = local._deletion_policy
 
   # Without this, messages are stored in any region that the organisation allows.
-  message_storage_policy {
-    allowed_persistence_regions = [var.region]
-  }
-
-  depends_on = [google_kms_crypto_key_iam_member.agent, google_project_service.required]
-}
-
-resource "google_pubsub_topic" "dead_letters" {
-  # checkov:skip=CKV_GCP_83: as for the topic of the events
-  project         = var.project
-  name            = "${local._prefix}-dead-letters"
-  kms_key_name    = var.kms_key
-  deletion_policy = local._deletion_policy
-
   message_storage_policy {
     allowed_persistence_regions = [var.region]
   }
@@ -53,32 +39,11 @@ resource "google_pubsub_subscription" "resolve" {
   }
 
   dead_letter_policy {
-    dead_letter_topic     = google_pubsub_topic.dead_letters.id
+    dead_letter_topic     = google_pubsub_topic.dead_letters["resolve"].id
     max_delivery_attempts = var.max_delivery_attempts
   }
 
   # Never expires. By default a subscription without traffic for 31 days is deleted.
-  expiration_policy {
-    ttl = ""
-  }
-}
-
-# A topic without a subscription drops its messages. `make redrive` lists the dead letters and gives
-# this subscription a push endpoint for a while, hence the ack deadline. The backoff is short so that a
-# message that fails again is soon visible.
-resource "google_pubsub_subscription" "dead_letters" {
-  project                    = var.project
-  name                       = "${local._prefix}-dead-letters"
-  topic                      = google_pubsub_topic.dead_letters.id
-  ack_deadline_seconds       = local._ack_deadline_seconds
-  message_retention_duration = "${local._longest_retention_days * 86400}s"
-  deletion_policy            = local._deletion_policy
-
-  retry_policy {
-    minimum_backoff = "10s"
-    maximum_backoff = "60s"
-  }
-
   expiration_policy {
     ttl = ""
   }
@@ -91,14 +56,6 @@ resource "google_pubsub_topic_iam_member" "receiver_publishes_events" {
   member  = local._members["receiver"]
 }
 
-# Without this role and the one to subscribe (below), Pub/Sub silently fails to forward dead letters.
-resource "google_pubsub_topic_iam_member" "agent_publishes_dead_letters" {
-  project = var.project
-  topic   = google_pubsub_topic.dead_letters.id
-  role    = "roles/pubsub.publisher"
-  member  = local._pubsub_agent
-}
-
 # In projects created before April 2021, Pub/Sub needs this role to sign the token of a push.
 resource "google_service_account_iam_member" "agent_signs_as_pusher" {
   service_account_id = google_service_account.this["pusher"].name
@@ -106,14 +63,6 @@ resource "google_service_account_iam_member" "agent_signs_as_pusher" {
   member             = local._pubsub_agent
 }
 
-resource "google_pubsub_subscription_iam_member" "agent_takes_dead_letters" {
-  project      = var.project
-  subscription = google_pubsub_subscription.resolve.id
-  role         = "roles/pubsub.subscriber"
-  member       = local._pubsub_agent
-}
-
 locals {
-  _longest_retention_days = 31
-  _resolve_url            = google_cloudfunctions2_function.this["resolve"].service_config[0].uri
+  _resolve_url = google_cloudfunctions2_function.this["resolve"].service_config[0].uri
 }

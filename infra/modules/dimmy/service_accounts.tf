@@ -2,14 +2,18 @@
 # has roles on the project (in functions.tf).
 
 locals {
-  _service_accounts = {
-    builder    = "Builds the functions' images"
-    pusher     = "Pushes events to resolve, for Pub/Sub"
-    receiver   = "Runs receive"
-    reconciler = "Runs reconcile"
-    resolver   = "Runs resolve"
-    scheduler  = "Calls reconcile by schedule"
-  }
+  _service_accounts = merge(
+    {
+      builder    = "Builds the functions' images"
+      pusher     = "Pushes events to resolve, for Pub/Sub"
+      receiver   = "Runs receive"
+      reconciler = "Runs reconcile"
+      resolver   = "Runs resolve"
+      scheduler  = "Calls reconcile by schedule"
+    },
+    local._archives_photos ? { archiver = "Runs archive" } : {},
+    local._pushes_with_token ? { notifier = "Pushes items to subscribers, for Pub/Sub" } : {},
+  )
 
   _members = { for name, account in google_service_account.this : name => account.member }
 

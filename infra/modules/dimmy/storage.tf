@@ -1,19 +1,25 @@
-# The bucket of the scans (`items/`, `events/`, `payloads/`), and that of the functions' archives.
+# The bucket of the scans (`items/`, `events/`, `payloads/`, `photos/`), and that of the functions' archives.
 
 locals {
   # Which folders of the data bucket each function writes and reads.
-  _writers = {
-    receiver   = { role = "roles/storage.objectUser", folders = ["payloads"] }
-    resolver   = { role = "roles/storage.objectUser", folders = ["events", "items"] }
-    reconciler = { role = "roles/storage.objectUser", folders = ["items", "reconcile"] }
-  }
-  _readers = {
-    resolver = { role = "roles/storage.objectViewer", folders = ["payloads"] }
-  }
+  _writers = merge(
+    {
+      receiver   = { role = "roles/storage.objectUser", folders = ["payloads"] }
+      resolver   = { role = "roles/storage.objectUser", folders = ["events", "items"] }
+      reconciler = { role = "roles/storage.objectUser", folders = ["items", "reconcile"] }
+    },
+    # It never replaces or deletes a photo.
+    local._archives_photos ? { archiver = { role = "roles/storage.objectCreator", folders = ["photos"] } } : {},
+  )
+  # An item that is too large for a message is read from the bucket.
+  _readers = merge(
+    { resolver = { role = "roles/storage.objectViewer", folders = ["payloads"] } },
+    local._archives_photos ? { archiver = { role = "roles/storage.objectViewer", folders = ["items", "photos"] } } : {},
+  )
 
   # Without permission to list, a missing object is answered with 403 instead of 404, and looks like a
   # missing permission.
-  _listers = ["reconciler", "resolver"]
+  _listers = concat(["reconciler", "resolver"], local._archives_photos ? ["archiver"] : [])
 
   _data_access = merge(
     { for account, access in local._writers : "${account}-writes" => merge(access, { account = account }) },

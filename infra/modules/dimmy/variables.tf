@@ -49,10 +49,15 @@ variable "archive" {
 }
 
 variable "bigquery" {
-  description = "Whether to create a BigQuery dataset with views over items and events."
+  description = "Whether to write every version of an item and every attempt at an event into BigQuery, with views of the newest ones."
   type        = bool
   default     = false
   nullable    = false
+
+  validation {
+    condition     = !var.bigquery || contains(["DEBUG", "INFO"], var.log_level)
+    error_message = "bigquery needs the log_level INFO or DEBUG: the attempts at events are log entries of resolve."
+  }
 }
 
 variable "budget" {
@@ -204,15 +209,75 @@ variable "former_kms_keys" {
   }
 }
 
-variable "item_notifications" {
-  description = "Whether to publish a message for each new or newer item to a topic, for other systems."
+variable "item_subscribers" {
+  description = "Systems that every item is pushed to, by name: the endpoint, the audience of the token it is sent with (null: no token), the flows whose items it gets (empty: all; if they change, a new subscription begins with what is published from then on), how long to wait for an answer, the pauses between attempts and how many attempts there are before a message becomes a dead letter."
+  type = map(object({
+    endpoint              = string
+    audience              = optional(string)
+    flow_ids              = optional(list(string), [])
+    ack_deadline_seconds  = optional(number, 60)
+    min_backoff_seconds   = optional(number, 10)
+    max_backoff_seconds   = optional(number, 600)
+    max_delivery_attempts = optional(number, 100)
+  }))
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = alltrue([for name in keys(var.item_subscribers) : can(regex("^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$", name))])
+    error_message = "The name of an item subscriber has at most 30 lower-case letters, digits and dashes, begins with a letter and does not end with a dash."
+  }
+
+  validation {
+    condition     = alltrue([for subscriber in var.item_subscribers : can(regex("^https://[A-Za-z0-9.-]+(:[0-9]+)?([/?][^\\s#]*)?$", subscriber.endpoint))])
+    error_message = "item_subscribers: endpoint begins with https://, because items and the token are sent to it, and has no user, password or fragment."
+  }
+
+  validation {
+    condition     = alltrue([for subscriber in var.item_subscribers : subscriber.audience == null || can(regex("^\\S+$", subscriber.audience))])
+    error_message = "item_subscribers: audience is what the endpoint expects as the `aud` of a token, usually its own URL; null: no token."
+  }
+
+  validation {
+    condition     = alltrue(flatten([for subscriber in var.item_subscribers : [for flow_id in subscriber.flow_ids : can(regex("^[^\\x00-\\x1f\\x7f]+$", flow_id))]]))
+    error_message = "item_subscribers: flow_ids are texts without control characters, and none is empty."
+  }
+
+  # The length of _subscriber_filters (subscribers.tf). Base64 has four characters for three bytes.
+  validation {
+    condition = alltrue([
+      for subscriber in var.item_subscribers : 256 >= floor(3 / 4 * length(trim(base64encode(join(" OR ", [
+        for flow_id in subscriber.flow_ids : "attributes.flow-id = \"${replace(replace(flow_id, "\\", "\\\\"), "\"", "\\\"")}\""
+      ])), "=")))
+    ])
+    error_message = "item_subscribers: the filter of an item subscriber would have more than 256 bytes, the most that Pub/Sub accepts: list fewer flow_ids, or make a second subscriber of the same endpoint."
+  }
+
+  validation {
+    condition     = alltrue([for subscriber in var.item_subscribers : subscriber.ack_deadline_seconds >= 10 && subscriber.ack_deadline_seconds <= 600 && floor(subscriber.ack_deadline_seconds) == subscriber.ack_deadline_seconds])
+    error_message = "item_subscribers: ack_deadline_seconds is a whole number from 10 to 600, the range that Pub/Sub accepts."
+  }
+
+  validation {
+    condition     = alltrue([for subscriber in var.item_subscribers : subscriber.min_backoff_seconds >= 0 && subscriber.min_backoff_seconds <= subscriber.max_backoff_seconds && subscriber.max_backoff_seconds <= 600])
+    error_message = "item_subscribers: min_backoff_seconds is from 0 to max_backoff_seconds, and that is at most 600."
+  }
+
+  validation {
+    condition     = alltrue([for subscriber in var.item_subscribers : subscriber.max_delivery_attempts >= 5 && subscriber.max_delivery_attempts <= 100 && floor(subscriber.max_delivery_attempts) == subscriber.max_delivery_attempts])
+    error_message = "item_subscribers: max_delivery_attempts is a whole number from 5 to 100, the range that Pub/Sub accepts."
+  }
+}
+
+variable "items_topic" {
+  description = "Whether to publish every item that is stored or found unchanged to a topic, for subscriptions of your own. `bigquery`, `item_subscribers` and `photos` create it, too."
   type        = bool
   default     = false
   nullable    = false
 }
 
 variable "kms_key" {
-  description = "A key of Cloud KMS that encrypts topics, buckets, secrets, functions, their images, and the BigQuery dataset, as projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY; it is in `region`. Null: Google's own encryption. What exists already keeps its encryption: secrets for good (create new ones), stored objects until they are written again. Move a replaced key to former_kms_keys, or what it encrypted can no longer be read."
+  description = "A key of Cloud KMS that encrypts topics, buckets, secrets, functions, their images, and the BigQuery dataset with its tables, as projects/PROJECT/locations/REGION/keyRings/RING/cryptoKeys/KEY; it is in `region`. Null: Google's own encryption. What exists already keeps its encryption: secrets for good (create new ones), stored objects until they are written again. Move a replaced key to former_kms_keys, or what it encrypted can no longer be read."
   type        = string
   default     = null
 
@@ -306,6 +371,29 @@ variable "payload_retention_days" {
     # At most 31 days in the subscription of resolve, then 31 in that of the dead letters.
     condition     = var.payload_retention_days >= 63 && floor(var.payload_retention_days) == var.payload_retention_days
     error_message = "payload_retention_days is a whole number, 63 or more: an event may be 62 days old when it is re-driven, and would be lost without its body."
+  }
+}
+
+variable "photo_hosts" {
+  description = "The hosts that photos are fetched from, with `photos`. Links to other hosts are not followed: the links of an item are untrusted."
+  type        = list(string)
+  default     = ["dimmy.s3.amazonaws.com"]
+  nullable    = false
+
+  validation {
+    condition     = length(var.photo_hosts) > 0 && alltrue([for host in var.photo_hosts : can(regex("^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\\.)+[a-z]{2,63}$", host))])
+    error_message = "photo_hosts has at least one host, such as dimmy.s3.amazonaws.com: lower case, without https://, a port or a path."
+  }
+}
+
+variable "photos" {
+  description = "`archive`: the function of that name stores the photos of every item in the bucket, under photos/. Null: items only link to them."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.photos == null || var.photos == "archive"
+    error_message = "photos is null or archive."
   }
 }
 

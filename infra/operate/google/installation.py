@@ -18,7 +18,7 @@ from operate.google.programs import require
 from operate.google.publishing import publish, publish_items
 from operate.google.receipts import read_receipts
 from operate.google.reconcile import Caller, GoogleReconcile, HttpCaller
-from operate.google.resources import check_resources, describe_wrong_topic
+from operate.google.resources import bigquery_state, check_resources, describe_wrong_topic
 from operate.google.scheduled_reconcile import ScheduledCaller
 from operate.google.terraform import Terraform
 from operate.installation import (
@@ -113,6 +113,10 @@ class GoogleInstallation:
                 f"gets no new event: {wrong_topic}",
                 f"{self.instructions.command('plan')} says how to replace it.",
             )
+        for name, bigquery in outputs.get("bigquery_subscriptions", {}).items():
+            state = bigquery_state(self._describe("pubsub subscriptions", bigquery))
+            remedy = "" if state == "ACTIVE" else self.instructions.command("doctor")
+            yield Finding(name, state, remedy)
 
     def backlog(self) -> Backlog:
         subscription = self._outputs["subscription"]

@@ -15,13 +15,21 @@ from operate.google.programs import ProgramError
 
 T = TypeVar("T")
 
-_ENABLING_SECONDS = 300.0
+_LONGEST_WAIT_SECONDS = 300.0
 _PAUSE_SECONDS = 10.0
 
 # "Pub/Sub API has not been used in project 1 before or it is disabled. Enable it by visiting ...
 # If you enabled this API recently, wait a few minutes"
 _ENABLING = re.compile(
     r"([A-Z][\w/() ]*? API) has not been used in project \S+ before or it is disabled"
+)
+# Pub/Sub refuses a BigQuery subscription until it knows the role that its agent has just got
+# (https://github.com/hashicorp/terraform-provider-google/issues/19085). Its text for an account of
+# one's own without permission is another: "User not authorized to perform this action."
+_FRESH_GRANT = re.compile(
+    r"Error creating Subscription: googleapi: Error 403: The caller does not have permission"
+    r".*with \S*google_pubsub_subscription\.bigquery\[",
+    re.DOTALL,
 )
 _ERROR = re.compile(r"^[\s│╷╵]*Error: ", re.MULTILINE)  # how each error of Terraform's begins
 
@@ -61,18 +69,18 @@ def advice_about_public_invoker(deployment: Deployment) -> str:
 
 def is_api_disabled(error: CommandError) -> bool:
     """Whether Google answers that an API is not enabled."""
-    return bool(_disabled_api(error))
+    return all(_ENABLING.search(each) for each in _errors(error))
 
 
 def wait_while_enabling(
     console: Console, settings: Mapping[str, str], action: Callable[[], T]
 ) -> T:
-    """Repeat an action while Google answers that an API is not enabled yet, and no other error.
+    """Repeat an action while Google does not know yet what has just been enabled or granted.
 
-    Google needs some minutes to make an API known everywhere that has just been enabled.
+    Google needs some minutes to make an API known everywhere, and about one for a role.
 
     Raises:
-        CommandError: another error, also beside this one, or this one for five minutes.
+        CommandError: another error, also beside such a one, or such a one for five minutes.
     """
     pause_seconds = float(settings.get("PAUSE_SECONDS") or _PAUSE_SECONDS)
     give_up = 0.0
@@ -81,13 +89,13 @@ def wait_while_enabling(
         try:
             return action()
         except CommandError as error:
-            api = _disabled_api(error)
-            give_up = give_up or time.monotonic() + _ENABLING_SECONDS
-            if not api or time.monotonic() > give_up:
+            reasons = [_reason_to_wait(each) for each in _errors(error)]
+            give_up = give_up or time.monotonic() + _LONGEST_WAIT_SECONDS
+            if not all(reasons) or time.monotonic() > give_up:
                 raise
             # Only a terminal can erase it afterwards.
             with Progress(*columns, console=console, transient=console.is_terminal) as progress:
-                progress.add_task(f"Google is still enabling the {api[1]}; this takes minutes")
+                progress.add_task(reasons[0])
                 time.sleep(pause_seconds)
 
 
@@ -98,7 +106,7 @@ def apply_while_enabling(
     plan: Path,
     plan_again: Callable[[], Path],
 ) -> None:
-    """Apply a plan; while an API is not enabled yet, apply plans of what is missing of it.
+    """Apply a plan; while Google refuses what it does not know yet, plan and apply the rest.
 
     Raises:
         CommandError: as `wait_while_enabling`.
@@ -113,12 +121,19 @@ def apply_while_enabling(
     wait_while_enabling(console, settings, lambda: apply(next(remaining)))
 
 
-def _disabled_api(error: CommandError) -> re.Match[str] | None:
-    """The API that is not enabled, if that is the reason of every error."""
+def _errors(error: CommandError) -> list[str]:
+    """The texts of the errors that a program printed."""
     output = error.output if isinstance(error, ProgramError) else str(error)
-    errors = _ERROR.split(output)[1:] or [output]
-    found = [_ENABLING.search(each) for each in errors]
-    return found[0] if all(found) else None
+    return _ERROR.split(output)[1:] or [output]
+
+
+def _reason_to_wait(error: str) -> str:
+    """What Google does not know yet; empty for an error that waiting does not solve."""
+    if api := _ENABLING.search(error):
+        return f"Google is still enabling the {api[1]}; this takes minutes"
+    if _FRESH_GRANT.search(error):
+        return "Pub/Sub does not know its role on the BigQuery dataset yet; this takes a minute"
+    return ""
 
 
 def _advice_about_lock(output: str, deployment: Deployment) -> str:

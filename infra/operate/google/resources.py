@@ -12,6 +12,12 @@ from operate.installation import Check
 DELETED_TOPIC = "_deleted-topic_"  # the topic of a subscription whose topic was deleted
 _AS_JSON = "--format=json"
 _INVOKER = "roles/run.invoker"
+# https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.subscriptions#State_1
+_BIGQUERY_PROBLEMS = {
+    "PERMISSION_DENIED": "Pub/Sub's service agent may not write into the dataset",
+    "NOT_FOUND": "the dataset or the table was deleted",
+    "SCHEMA_MISMATCH": "the columns of the table were changed",
+}
 _UNCHECKED_INVOKER = "run.googleapis.com/invoker-iam-disabled"
 
 
@@ -34,6 +40,11 @@ def check_resources(
         else:
             yield Check(name, f"{resource} does not exist", remedy)
     yield _check_subscription(gcloud, outputs, remedy)
+    for name, subscription in outputs.get("bigquery_subscriptions", {}).items():
+        described = json.loads(
+            gcloud.run("pubsub", "subscriptions", "describe", subscription, _AS_JSON)
+        )
+        yield _check_bigquery(name, described, remedy)
     for name, function in outputs["functions"].items():
         yield check_invoker(gcloud, outputs["region"], name, function, remedy)
     if outputs.get("load_balancer_address"):
@@ -50,6 +61,19 @@ def describe_wrong_topic(described: Mapping[str, Any], outputs: Mapping[str, Any
     if topic == outputs["topic"]:
         return ""
     return "its topic was deleted" if topic == DELETED_TOPIC else f"is of the topic {topic}"
+
+
+def bigquery_state(described: Mapping[str, Any]) -> str:
+    """The state of the described BigQuery subscription: ACTIVE, or why it writes nothing."""
+    return str(described.get("bigqueryConfig", {}).get("state", "unknown"))
+
+
+def _check_bigquery(name: str, described: Mapping[str, Any], remedy: str) -> Check:
+    state = bigquery_state(described)
+    if state == "ACTIVE":
+        return Check(name, f"writes into {described['bigqueryConfig']['table']}")
+    problem = _BIGQUERY_PROBLEMS.get(state, "see the subscription in the console")
+    return Check(name, f"writes nothing: {state}, {problem}", remedy)
 
 
 def _check_subscription(gcloud: Gcloud, outputs: Mapping[str, Any], remedy: str) -> Check:

@@ -49,7 +49,8 @@ class GoogleCloud:
     def __init__(self, project: str = "warehouse-1", number: str = "123456789012") -> None:
         self.project = Project(project, number)
         self.objects = CloudStorage()
-        self.pubsub = PubSub(self.project)
+        self.bigquery = BigQuery(self.project)
+        self.pubsub = PubSub(self.project, self.bigquery)
         self.secret_manager = SecretManager(self.project)
         self.functions = CloudFunctions(self.project)
         self.scheduler = Scheduler(self.project)
@@ -63,13 +64,13 @@ class GoogleCloud:
         self.storage_needs_token = True
         apis: list[Api] = [
             ArtifactRegistry(self.project),
-            BigQuery(self.project),
             Billing(self.project),
             Budgets(self.project),
             CloudRun(self.project),
             ResourceManager(self.project),
             ServiceAccounts(self.project),
             ServiceUsage(self.project),
+            self.bigquery,
             self.compute,
             self.functions,
             self.kms,

@@ -149,3 +149,31 @@ run "no_public_invoker" {
     error_message = "No role is granted to allUsers."
   }
 }
+
+run "access_with_options" {
+  command = plan
+
+  variables {
+    bigquery         = true
+    photos           = "archive"
+    item_subscribers = { wms = { endpoint = "https://wms.example.com/items", audience = "https://wms.example.com" } }
+  }
+
+  assert {
+    condition = (
+      google_cloud_run_service_iam_member.invoker["archive"].service == "dimmy-test-archive"
+      && google_cloud_run_service_iam_member.invoker["archive"].role == "roles/run.invoker"
+      && google_cloud_run_service_iam_member.invoker["archive"].member == "serviceAccount:pusher@warehouse-1.iam.gserviceaccount.com"
+      && google_cloudfunctions2_function.this["archive"].service_config[0].ingress_settings == "ALLOW_INTERNAL_ONLY"
+    )
+    error_message = "Only the pusher calls archive."
+  }
+
+  assert {
+    condition = (
+      google_cloudfunctions2_function.this["archive"].service_config[0].service_account_email == "archiver@warehouse-1.iam.gserviceaccount.com"
+      && length(google_cloudfunctions2_function.this["archive"].service_config[0].secret_environment_variables) == 0
+    )
+    error_message = "archive runs as its own service account, without any secret."
+  }
+}

@@ -103,3 +103,59 @@ run "alert_channels" {
     error_message = "Every alert notifies the addresses and the channels."
   }
 }
+
+run "item_alerts" {
+  command = plan
+
+  variables {
+    bigquery            = true
+    photos              = "archive"
+    item_subscribers    = { wms = { endpoint = "https://wms.example.com/items?key=a-secret" } }
+    silence_alert_hours = 12
+  }
+
+  assert {
+    condition = {
+      for name, alert in google_monitoring_alert_policy.this : name => join(" ", [
+        alert.severity,
+        alert.conditions[0].condition_threshold[0].threshold_value,
+        regex("subscription_id=\"([^\"]+)\"", alert.conditions[0].condition_threshold[0].filter)[0],
+        regex("subscription/(\\w+)", alert.conditions[0].condition_threshold[0].filter)[0],
+      ]) if startswith(name, "dead-letters-") || startswith(name, "backlog-")
+      } == {
+      backlog-event-attempts-bigquery      = "WARNING 900 dimmy-test-event-attempts-bigquery oldest_unacked_message_age"
+      backlog-item-versions-bigquery       = "WARNING 900 dimmy-test-item-versions-bigquery oldest_unacked_message_age"
+      backlog-subscriber-wms               = "WARNING 900 dimmy-test-subscriber-wms oldest_unacked_message_age"
+      dead-letters-archive                 = "ERROR 0 dimmy-test-archive-dead-letters num_undelivered_messages"
+      dead-letters-event-attempts-bigquery = "ERROR 0 dimmy-test-event-attempts-bigquery-dead-letters num_undelivered_messages"
+      dead-letters-item-versions-bigquery  = "ERROR 0 dimmy-test-item-versions-bigquery-dead-letters num_undelivered_messages"
+      dead-letters-subscriber-wms          = "ERROR 0 dimmy-test-subscriber-wms-dead-letters num_undelivered_messages"
+    }
+    error_message = "Dead letters of every subscription raise an alert, and messages that wait, except for photos that are still uploading."
+  }
+
+  assert {
+    condition     = alltrue([for alert in google_monitoring_alert_policy.this : strcontains(alert.documentation[0].content, "`make ") && strcontains(alert.documentation[0].content, "ENV=test PROJECT=warehouse-1")])
+    error_message = "Each alert names a command that helps, with ENV and PROJECT filled in."
+  }
+
+  assert {
+    condition     = alltrue([for text in ["`make doctor ENV=test PROJECT=warehouse-1`", "PERMISSION_DENIED", "NOT_FOUND", "SCHEMA_MISMATCH"] : strcontains(google_monitoring_alert_policy.this["backlog-item-versions-bigquery"].documentation[0].content, text)])
+    error_message = "The alert says how to read the state of a BigQuery subscription, and what it means."
+  }
+
+  assert {
+    condition     = strcontains(google_monitoring_alert_policy.this["dead-letters-subscriber-wms"].documentation[0].content, "`make republish ENV=test PROJECT=warehouse-1 SINCE=...`") && strcontains(google_monitoring_alert_policy.this["dead-letters-subscriber-wms"].documentation[0].content, "`gcloud pubsub subscriptions seek dimmy-test-subscriber-wms-dead-letters --time=")
+    error_message = "The alert says how to send the items again, and how to close it."
+  }
+
+  assert {
+    condition     = alltrue([for alert in google_monitoring_alert_policy.this : !strcontains(alert.documentation[0].content, "a-secret")])
+    error_message = "No alert contains an endpoint, whose query may contain a key."
+  }
+
+  assert {
+    condition     = length(jsondecode(google_monitoring_dashboard.this.dashboard_json).mosaicLayout.tiles) == 18
+    error_message = "Items have three charts more."
+  }
+}

@@ -16,8 +16,11 @@ run "nothing_optional" {
 
   assert {
     condition = (
-      length(google_bigquery_dataset.scans) + length(google_bigquery_table.lines) + length(google_bigquery_table.view) == 0
-      && length(google_pubsub_topic.items) + length(google_storage_notification.items) + length(google_billing_budget.this) == 0
+      length(google_bigquery_dataset.scans) + length(google_bigquery_table.messages) + length(google_bigquery_table.view) == 0
+      && length(google_pubsub_topic.item_versions) + length(google_pubsub_topic.event_attempts) + length(google_logging_project_sink.event_attempts) == 0
+      && length(google_pubsub_subscription.bigquery) + length(google_pubsub_subscription.archive) + length(google_pubsub_subscription.subscriber) == 0
+      && keys(google_pubsub_subscription.dead_letters) == ["resolve"] && length(google_billing_budget.this) == 0
+      && keys(google_cloudfunctions2_function.this) == ["receive", "reconcile", "resolve"]
       && length(google_kms_crypto_key_iam_member.agent) == 0 && google_artifact_registry_repository.images.repository_id == "dimmy-test-functions"
       && length(google_compute_security_policy.receive) + length(google_compute_global_forwarding_rule.receive) == 0
       && length(google_compute_network.egress) + length(google_compute_router_nat.egress) + length(google_compute_address.egress) == 0
@@ -32,16 +35,22 @@ run "nothing_optional" {
   }
 
   assert {
-    condition     = output.webhook_url == "https://receive.a.run.app" && output.item_topic == null && output.load_balancer_address == null && output.certificate == null && output.receive_url_open && length(google_storage_bucket.data.custom_placement_config) == 0
+    condition     = alltrue([for name in ["resolve", "reconcile"] : !contains(keys(google_cloudfunctions2_function.this[name].service_config[0].environment_variables), "ITEMS_TOPIC")])
+    error_message = "Without the topic nothing is published."
+  }
+
+  assert {
+    condition     = output.webhook_url == "https://receive.a.run.app" && output.items_topic == null && output.bigquery_dataset == null && output.archive_subscription == null && length(output.item_dead_letter_subscriptions) == 0 && output.load_balancer_address == null && output.certificate == null && output.receive_url_open && length(google_storage_bucket.data.custom_placement_config) == 0
     error_message = "The webhook URL is the URL of receive."
   }
 }
 
-run "allowed_sources" {
+run "every_setting" {
   command = plan
 
   variables {
     allowed_sources = ["svix-eu", "203.0.113.7", "2001:db8::/32"]
+    photos          = "archive"
   }
 
   assert {
@@ -50,33 +59,28 @@ run "allowed_sources" {
   }
 }
 
-run "item_notifications" {
+run "items_topic" {
   command = plan
 
   variables {
-    item_notifications = true
+    items_topic = true
   }
 
   assert {
-    condition = (
-      google_storage_notification.items[0].object_name_prefix == "items/"
-      && google_storage_notification.items[0].event_types == toset(["OBJECT_FINALIZE"])
-      && google_storage_notification.items[0].payload_format == "JSON_API_V1"
-      && google_storage_notification.items[0].bucket == "warehouse-1-dimmy-test-data"
-    )
-    error_message = "Each new or newer item is published, and nothing else."
+    condition     = google_pubsub_topic.item_versions[0].name == "dimmy-test-item-versions" && keys(google_pubsub_subscription.dead_letters) == ["resolve"]
+    error_message = "The topic exists, without a subscription."
   }
 
   assert {
-    condition = (
-      google_pubsub_topic_iam_member.storage_publishes_items[0].role == "roles/pubsub.publisher"
-      && google_pubsub_topic_iam_member.storage_publishes_items[0].member == "serviceAccount:service-123456789012@gs-project-accounts.iam.gserviceaccount.com"
-    )
-    error_message = "Cloud Storage's service agent publishes the notifications."
+    condition = alltrue([
+      for name in ["resolve", "reconcile"] :
+      google_cloudfunctions2_function.this[name].service_config[0].environment_variables["ITEMS_TOPIC"] == "projects/warehouse-1/topics/dimmy-test-item-versions"
+    ])
+    error_message = "resolve and reconcile publish to it."
   }
 
   assert {
-    condition     = output.item_topic == "projects/warehouse-1/topics/dimmy-test-items"
+    condition     = output.items_topic == "projects/warehouse-1/topics/dimmy-test-item-versions"
     error_message = "The topic is an output."
   }
 }
@@ -181,39 +185,85 @@ run "bigquery" {
   }
 
   assert {
+    condition = alltrue([
+      for table in google_bigquery_table.messages : (
+        [for column in jsondecode(table.schema) : "${column.name} ${column.type}"] == ["subscription_name STRING", "message_id STRING", "publish_time TIMESTAMP", "data JSON", "attributes JSON"]
+        && table.time_partitioning[0].type == "DAY" && table.time_partitioning[0].field == "publish_time"
+        && table.deletion_protection && table.deletion_policy == "PREVENT"
+      )
+    ])
+    error_message = "The tables have the columns of a BigQuery subscription, a partition for each day, and cannot be deleted by accident."
+  }
+
+  assert {
     condition = {
-      for name, table in google_bigquery_table.lines : name => one(table.external_data_configuration[0].source_uris)
+      for name, subscription in google_pubsub_subscription.bigquery : name => "${subscription.topic} ${subscription.bigquery_config[0].table}"
       } == {
-      event_lines = "gs://warehouse-1-dimmy-test-data/events/*.json"
-      item_lines  = "gs://warehouse-1-dimmy-test-data/items/*.json"
+      event-attempts-bigquery = "projects/warehouse-1/topics/dimmy-test-event-attempts warehouse-1.dimmy_test.event_attempts"
+      item-versions-bigquery  = "projects/warehouse-1/topics/dimmy-test-item-versions warehouse-1.dimmy_test.item_versions"
     }
-    error_message = "The tables read the objects in the bucket."
+    error_message = "Each topic is written into its table."
   }
 
   assert {
     condition = alltrue([
-      for table in google_bigquery_table.lines : (
-        table.external_data_configuration[0].source_format == "CSV"
-        && table.external_data_configuration[0].csv_options[0].field_delimiter == "\u0001"
-        && table.external_data_configuration[0].csv_options[0].quote == ""
+      for subscription in google_pubsub_subscription.bigquery : (
+        subscription.bigquery_config[0].write_metadata == true
+        && coalesce(subscription.bigquery_config[0].use_table_schema, false) == false
+        && coalesce(subscription.bigquery_config[0].use_topic_schema, false) == false
       )
     ])
-    error_message = "A line is one column, whatever it contains."
+    error_message = "A message is written as it is, with its id and its time."
   }
 
   assert {
-    condition     = alltrue([for name in ["items", "events"] : strcontains(google_bigquery_table.view[name].view[0].query, "`warehouse-1.dimmy_test.${trimsuffix(name, "s")}_lines`")])
+    condition = (
+      google_bigquery_dataset_iam_member.agent_writes_rows[0].role == "roles/bigquery.dataEditor"
+      && google_bigquery_dataset_iam_member.agent_writes_rows[0].dataset_id == "dimmy_test"
+      && google_bigquery_dataset_iam_member.agent_writes_rows[0].member == "serviceAccount:service-123456789012@gcp-sa-pubsub.iam.gserviceaccount.com"
+    )
+    error_message = "Pub/Sub's service agent writes into this dataset, and into no other."
+  }
+
+  assert {
+    condition = (
+      google_logging_project_sink.event_attempts[0].destination == "pubsub.googleapis.com/projects/warehouse-1/topics/dimmy-test-event-attempts"
+      && google_logging_project_sink.event_attempts[0].filter == "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"dimmy-test-resolve\" AND jsonPayload.message=~\"^event \""
+      && google_pubsub_topic_iam_member.sink_publishes_attempts[0].member == "serviceAccount:service-123456789012@gcp-sa-logging.iam.gserviceaccount.com"
+      && google_pubsub_topic_iam_member.sink_publishes_attempts[0].role == "roles/pubsub.publisher"
+    )
+    error_message = "Cloud Logging publishes resolve's attempts at events, and nothing else."
+  }
+
+  assert {
+    condition     = alltrue([for name, table in { items = "item_versions", events = "event_attempts" } : strcontains(google_bigquery_table.view[name].view[0].query, "`warehouse-1.dimmy_test.${table}`")])
     error_message = "The views read the tables."
   }
 
   assert {
-    condition     = alltrue([for view in google_bigquery_table.view : view.view[0].use_legacy_sql == false])
+    condition     = alltrue([for view in google_bigquery_table.view : view.view[0].use_legacy_sql == false && view.deletion_protection == false])
     error_message = "The views use GoogleSQL."
   }
 
   assert {
-    condition     = contains(keys(google_project_service.required), "bigquery")
-    error_message = "BigQuery needs its API."
+    condition     = contains(keys(google_project_service.required), "bigquery") && output.bigquery_dataset == "warehouse-1.dimmy_test" && keys(output.bigquery_subscriptions) == ["event-attempts-bigquery", "item-versions-bigquery"] && output.items_topic != null
+    error_message = "BigQuery needs its API and the topic of items; the dataset and its subscriptions are outputs."
+  }
+}
+
+run "bigquery_unprotected" {
+  command = plan
+
+  variables {
+    bigquery            = true
+    deletion_protection = false
+  }
+
+  assert {
+    condition = google_bigquery_dataset.scans[0].delete_contents_on_destroy && google_bigquery_dataset.scans[0].deletion_policy == "DELETE" && alltrue([
+      for table in google_bigquery_table.messages : table.deletion_protection == false && table.deletion_policy == "DELETE"
+    ])
+    error_message = "Without deletion protection the dataset can be deleted with its tables."
   }
 }
 
@@ -317,19 +367,21 @@ run "kms_key" {
   command = plan
 
   variables {
-    bigquery           = true
-    item_notifications = true
-    kms_key            = "projects/keys/locations/europe-west1/keyRings/dimmy/cryptoKeys/scans"
+    bigquery         = true
+    photos           = "archive"
+    item_subscribers = { wms = { endpoint = "https://wms.example.com/items", audience = "https://wms.example.com" } }
+    kms_key          = "projects/keys/locations/europe-west1/keyRings/dimmy/cryptoKeys/scans"
   }
 
   assert {
     condition = alltrue(concat(
-      [for topic in [google_pubsub_topic.events, google_pubsub_topic.dead_letters, google_pubsub_topic.items[0]] : topic.kms_key_name == var.kms_key],
+      [for topic in concat([google_pubsub_topic.events, google_pubsub_topic.item_versions[0], google_pubsub_topic.event_attempts[0]], values(google_pubsub_topic.dead_letters)) : topic.kms_key_name == var.kms_key],
       [for bucket in [google_storage_bucket.data, google_storage_bucket.sources] : bucket.encryption[0].default_kms_key_name == var.kms_key],
       [for secret in google_secret_manager_secret.this : secret.replication[0].user_managed[0].replicas[0].customer_managed_encryption[0].kms_key_name == var.kms_key],
       [for function in google_cloudfunctions2_function.this : function.kms_key_name == var.kms_key],
       [google_artifact_registry_repository.images.kms_key_name == var.kms_key],
       [google_bigquery_dataset.scans[0].default_encryption_configuration[0].kms_key_name == var.kms_key],
+      [for table in google_bigquery_table.messages : table.encryption_configuration[0].kms_key_name == var.kms_key],
     ))
     error_message = "Everything that is stored is encrypted with the key."
   }
@@ -369,13 +421,13 @@ run "region" {
   command = plan
 
   variables {
-    region             = "europe-west3"
-    item_notifications = true
+    region   = "europe-west3"
+    bigquery = true
   }
 
   assert {
     condition = alltrue([
-      for topic in [google_pubsub_topic.events, google_pubsub_topic.dead_letters, google_pubsub_topic.items[0]] :
+      for topic in concat([google_pubsub_topic.events, google_pubsub_topic.item_versions[0], google_pubsub_topic.event_attempts[0]], values(google_pubsub_topic.dead_letters)) :
       one(topic.message_storage_policy).allowed_persistence_regions == toset(["europe-west3"])
     ])
     error_message = "Messages are stored in the region only."
@@ -410,7 +462,7 @@ run "data_locations" {
 
   assert {
     condition     = google_storage_bucket.sources.location == "europe-west3" && google_bigquery_dataset.scans[0].location == "europe-west3"
-    error_message = "Everything else stays in the region; BigQuery reads a bucket of two regions from either of them."
+    error_message = "Everything else stays in the region."
   }
 }
 

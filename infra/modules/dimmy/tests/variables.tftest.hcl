@@ -71,6 +71,17 @@ run "archive_2" {
   expect_failures = [var.archive]
 }
 
+run "bigquery_1" {
+  command = plan
+
+  variables {
+    bigquery  = true
+    log_level = "WARNING"
+  }
+
+  expect_failures = [var.bigquery]
+}
+
 run "budget_1" {
   command = plan
 
@@ -364,6 +375,145 @@ run "former_kms_keys_2" {
   expect_failures = [var.former_kms_keys]
 }
 
+run "item_subscribers_1" {
+  command = plan
+
+  variables {
+    item_subscribers = { WMS = { endpoint = "https://wms.example.com" } }
+  }
+
+  expect_failures = [var.item_subscribers]
+}
+
+run "item_subscribers_2" {
+  command = plan
+
+  variables {
+    item_subscribers = { wms- = { endpoint = "https://wms.example.com" } }
+  }
+
+  expect_failures = [var.item_subscribers]
+}
+
+run "item_subscribers_3" {
+  command = plan
+
+  variables {
+    item_subscribers = { wms = { endpoint = "http://wms.example.com" } }
+  }
+
+  expect_failures = [var.item_subscribers]
+}
+
+run "item_subscribers_4" {
+  command = plan
+
+  variables {
+    item_subscribers = { wms = { endpoint = "https://user:password@wms.example.com" } }
+  }
+
+  expect_failures = [var.item_subscribers]
+}
+
+run "item_subscribers_5" {
+  command = plan
+
+  variables {
+    item_subscribers = { wms = { endpoint = "https://wms.example.com", audience = "" } }
+  }
+
+  expect_failures = [var.item_subscribers]
+}
+
+run "item_subscribers_6" {
+  command = plan
+
+  variables {
+    item_subscribers = { wms = { endpoint = "https://wms.example.com", flow_ids = [""] } }
+  }
+
+  expect_failures = [var.item_subscribers]
+}
+
+run "item_subscribers_7" {
+  command = plan
+
+  variables {
+    item_subscribers = { wms = { endpoint = "https://wms.example.com", flow_ids = ["a\nb"] } }
+  }
+
+  expect_failures = [var.item_subscribers]
+}
+
+run "item_subscribers_8" {
+  command = plan
+
+  variables {
+    item_subscribers = { wms = { endpoint = "https://wms.example.com", flow_ids = [for number in range(5) : "flow-${number}-of-this-warehouse-with-a-long-name"] } }
+  }
+
+  expect_failures = [var.item_subscribers]
+}
+
+run "item_subscribers_9" {
+  command = plan
+
+  variables {
+    item_subscribers = { wms = { endpoint = "https://wms.example.com", flow_ids = [join("", [for number in range(117) : "ü"])] } }
+  }
+
+  expect_failures = [var.item_subscribers]
+}
+
+run "item_subscribers_10" {
+  command = plan
+
+  variables {
+    item_subscribers = { wms = { endpoint = "https://wms.example.com", ack_deadline_seconds = 601 } }
+  }
+
+  expect_failures = [var.item_subscribers]
+}
+
+run "item_subscribers_11" {
+  command = plan
+
+  variables {
+    item_subscribers = { wms = { endpoint = "https://wms.example.com", min_backoff_seconds = 60, max_backoff_seconds = 30 } }
+  }
+
+  expect_failures = [var.item_subscribers]
+}
+
+run "item_subscribers_12" {
+  command = plan
+
+  variables {
+    item_subscribers = { wms = { endpoint = "https://wms.example.com", max_backoff_seconds = 601 } }
+  }
+
+  expect_failures = [var.item_subscribers]
+}
+
+run "item_subscribers_13" {
+  command = plan
+
+  variables {
+    item_subscribers = { wms = { endpoint = "https://wms.example.com", max_delivery_attempts = 4 } }
+  }
+
+  expect_failures = [var.item_subscribers]
+}
+
+run "item_subscribers_longest_filter" {
+  command = plan
+
+  # 23 bytes around 116 characters of two bytes
+  variables {
+    item_subscribers = { wms = { endpoint = "https://wms.example.com", flow_ids = [join("", [for number in range(116) : "ü"])] } }
+  }
+}
+
 run "kms_key_1" {
   command = plan
 
@@ -494,6 +644,46 @@ run "payload_retention_days_1" {
   }
 
   expect_failures = [var.payload_retention_days]
+}
+
+run "photo_hosts_1" {
+  command = plan
+
+  variables {
+    photo_hosts = []
+  }
+
+  expect_failures = [var.photo_hosts]
+}
+
+run "photo_hosts_2" {
+  command = plan
+
+  variables {
+    photo_hosts = ["https://dimmy.s3.amazonaws.com"]
+  }
+
+  expect_failures = [var.photo_hosts]
+}
+
+run "photo_hosts_3" {
+  command = plan
+
+  variables {
+    photo_hosts = ["10.0.0.1"]
+  }
+
+  expect_failures = [var.photo_hosts]
+}
+
+run "photos_1" {
+  command = plan
+
+  variables {
+    photos = "delete"
+  }
+
+  expect_failures = [var.photos]
 }
 
 run "project_1" {

@@ -1,8 +1,12 @@
-"""Pub/Sub: topics and subscriptions, whose messages can be pulled. Nothing is pushed."""
+"""Pub/Sub: topics and subscriptions, whose messages can be pulled.
+
+Nothing is pushed, and nothing is written into BigQuery.
+"""
 
 from collections.abc import Mapping, Sequence
 
 from sandbox.google_cloud.apis.api import Api
+from sandbox.google_cloud.apis.bigquery import BigQuery
 from sandbox.google_cloud.errors import ApiError, Json, failed_precondition
 from sandbox.google_cloud.messages import Queue, new_message
 from sandbox.google_cloud.policies import policy_routes
@@ -14,17 +18,34 @@ _SUBSCRIPTION = "v1/{name=projects/*/subscriptions/*}"
 _DELETED_TOPIC = "_deleted-topic_"
 _ACK_DEADLINE_SECONDS = 10
 
+# https://cloud.google.com/pubsub/docs/bigquery: without a schema, and with `writeMetadata`
+_DATA_TYPES = {"data": {"BYTES", "STRING", "JSON"}}
+_METADATA_TYPES = {
+    "subscription_name": {"STRING"},
+    "message_id": {"STRING"},
+    "publish_time": {"TIMESTAMP"},
+    "attributes": {"STRING", "JSON"},
+}
+
 
 class PubSub(Api):
-    """`empty_pulls` is how many of the next pulls return nothing, as Google's may do."""
+    """A project's Pub/Sub.
+
+    Attributes:
+        empty_pulls: how many of the next pulls return nothing, as Google's may do.
+        unknown_grant_answers: how many of the next BigQuery subscriptions are refused although
+            the role is granted, because Pub/Sub does not know it yet.
+    """
 
     name = "pubsub"
     missing = "Resource not found (resource={id})."
     taken = "Resource already exists in the project (resource={id})."
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, bigquery: BigQuery) -> None:
         super().__init__(project)
         self.empty_pulls = 0
+        self.unknown_grant_answers = 0
+        self._bigquery = bigquery
         self._queues: dict[str, Queue] = {}
 
     def routes(self) -> Sequence[Route]:
@@ -42,7 +63,7 @@ class PubSub(Api):
                 "v1/{parent=projects/*}/subscriptions",
                 lambda call: self._list(call, "subscriptions"),
             ),
-            Route("GET", _SUBSCRIPTION, lambda call: self.resources.get(call["name"])),
+            Route("GET", _SUBSCRIPTION, self._read_subscription),
             Route("PATCH", _SUBSCRIPTION, lambda call: self._update(call, "subscription")),
             Route("DELETE", _SUBSCRIPTION, self._delete_subscription),
             Route("POST", f"{_SUBSCRIPTION}:pull", self._pull),
@@ -77,10 +98,47 @@ class PubSub(Api):
 
     def _create_subscription(self, call: Call) -> Json:
         self.resources.get(call.body.get("topic", ""))
+        if config := call.body.get("bigqueryConfig"):
+            self._check_bigquery(config)
         self._queues.setdefault(call["name"], Queue())
         defaults = {"ackDeadlineSeconds": _ACK_DEADLINE_SECONDS, "pushConfig": {}}
         subscription = defaults | call.body | {"name": call["name"], "state": "ACTIVE"}
         return self.resources.create(call["name"], subscription)
+
+    def _read_subscription(self, call: Call) -> Json:
+        subscription = self.resources.get(call["name"])
+        if config := subscription.get("bigqueryConfig"):
+            config["state"] = self._bigquery_state(config)
+        return subscription
+
+    def _check_bigquery(self, config: Json) -> None:
+        """Raise ApiError where Pub/Sub could not write: 403, 404, 400 for its columns."""
+        if self.unknown_grant_answers:
+            self.unknown_grant_answers -= 1
+            raise ApiError(403, "The caller does not have permission")
+        state = self._bigquery_state(config)
+        if state == "PERMISSION_DENIED":
+            raise ApiError(403, "The caller does not have permission")
+        if state == "NOT_FOUND":
+            raise ApiError(404, f"Resource not found (resource={config['table']}).")
+        if state == "SCHEMA_MISMATCH":
+            raise ApiError(400, f"Incompatible schema of the table {config['table']}.")
+
+    def _bigquery_state(self, config: Json) -> str:
+        if not self._bigquery.can_write(config["table"], self._agent):
+            return "PERMISSION_DENIED"
+        try:
+            columns = self._bigquery.columns(config["table"])
+        except ApiError:
+            return "NOT_FOUND"
+        accepted = _DATA_TYPES | (_METADATA_TYPES if config.get("writeMetadata") else {})
+        if all(columns.get(name) in types for name, types in accepted.items()):
+            return "ACTIVE"
+        return "SCHEMA_MISMATCH"
+
+    @property
+    def _agent(self) -> str:
+        return f"service-{self.project.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
 
     def _list(self, call: Call, kind: str) -> Json:
         return {kind: self.resources.below(f"{call['parent']}/{kind}")}

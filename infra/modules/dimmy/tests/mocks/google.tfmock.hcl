@@ -19,12 +19,32 @@ mock_data "google_storage_project_service_account" {
 }
 
 override_resource {
+  target = google_service_account.this["archiver"]
+  values = {
+    email  = "archiver@warehouse-1.iam.gserviceaccount.com"
+    id     = "projects/warehouse-1/serviceAccounts/archiver@warehouse-1.iam.gserviceaccount.com"
+    name   = "projects/warehouse-1/serviceAccounts/archiver@warehouse-1.iam.gserviceaccount.com"
+    member = "serviceAccount:archiver@warehouse-1.iam.gserviceaccount.com"
+  }
+}
+
+override_resource {
   target = google_service_account.this["builder"]
   values = {
     email  = "builder@warehouse-1.iam.gserviceaccount.com"
     id     = "projects/warehouse-1/serviceAccounts/builder@warehouse-1.iam.gserviceaccount.com"
     name   = "projects/warehouse-1/serviceAccounts/builder@warehouse-1.iam.gserviceaccount.com"
     member = "serviceAccount:builder@warehouse-1.iam.gserviceaccount.com"
+  }
+}
+
+override_resource {
+  target = google_service_account.this["notifier"]
+  values = {
+    email  = "notifier@warehouse-1.iam.gserviceaccount.com"
+    id     = "projects/warehouse-1/serviceAccounts/notifier@warehouse-1.iam.gserviceaccount.com"
+    name   = "projects/warehouse-1/serviceAccounts/notifier@warehouse-1.iam.gserviceaccount.com"
+    member = "serviceAccount:notifier@warehouse-1.iam.gserviceaccount.com"
   }
 }
 
@@ -79,6 +99,15 @@ override_resource {
 }
 
 override_resource {
+  target = google_cloudfunctions2_function.this["archive"]
+  values = {
+    service_config = {
+      uri = "https://archive.a.run.app"
+    }
+  }
+}
+
+override_resource {
   target = google_cloudfunctions2_function.this["receive"]
   values = {
     service_config = {
@@ -111,13 +140,13 @@ override_resource {
 }
 
 override_resource {
-  target = google_pubsub_topic.dead_letters
-  values = { id = "projects/warehouse-1/topics/dimmy-test-dead-letters" }
+  target = google_pubsub_topic.item_versions[0]
+  values = { id = "projects/warehouse-1/topics/dimmy-test-item-versions" }
 }
 
 override_resource {
-  target = google_pubsub_topic.items[0]
-  values = { id = "projects/warehouse-1/topics/dimmy-test-items" }
+  target = google_pubsub_topic.event_attempts[0]
+  values = { id = "projects/warehouse-1/topics/dimmy-test-event-attempts" }
 }
 
 override_resource {
@@ -126,8 +155,78 @@ override_resource {
 }
 
 override_resource {
-  target = google_pubsub_subscription.dead_letters
+  target = google_pubsub_subscription.bigquery["item-versions-bigquery"]
+  values = { id = "projects/warehouse-1/subscriptions/dimmy-test-item-versions-bigquery" }
+}
+
+override_resource {
+  target = google_pubsub_subscription.bigquery["event-attempts-bigquery"]
+  values = { id = "projects/warehouse-1/subscriptions/dimmy-test-event-attempts-bigquery" }
+}
+
+override_resource {
+  target = google_pubsub_subscription.archive["archive"]
+  values = { id = "projects/warehouse-1/subscriptions/dimmy-test-archive" }
+}
+
+override_resource {
+  target = google_pubsub_subscription.subscriber["subscriber-wms"]
+  values = { id = "projects/warehouse-1/subscriptions/dimmy-test-subscriber-wms" }
+}
+
+override_resource {
+  target = google_pubsub_topic.dead_letters["resolve"]
+  values = { id = "projects/warehouse-1/topics/dimmy-test-dead-letters" }
+}
+
+override_resource {
+  target = google_pubsub_subscription.dead_letters["resolve"]
   values = { id = "projects/warehouse-1/subscriptions/dimmy-test-dead-letters" }
+}
+
+override_resource {
+  target = google_pubsub_topic.dead_letters["item-versions-bigquery"]
+  values = { id = "projects/warehouse-1/topics/dimmy-test-item-versions-bigquery-dead-letters" }
+}
+
+override_resource {
+  target = google_pubsub_subscription.dead_letters["item-versions-bigquery"]
+  values = { id = "projects/warehouse-1/subscriptions/dimmy-test-item-versions-bigquery-dead-letters" }
+}
+
+override_resource {
+  target = google_pubsub_topic.dead_letters["event-attempts-bigquery"]
+  values = { id = "projects/warehouse-1/topics/dimmy-test-event-attempts-bigquery-dead-letters" }
+}
+
+override_resource {
+  target = google_pubsub_subscription.dead_letters["event-attempts-bigquery"]
+  values = { id = "projects/warehouse-1/subscriptions/dimmy-test-event-attempts-bigquery-dead-letters" }
+}
+
+override_resource {
+  target = google_pubsub_topic.dead_letters["archive"]
+  values = { id = "projects/warehouse-1/topics/dimmy-test-archive-dead-letters" }
+}
+
+override_resource {
+  target = google_pubsub_subscription.dead_letters["archive"]
+  values = { id = "projects/warehouse-1/subscriptions/dimmy-test-archive-dead-letters" }
+}
+
+override_resource {
+  target = google_pubsub_topic.dead_letters["subscriber-wms"]
+  values = { id = "projects/warehouse-1/topics/dimmy-test-subscriber-wms-dead-letters" }
+}
+
+override_resource {
+  target = google_pubsub_subscription.dead_letters["subscriber-wms"]
+  values = { id = "projects/warehouse-1/subscriptions/dimmy-test-subscriber-wms-dead-letters" }
+}
+
+override_resource {
+  target = google_logging_project_sink.event_attempts[0]
+  values = { writer_identity = "serviceAccount:service-123456789012@gcp-sa-logging.iam.gserviceaccount.com" }
 }
 
 override_resource {
