@@ -693,6 +693,69 @@ def test_a_scheduler_job_shows_its_last_attempt(client: Client) -> None:
     assert (shown["lastAttemptTime"], shown["status"]) == ("2026-11-01T08:17:00Z", {"code": 14})
 
 
+def test_a_service_encrypts_with_a_key_only_once_it_has_the_role(
+    client: Client, cloud: GoogleCloud
+) -> None:
+    key = cloud.kms.create_key(f"{cloud.project.name}/locations/{REGION}/keyRings/r/cryptoKeys/k")
+    cloud.project.create_agent("gcp-sa-pubsub")
+    topic = {"kmsKeyName": key}
+
+    refused = refusal(client.rest("PUT", "pubsub/v1/@/topics/t", topic))
+
+    assert refused[:2] == (403, "PERMISSION_DENIED")
+    assert key in refused[2]
+    other = {"kmsKeyName": f"{key}-that-does-not-exist"}
+    assert client.rest("PUT", "pubsub/v1/@/topics/t", other).status_code == 403
+    role = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
+    assert grant(client, f"cloudkms/v1/{key}", role, AGENT).status_code == 200
+    client.create("PUT", "pubsub/v1/@/topics/t", topic)
+    bucket = {"name": "scans", "encryption": {"defaultKmsKeyName": key}}
+    assert client.rest("POST", "storage/v1/b", bucket).status_code == 403, "another service"
+
+
+def test_a_deleted_identity_pool_keeps_its_name_until_it_is_brought_back(client: Client) -> None:
+    pools = "iam/v1/@/locations/global/workloadIdentityPools"
+    name = {"workloadIdentityPoolId": "github"}
+    client.create("POST", pools, {"displayName": "GitHub"}, **name)
+
+    client.create("DELETE", f"{pools}/github")
+
+    assert client.create("GET", f"{pools}/github")["state"] == "DELETED"
+    assert refusal(client.rest("POST", pools, {}, **name))[:2] == (409, "ALREADY_EXISTS")
+    client.create("POST", f"{pools}/github:undelete")
+    assert client.create("GET", f"{pools}/github")["state"] == "ACTIVE"
+
+
+def test_a_budget_notifies_existing_channels_and_at_most_five(client: Client) -> None:
+    budgets = "billingbudgets/v1/billingAccounts/000000-000000-000000/budgets"
+
+    def notify(*channels: str) -> requests.Response:
+        rule = {"monitoringNotificationChannels": list(channels)}
+        return client.rest("POST", budgets, {"notificationsRule": rule})
+
+    channels = [
+        client.create("POST", "monitoring/v3/@/notificationChannels", {"type": "email"})["name"]
+        for _ in range(6)
+    ]
+
+    assert notify(*channels[:5]).status_code == 200
+    assert refusal(notify(*channels))[:2] == (400, "INVALID_ARGUMENT")
+    assert refusal(notify("projects/warehouse-1/notificationChannels/7"))[0] == 400
+
+
+def test_a_network_in_use_is_not_deleted(client: Client) -> None:
+    client.create("POST", "compute/compute/v1/@/global/networks", {"name": "egress"})
+    network = "https://www.googleapis.com/compute/v1/projects/warehouse-1/global/networks/egress"
+    routers = f"compute/compute/v1/@/regions/{REGION}/routers"
+    client.create("POST", routers, {"name": "egress", "network": network})
+
+    refused = refusal(client.rest("DELETE", "compute/compute/v1/@/global/networks/egress"))
+
+    assert refused[:2] == (400, "resourceInUseByAnotherResource")
+    client.create("DELETE", f"{routers}/egress")
+    client.create("DELETE", "compute/compute/v1/@/global/networks/egress")
+
+
 def test_parts_of_a_load_balancer_in_use_are_not_deleted(client: Client) -> None:
     groups = f"@/regions/{REGION}/networkEndpointGroups"
     client.create("POST", f"compute/compute/v1/{groups}", {"name": "neg"})

@@ -14,7 +14,9 @@ from sandbox.google_cloud.server import GoogleCloud
 
 APIS = (
     "artifactregistry",
+    "billingbudgets",
     "cloudfunctions",
+    "cloudkms",
     "cloudresourcemanager",
     "cloudscheduler",
     "compute",
