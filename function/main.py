@@ -15,6 +15,7 @@ from pipeline.environment import SettingsError
 
 if TYPE_CHECKING:
     import flask
+    from cloudevents.http import CloudEvent
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -44,6 +45,8 @@ try:
             return await _receiver.handle(request)
 
     elif _target == "resolve":
+        from flask import Request as HttpRequest
+
         from pipeline.resolve.resolver import Resolver
         from pipeline.resolve.settings import read_resolve_settings
 
@@ -51,9 +54,12 @@ try:
         logs.configure(_resolve_settings.log, [_resolve_settings.dimmy.api_key])
         _resolver = Resolver(_resolve_settings)
 
-        def resolve(request: "flask.Request") -> "resolver.Answer":
+        def resolve(request: "flask.Request | CloudEvent") -> "resolver.Answer | None":
             """Fetches and stores the items of the events that Pub/Sub pushes."""
-            return _resolver.handle(request)
+            if isinstance(request, HttpRequest):
+                return _resolver.handle(request)
+            _resolver.handle_cloud_event(request)  # with --signature-type cloudevent
+            return None
 
     elif _target == "reconcile":
         from pipeline.reconcile.reconciler import Reconciler
@@ -78,6 +84,12 @@ try:
         def archive(request: "flask.Request") -> "archiver.Answer":
             """Stores the photos of the items that the items topic announces."""
             return _archiver.handle(request)
+
+    else:
+        sys.exit(
+            f"There is no function {_target or 'without a name'}: set FUNCTION_TARGET or --target"
+            " to receive, resolve, reconcile or archive."
+        )
 
     server.keep_idle_connections()
 

@@ -39,6 +39,7 @@ class Function:
         *,
         port: int | None = None,
         source: Path = SOURCE,
+        signature_type: str = "http",
         python: str = sys.executable,
         log_file: Path | None = None,
         on_log: Callable[[dict[str, Any]], None] = lambda _: None,
@@ -48,6 +49,7 @@ class Function:
         self.port = port or free_port()
         self._on_log = on_log
         self._source = source
+        self._signature_type = signature_type
         self._python = python
         self._log_file = log_file
         self.start()
@@ -55,9 +57,17 @@ class Function:
     def start(self) -> None:
         """Start it, or restart it on the same port after `kill`."""
         inherited = {k: v for k, v in os.environ.items() if k.startswith(_INHERITED_VARIABLES)}
-        command = ["functions_framework", "--host=127.0.0.1", f"--port={self.port}"]
+        command = [self._python, "-m", "functions_framework"]
+        options = {
+            "host": "127.0.0.1",
+            "port": self.port,
+            "target": self.target,
+            "source": self._source,
+        }
+        if self._signature_type != "http":
+            options["signature-type"] = self._signature_type
         self.process = Process(
-            [self._python, "-m", *command, f"--target={self.target}", f"--source={self._source}"],
+            [*command, *(f"--{name}={value}" for name, value in options.items())],
             inherited | {"PYTHONUNBUFFERED": "1"} | self.settings,
             self._read,
             log_file=self._log_file,
@@ -115,10 +125,10 @@ class Function:
 
     def _answers(self) -> bool:
         try:
-            # The framework answers this path itself, so the function logs no request.
+            # The framework answers this request itself, so the function logs none.
             urllib.request.urlopen(f"{self.url}robots.txt", timeout=5)
         except urllib.error.HTTPError as error:
-            return error.code == 404
+            return error.code in {404, 405}  # 405: only CloudEvents are accepted
         except OSError:
             return False
         return True

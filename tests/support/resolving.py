@@ -68,7 +68,9 @@ def envelope(
     return pushed if attempt is None else pushed | {"deliveryAttempt": attempt}
 
 
-def start_resolve(api: DimmyApi, folder: Path, **changes: str) -> Function:
+def start_resolve(
+    api: DimmyApi, folder: Path, *, signature_type: str = "http", **changes: str
+) -> Function:
     """Start `resolve` with this API and storage folder, and wait until it answers."""
     function = Function(
         "resolve",
@@ -80,6 +82,7 @@ def start_resolve(api: DimmyApi, folder: Path, **changes: str) -> Function:
             "LOG_LEVEL": "DEBUG",
         }
         | changes,
+        signature_type=signature_type,
     )
     function.wait_until_up()
     return function

@@ -5,11 +5,12 @@ stored and, where there is an items topic, published, and its receipt is written
 Pub/Sub keeps the message, delivers it again later and in the end moves it to the dead letters.
 """
 
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flask
 from werkzeug.exceptions import HTTPException
@@ -33,9 +34,16 @@ from pipeline.store.states import EVENT, reason_class
 from pipeline.store.store import Store
 from pipeline.unforeseen import state_after
 
+if TYPE_CHECKING:
+    from cloudevents.http import CloudEvent
+
 _LOGGED_ITEMS = 20  # of an event, so that its line is found by an item's id
 
 Answer = tuple[dict[str, str] | str, int]
+
+
+class NotAcknowledgedError(Exception):
+    """The event of a CloudEvent is not finished; the text is the answer of an HTTP function."""
 
 
 class Resolver:
@@ -51,12 +59,25 @@ class Resolver:
 
     def handle(self, request: flask.Request) -> Answer:
         """204 acknowledges; 400: this is not a delivery; 503 asks for another attempt."""
+        return self._handle(request, lambda: request.get_data(cache=False))
+
+    def handle_cloud_event(self, event: "CloudEvent") -> None:
+        """The same for a CloudEvent of Eventarc's Pub/Sub trigger, whose data is a push envelope.
+
+        Raises:
+            NotAcknowledgedError: the framework answers 500, so Pub/Sub delivers it again.
+        """
+        answer, status = self._handle(flask.request, lambda: json.dumps(event.get_data()).encode())
+        if status != 204:
+            raise NotAcknowledgedError(answer)
+
+    def _handle(self, request: flask.Request, read_envelope: Callable[[], bytes]) -> Answer:
         started = time.perf_counter()
         deadline = Deadline(self._attempt_seconds)
         fields: dict[str, Any] = {"trace": request.headers.get("traceparent")}
         try:
             with self._admission.admit(_size_of(request), deadline):
-                delivery = read_delivery(request.get_data(cache=False))
+                delivery = read_delivery(read_envelope())
                 fields |= {"event_id": delivery.event_id, "attempt": delivery.attempt}
                 if delivery.body is not None:
                     return self._answer(delivery, deadline, started, fields)
