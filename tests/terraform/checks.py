@@ -423,7 +423,17 @@ def check_upgrade_of_items(folder: Path, provider: GoogleProvider) -> None:
             each for each in state["resources"] if (each["type"], each["name"]) not in kinds
         ]
         state_file.write_text(json.dumps(state))
-        changes = _plan_changes(infra, provider, *options, "-var=bigquery=true")
+        options.append(f"-var-file={_write_options(Path(temporary))}")
+        changes = _plan_changes(infra, provider, *options)
+        _require_success(_terraform(infra, "apply", "-auto-approve", *options, provider=provider))
+        left = [
+            each["address"]
+            for each in _plan_changes(infra, provider, *options)
+            if each["change"]["actions"] != ["no-op"]
+        ]
+        if left:
+            raise CheckError(f"after an upgrade there is still something to change: {left}")
+        _require_success(_terraform(infra, "plan", "-destroy", *options, provider=provider))
     found: dict[str, set[str]] = defaultdict(set)
     for each in changes:
         action = "+".join(each["change"]["actions"])
@@ -433,6 +443,24 @@ def check_upgrade_of_items(folder: Path, provider: GoogleProvider) -> None:
             raise CheckError(f"an upgrade does not {action} what it should: {sorted(different)}")
     if found.keys() - {"create", "no-op", "read"}:
         raise CheckError(f"an upgrade replaces something: {found}")
+
+
+def _write_options(temporary: Path) -> Path:
+    """A file of variables with all that delivers items."""
+    variables = temporary / "items.tfvars.json"
+    variables.write_text(
+        json.dumps(
+            {
+                "bigquery": True,
+                "item_subscribers": {
+                    "erp": {"endpoint": "https://erp.example.com"},
+                    "wms": {"endpoint": "https://wms.example.com", "audience": "wms"},
+                },
+                "photos": "archive",
+            }
+        )
+    )
+    return variables
 
 
 def _plan_changes(folder: Path, provider: GoogleProvider, *options: str) -> list[dict[str, Any]]:

@@ -265,6 +265,7 @@ _COMPUTED = {
     "number": "123456789012",
     "project": "warehouse-1",
     "uri": "https://a-function.a.run.app",
+    "writer_identity": f"serviceAccount:{_ACCOUNT}",
 }
 _EMPTY: dict[str, Any] = {"number": 0, "bool": False, "list": [], "set": [], "map": {}}
 

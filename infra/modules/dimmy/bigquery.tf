@@ -153,7 +153,7 @@ resource "google_logging_project_sink" "event_attempts" {
   project                = var.project
   name                   = "${local._prefix}-event-attempts"
   description            = "Attempts of resolve at events, for BigQuery"
-  destination            = "pubsub.googleapis.com/${google_pubsub_topic.event_attempts[0].id}"
+  destination            = "pubsub.googleapis.com/projects/${var.project}/topics/${google_pubsub_topic.event_attempts[0].name}"
   filter                 = local._log_metrics.attempts.filter
   unique_writer_identity = true
 }
