@@ -434,6 +434,7 @@ def check_upgrade_of_items(folder: Path, provider: GoogleProvider) -> None:
         if left:
             raise CheckError(f"after an upgrade there is still something to change: {left}")
         _require_success(_terraform(infra, "plan", "-destroy", *options, provider=provider))
+    _check_known_settings(changes)
     found: dict[str, set[str]] = defaultdict(set)
     for each in changes:
         action = "+".join(each["change"]["actions"])
@@ -443,6 +444,15 @@ def check_upgrade_of_items(folder: Path, provider: GoogleProvider) -> None:
             raise CheckError(f"an upgrade does not {action} what it should: {sorted(different)}")
     if found.keys() - {"create", "no-op", "read"}:
         raise CheckError(f"an upgrade replaces something: {found}")
+
+
+def _check_known_settings(changes: Sequence[Mapping[str, Any]]) -> None:
+    """Google's provider cannot apply settings of an existing function that a plan does not know."""
+    for each in changes:
+        if each["type"] == "google_cloudfunctions2_function" and "before" in each["change"]:
+            unknown = each["change"]["after_unknown"].get("service_config") or [{}]
+            if each["change"]["before"] and unknown[0].get("environment_variables") is True:
+                raise CheckError(f"a plan does not know the settings of {each['address']}")
 
 
 def _write_options(temporary: Path) -> Path:

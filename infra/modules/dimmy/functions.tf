@@ -21,8 +21,10 @@ locals {
     DIMMY_API_URL         = var.dimmy_api_url
     DIMMY_CONCURRENCY     = tostring(var.dimmy_concurrency)
     DIMMY_TIMEOUT_SECONDS = tostring(var.dimmy_timeout_seconds)
-    ITEMS_TOPIC           = local._has_items_topic ? google_pubsub_topic.item_versions[0].id : ""
-    STORAGE_URL           = "gs://${google_storage_bucket.data.name}"
+    # By name: an attribute that is unknown at plan time would make all settings unknown, which the provider
+    # cannot apply to an existing function.
+    ITEMS_TOPIC = local._has_items_topic ? "projects/${var.project}/topics/${local._items_topic}" : ""
+    STORAGE_URL = "gs://${google_storage_bucket.data.name}"
   }
 
   _receive_is_open = var.load_balancer == null || var.receive_url_open
@@ -184,6 +186,7 @@ resource "google_cloudfunctions2_function" "this" {
     google_compute_router_nat.egress,
     google_kms_crypto_key_iam_member.agent,
     google_project_iam_member.builder,
+    google_pubsub_topic_iam_member.function_publishes_items,
     google_pubsub_topic_iam_member.function_publishes_items,
     google_secret_manager_secret_iam_member.reader,
     google_storage_bucket_iam_member.builder_reads_sources,

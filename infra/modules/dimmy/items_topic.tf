@@ -2,6 +2,7 @@
 # of photos and the subscribers of other systems read it; each of them has its own subscription.
 
 locals {
+  _items_topic     = "${local._prefix}-item-versions"
   _has_items_topic = var.items_topic || var.bigquery || length(var.item_subscribers) > 0 || var.photos != null
 }
 
@@ -12,7 +13,7 @@ resource "google_pubsub_topic" "item_versions" {
   count = local._has_items_topic ? 1 : 0
 
   project      = var.project
-  name         = "${local._prefix}-item-versions"
+  name         = local._items_topic
   kms_key_name = var.kms_key
 
   message_storage_policy {
