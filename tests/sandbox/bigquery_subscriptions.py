@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
+from datetime import UTC
 
 from google.api_core.exceptions import GoogleAPICallError
 
@@ -85,7 +86,7 @@ def _row_of(subscription_name: str, message: Message) -> Row:
     return as_row(
         subscription_name,
         message.message_id,
-        message.publish_time.ToDatetime(),
+        message.publish_time.ToDatetime(UTC),
         message.data,
         message.attributes,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from google.api_core.exceptions import DeadlineExceeded
@@ -122,7 +122,7 @@ class PubSubAdmin:
                 data=bytes(received.message.data),
                 attributes=dict(received.message.attributes),
                 message_id=str(received.message.message_id),
-                published_at=received.message.publish_time,
+                published_at=cast(datetime, received.message.publish_time),
                 delivery_attempt=int(received.delivery_attempt),
             )
             for received in response.received_messages

@@ -26,8 +26,10 @@ ITEM_VERSIONS, EVENT_ATTEMPTS = "item_versions", "event_attempts"
 TABLES = (ITEM_VERSIONS, EVENT_ATTEMPTS)
 VIEWS = {"items": ITEM_VERSIONS, "events": EVENT_ATTEMPTS}
 
+WAREHOUSE_FILE = "scans.duckdb"
 LOCK_SECONDS = 30.0  # how long to wait for another process
 _LOCK_POLL_SECONDS = 0.003
+_LOCKED = "Could not set lock"
 _ATTACHED = "warehouse"
 _ZONED, _PLAIN = "TIMESTAMP WITH TIME ZONE", "TIMESTAMP"
 
@@ -180,9 +182,9 @@ def translate(sql: str) -> str:
         statements = [found for found in sqlglot.parse(sql, read="bigquery") if found]
     except SqlglotError as error:
         raise QueryError(f"The SQL cannot be read: {_described(error)}") from error
-    if len(statements) != 1 or not isinstance(statements[0], exp.Query):
+    query = statements[0] if len(statements) == 1 else None
+    if not isinstance(query, exp.Query):
         raise QueryError("The sandbox answers one query at a time: SELECT ... or WITH ...")
-    (query,) = statements
     defined = {cte.alias_or_name for cte in query.find_all(exp.CTE)}
     for table in query.find_all(exp.Table):
         if not isinstance(table.this, exp.Identifier) or table.name in defined:
@@ -193,9 +195,10 @@ def translate(sql: str) -> str:
             known = ", ".join((*VIEWS, *TABLES))
             raise QueryError(f"There is no table {table.name}; there are {known}.")
         renamed = exp.to_table(name)
-        if table.alias:
-            renamed = exp.alias_(renamed, table.alias, table=True)
-        table.replace(renamed)
+        table.replace(exp.alias_(renamed, table.alias, table=True) if table.alias else renamed)
+    for number, column in enumerate(query.selects):
+        if not (column.output_name or column.is_star):
+            column.replace(exp.alias_(column.copy(), f"f{number}_"))  # as BigQuery calls it
     return query.sql(dialect="duckdb")
 
 
@@ -208,7 +211,7 @@ def _attach(database: duckdb.DuckDBPyConnection, file: Path, *, read_only: bool)
         try:
             database.execute(f"ATTACH '{name}' AS {_ATTACHED} {options}")
         except duckdb.IOException as error:
-            if "lock" not in str(error) or time.monotonic() > deadline:
+            if _LOCKED not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(_LOCK_POLL_SECONDS)
         else:
