@@ -197,7 +197,7 @@ def translate(sql: str) -> str:
         renamed = exp.to_table(name)
         table.replace(exp.alias_(renamed, table.alias, table=True) if table.alias else renamed)
     for number, column in enumerate(query.selects):
-        if not (column.output_name or column.is_star):
+        if not (column.is_star or isinstance(column, exp.Alias | exp.Column | exp.Dot)):
             column.replace(exp.alias_(column.copy(), f"f{number}_"))  # as BigQuery calls it
     return query.sql(dialect="duckdb")
 
