@@ -20,6 +20,9 @@ CHECKOV := $(VENV)/checkov/.installed
 
 # Variables of make's command line, passed to the commands in their environment.
 export ENV PROJECT SINCE UNTIL YES LAST LIMIT EVENT ITEM SEVERITY OUTCOME REPAIR
+# QUERY reaches the command as it was typed: make would expand the $ of a JSON path.
+override QUERY := $(value QUERY)
+export QUERY
 ON_CLOUD := PYTHONPATH=function:infra $(VENV)/bin/python -m operate
 ON_SANDBOX := PYTHONPATH=function:infra:tests $(VENV)/bin/python -m sandbox
 TESTS := PYTHONPATH=function:infra:tests $(VENV)/bin/python -m
@@ -27,7 +30,7 @@ TESTS := PYTHONPATH=function:infra:tests $(VENV)/bin/python -m
 INSTALLATION := $(if $(ENV),$(ON_CLOUD),$(ON_SANDBOX))
 INSTALLED := $(if $(ENV),$(OPERATOR),$(DEVELOPER))
 
-.PHONY: help demo run view chaos bench bootstrap secrets rotate retire plan deploy unlock destroy \
+.PHONY: help demo run sql view chaos bench bootstrap secrets rotate retire plan deploy unlock destroy \
 	status logs trace doctor backfill verify redrive replay republish discard \
 	package test lint format mutants provider-schema lock clean
 
@@ -43,6 +46,9 @@ demo: $(DEVELOPER) ## Send signed events through the whole pipeline and show the
 
 run: $(DEVELOPER) ## Run the pipeline for `svix listen` and a real phone, with the settings in .env
 	@$(TESTS) sandbox.run
+
+sql: $(DEVELOPER) ## Query the tables and views that `make run` fills, in BigQuery's SQL (QUERY="SELECT ...")
+	@$(TESTS) sandbox.sql
 
 chaos: $(DEVELOPER) ## Make every component fail while events arrive, and check that nothing is lost (SEED=1 EVENTS=2000)
 	@$(TESTS) sandbox.chaos --seed $(SEED) --events $(EVENTS)

@@ -21,6 +21,7 @@ from sandbox.pubsub import PubSub
 from sandbox.pubsub_admin import PubSubAdmin
 from sandbox.secret_search import assert_no_secrets
 from sandbox.stack import SANDBOX_API_KEY, PubSubKind, Stack, start_stack
+from sandbox.warehouse import WAREHOUSE_FILE, Warehouse
 from support.operator import Endpoint, Operator
 from support.programs import GOOGLE_PROVIDER, skip_or_fail
 from support.pubsub import BOTH_PUBSUBS, Topic
@@ -98,19 +99,30 @@ def pubsub_kind(request: pytest.FixtureRequest) -> PubSubKind:
 @pytest.fixture(scope="session")
 def stack(pubsub_kind: PubSubKind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The complete pipeline, once on each Pub/Sub."""
-    with start_stack(tmp_path_factory.mktemp(pubsub_kind), pubsub=pubsub_kind) as running:
+    folder = tmp_path_factory.mktemp(pubsub_kind)
+    with start_stack(folder, pubsub=pubsub_kind, warehouse=True) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def pubsub(pubsub_kind: PubSubKind, background: Background) -> Iterator[PubSubAdmin]:
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """The tables to which the BigQuery subscriptions of `pubsub` write."""
+    warehouse = Warehouse(tmp_path_factory.mktemp("warehouse") / WAREHOUSE_FILE)
+    warehouse.create()
+    return warehouse
+
+
+@pytest.fixture(scope="session")
+def pubsub(
+    pubsub_kind: PubSubKind, background: Background, warehouse: Warehouse
+) -> Iterator[PubSubAdmin]:
     """A client of Pub/Sub without the pipeline, once for each Pub/Sub."""
     with contextlib.ExitStack() as cleanup:
         if pubsub_kind == "google":
             process, host = start_emulator()
             cleanup.callback(process.stop)
         else:
-            server = PubSub()
+            server = PubSub(tables=warehouse)
             host = f"127.0.0.1:{background.run(server.start())}"
             cleanup.callback(lambda: background.run(server.stop()))
         admin = PubSubAdmin(host)

@@ -8,10 +8,11 @@ The sender follows Svix's retry schedule on an accelerated clock.
 Some items are deleted before they are fetched: their events are finished with `discard`. Some are
 edited without an event, and some have no event at all: `reconcile` stores them, while the API
 fails and items are deleted between its pages. At the end, all expected items are compared with
-storage byte by byte, and the counts of `reconcile` with what it has written.
+storage byte by byte, the view `items` with storage, and the counts of `reconcile` with what it has
+written. Our own Pub/Sub makes some deliveries twice, to the tables, too.
 
-Exit status 0 when every event was accepted, every item is stored correctly and every count is true;
-1 otherwise; 2 when the run could not start.
+Exit status 0 when every event was accepted, every item is stored correctly and has its row in the
+view, and every count is true; 1 otherwise; 2 when the run could not start.
 """
 
 import argparse
@@ -47,6 +48,7 @@ from sandbox.installation import SandboxDeadLetters
 from sandbox.processes import StartError
 from sandbox.stack import PubSubKind, Stack, pubsub_kind, start_stack
 from sandbox.svix_sender import Message, new_message
+from sandbox.view_comparison import wrong_rows
 
 SPEED = 100.0  # of the retry schedule's clock
 KILL_EVERY_SECONDS = 5.0
@@ -62,6 +64,8 @@ _RECONCILE_SETTINGS = (
     "DIMMY_API_URL",
     "DIMMY_API_KEY",
     "DIMMY_TIMEOUT_SECONDS",
+    "ITEMS_TOPIC",
+    "PUBSUB_EMULATOR_HOST",
 )
 
 FAULTS = (
@@ -74,9 +78,11 @@ FAULTS = (
 )
 LOST_ANSWER_SHARE = 0.02
 ATTEMPT_RESET_SHARE = 0.05
+REPEAT_SHARE = 0.05  # of the acknowledged deliveries
 DELETED_SHARE = 0.01  # of the events: one item of each
 WITHOUT_EVENT_SHARE = 0.05
 MAX_RECONCILES = 60
+VIEW_SECONDS = 60.0  # until the last messages are rows
 
 
 @dataclass
@@ -117,13 +123,20 @@ class Report:
     discarded: int
     reconciles: int
     wrong_counts: list[str]
+    versions: int
+    wrong_rows: list[str]
     seconds: float
     most_attempts: int
 
     @property
     def is_clean(self) -> bool:
         return not (
-            self.lost or self.wrong or self.unfinished or self.never_accepted or self.wrong_counts
+            self.lost
+            or self.wrong
+            or self.unfinished
+            or self.never_accepted
+            or self.wrong_counts
+            or self.wrong_rows
         )
 
 
@@ -153,7 +166,7 @@ def main() -> int:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         return 2
     console.print(as_table(report))
-    for name in ("lost", "wrong", "unfinished", "never_accepted", "wrong_counts"):
+    for name in ("lost", "wrong", "unfinished", "never_accepted", "wrong_counts", "wrong_rows"):
         for object_id in getattr(report, name)[:10]:
             console.print(f"{name}: {object_id}", style="red", markup=False)
     return 0 if report.is_clean else 1
@@ -176,6 +189,8 @@ def run_chaos(kind: PubSubKind, seed: int, events: int, console: Console) -> Rep
                 max_delivery_attempts=100,
                 sender_speed=SPEED,
                 attempt_reset_share=ATTEMPT_RESET_SHARE,
+                repeat_share=REPEAT_SHARE,
+                warehouse=True,
             )
         )
         assert stack.api
@@ -404,6 +419,30 @@ async def _watch_storage(
         await asyncio.sleep(0.5)
 
 
+def _wait_for_view(run: _Run) -> list[str]:
+    """Wait until the view equals the bucket; return the ids of items whose row is wrong."""
+    assert run.stack.warehouse
+    prefix = f"{BUCKET}/items/"
+    stored = {
+        name.removeprefix(prefix).removesuffix(".json"): item.content
+        for name, item in run.storage.objects.items()
+        if name.startswith(prefix)
+    }
+    deadline = time.monotonic() + VIEW_SECONDS
+    while wrong := wrong_rows(run.stack.warehouse, stored):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    return wrong
+
+
+def _versions(run: _Run) -> int:
+    """The number of rows from which the view takes the newest versions."""
+    assert run.stack.warehouse
+    ((count,),) = run.stack.warehouse.query("SELECT COUNT(*) FROM item_versions").rows
+    return int(count)
+
+
 def _compare(run: _Run, kind: str, seed: int, dead_letters: int, seconds: float) -> Report:
     accepted = {m.message_id for m in run.plan.messages if m.delivered}
     all_ids = {m.message_id for m in run.plan.messages}
@@ -430,6 +469,8 @@ def _compare(run: _Run, kind: str, seed: int, dead_letters: int, seconds: float)
         discarded=len(run.plan.deleted),
         reconciles=run.reconciles,
         wrong_counts=run.wrong_counts,
+        wrong_rows=_wait_for_view(run),
+        versions=_versions(run),
         seconds=seconds,
         most_attempts=max((r.get("attempts", 0) for r in receipts), default=0),
     )
@@ -455,6 +496,8 @@ def as_table(report: Report) -> Table:
         "items discarded": str(report.discarded),
         "runs of reconcile": str(report.reconciles),
         "wrong counts of reconcile": str(len(report.wrong_counts)),
+        "rows of versions": str(report.versions),
+        "wrong rows of the view": str(len(report.wrong_rows)),
         "most attempts of one event": str(report.most_attempts),
         "seconds": f"{report.seconds:.0f}",
         "result": "nothing was lost" if report.is_clean else "SOMETHING WAS LOST",

@@ -1,7 +1,7 @@
 """`make demo`: sends signed events through the pipeline on this machine and checks the result.
 
-Exit status 0 when storage has every item exactly as the API serves it; 1, with the reason, when it
-does not; 2 when the demo could not start; 130 after Ctrl-C.
+Exit status 0 when storage and the view `items` have every item exactly as the API serves it; 1,
+with the reason, when they do not; 2 when the demo could not start; 130 after Ctrl-C.
 """
 
 import functools
@@ -27,12 +27,19 @@ from sandbox.dimmy_api import DimmyApi, Fault
 from sandbox.google_pubsub import MissingEmulatorError
 from sandbox.journal import Journal, describe, item_table
 from sandbox.processes import StartError
+from sandbox.sql import as_table
 from sandbox.stack import Stack, new_secret, pubsub_kind, start_stack
 from sandbox.svix_sender import Message, SvixSender, new_message
+from sandbox.view_comparison import wrong_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".data"
 TIMEOUT_SECONDS = 45.0
+
+_QUERY = """\
+SELECT flow_id, COUNT(*) AS scans, COUNT(barcode) AS barcodes, SUM(photo_count) AS photos,
+  ROUND(SUM(volume_l)) AS litres, ROUND(SUM(weight_g) / 1000, 1) AS kilograms
+FROM items GROUP BY flow_id ORDER BY scans DESC, flow_id"""
 
 
 def main() -> int:
@@ -44,11 +51,12 @@ def main() -> int:
     journal = Journal(open_console(), folder)
     try:
         kind = pubsub_kind(os.environ)
-        with start_stack(folder, pubsub=kind, on_log=journal.log) as stack:
+        with start_stack(folder, pubsub=kind, warehouse=True, on_log=journal.log) as stack:
             assert stack.api
             pubsub = "Google's emulator" if kind == "google" else "the sandbox's"
             journal.print_text(
-                f"Up: receive, resolve, Pub/Sub ({pubsub}), Dimmy's API, and a folder as storage.\n"
+                f"Up: receive, resolve, Pub/Sub ({pubsub}), Dimmy's API, a folder as storage, and"
+                " DuckDB as BigQuery.\n"
             )
             problems = _run_demo(stack, stack.api, journal)
     except (ValueError, MissingEmulatorError, StartError) as error:
@@ -60,7 +68,9 @@ def main() -> int:
     for problem in problems:
         journal.print_text(problem, "red")
     if not problems:
-        journal.print_text(f"Nothing was lost. Items and receipts: {folder.relative_to(ROOT)}/")
+        journal.print_text(
+            f"Nothing was lost. Items, receipts, tables: {folder.relative_to(ROOT)}/"
+        )
     return 1 if problems else 0
 
 
@@ -104,7 +114,8 @@ def _run_demo(stack: Stack, api: DimmyApi, journal: Journal) -> list[str]:
     journal.console.print()
     journal.console.print(item_table(stored.values()))
     problems += _verify(stack, api, journal)
-    return problems + _compare(api, scanned + by_payload, stored)
+    problems += _compare(api, scanned + by_payload, stored)
+    return problems + _query(stack, journal, stored)
 
 
 def _send(stack: Stack, journal: Journal, content: Any) -> Message:
@@ -188,6 +199,20 @@ def _compare(api: DimmyApi, item_ids: list[str], stored: dict[str, bytes]) -> li
         if item_id in stored and stored[item_id] != api.body_of(item_id)
     ]
     return problems
+
+
+def _query(stack: Stack, journal: Journal, stored: dict[str, bytes]) -> list[str]:
+    """Show a query of the view `items`, and compare the view with what is stored."""
+    warehouse = stack.warehouse
+    assert warehouse
+    _wait_for(lambda: not wrong_rows(warehouse, stored))
+    journal.print_text(f"\n{_QUERY}")
+    journal.console.print(as_table(warehouse.query(_QUERY)))
+    wrong = wrong_rows(warehouse, stored)
+    journal.print_text(
+        f"{len(stored)} items in the bucket, {len(stored) - len(wrong)} of them in the view."
+    )
+    return [f"The row of item {item_id} is not the stored item." for item_id in wrong]
 
 
 if __name__ == "__main__":

@@ -229,7 +229,7 @@ class SandboxInstallation:
     # Operations
 
     def reconcile(self) -> AbstractContextManager[Reconcile]:
-        return _running_reconcile(self._folder, self._api_access())
+        return _running_reconcile(self._folder, self._api_access(), running_stack(self._folder))
 
     def storage(self) -> StorageSettings:
         return StorageSettings(f"file://{self._folder}")
@@ -354,7 +354,9 @@ class SandboxReconcile:
 
 
 @contextmanager
-def _running_reconcile(folder: Path, api: ApiAccess) -> Iterator[Reconcile]:
+def _running_reconcile(
+    folder: Path, api: ApiAccess, stack: RunningStack | None
+) -> Iterator[Reconcile]:
     folder.mkdir(parents=True, exist_ok=True)
     log_file = LogFile(folder)
     reconcile: SandboxReconcile | None = None
@@ -370,6 +372,8 @@ def _running_reconcile(folder: Path, api: ApiAccess) -> Iterator[Reconcile]:
         "DIMMY_API_KEY": api.key,
         "ATTEMPT_SECONDS": str(_RECONCILE_SECONDS - 10),
     }
+    if stack and stack.items_topic:
+        settings |= {"ITEMS_TOPIC": stack.items_topic, "PUBSUB_EMULATOR_HOST": stack.pubsub_host}
     function = Function("reconcile", settings, on_log=on_log)
     try:
         function.wait_until_up()

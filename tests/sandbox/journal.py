@@ -72,7 +72,10 @@ class Journal:
         time = datetime.now().astimezone().strftime("%H:%M:%S.%f")[:-3]
         shown_id = event_id if len(event_id) <= _SHOWN_ID else f"…{event_id[-_SHOWN_ID + 1 :]}"
         line = Text.assemble(
-            (f"{time}  ", "dim"), (f"{step:<9}", colour), (f"{shown_id:<13}", "dim"), _plain(text)
+            (f"{time}  ", "dim"),
+            (f"{step:<9}", colour),
+            (f"{shown_id:<13}", "dim"),
+            as_plain_text(text),
         )
         with self._lock:
             self._print(line)
@@ -140,10 +143,10 @@ def _with_unit(number: str, step: dict[str, Any]) -> str:
 
 
 def _shown(value: object) -> str:
-    return "-" if value is None else _plain(str(value))
+    return "-" if value is None else as_plain_text(str(value))
 
 
-def _plain(text: str) -> str:
+def as_plain_text(text: str) -> str:
     """The text without control characters, which a terminal would execute."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 

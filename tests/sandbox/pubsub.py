@@ -1,4 +1,4 @@
-"""A small Pub/Sub server: topics, publish, push with backoff and dead letters, pull, acknowledge.
+"""A small Pub/Sub server: publish, push, BigQuery subscriptions, pull, backoff, dead letters.
 
 It implements the gRPC API of google.pubsub.v1, so clients only need PUBSUB_EMULATOR_HOST. It stores
 messages in memory. The same tests run against it and against Google's emulator. It does not support
@@ -12,14 +12,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
-import heapq
 import itertools
 import json
 import random
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -29,6 +26,18 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.pubsub_v1 import types
 
+from sandbox.bigquery_rows import Tables, state_of, table_of
+from sandbox.bigquery_subscriptions import write_all
+from sandbox.pubsub_queue import (
+    Message,
+    QueuedMessage,
+    Subscription,
+    backoff,
+    dead_letter,
+    now,
+    wait_for_due,
+)
+
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -37,55 +46,30 @@ MAX_REQUEST_BYTES = 10_000_000
 MAX_CONCURRENT_PUSHES = 100
 MAX_PULL_SECONDS = 5.0  # how long a pull waits for the first message
 DEFAULT_ACK_DEADLINE_SECONDS = 10
-MIN_BACKOFF_SECONDS = 0.02
-
-Message = Any  # the protocol buffers of google.pubsub.v1 have no type annotations
-
-
-@dataclass(order=True)
-class _QueuedMessage:
-    """A message to deliver, with the time of its next delivery and the attempts so far."""
-
-    due: float
-    number: int
-    message: Message = field(compare=False)
-    attempts: int = field(default=0, compare=False)
-
-
-@dataclass
-class _Subscription:
-    config: Message
-    backlog: list[_QueuedMessage] = field(default_factory=list)  # a heap; the next one due is first
-    leased: dict[str, _QueuedMessage] = field(default_factory=dict)  # by ack id
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    pusher: asyncio.Task[None] | None = None
-
-    def add(self, queued: _QueuedMessage) -> None:
-        heapq.heappush(self.backlog, queued)
-        self.changed.set()
-
-    def take_due(self, now: float) -> _QueuedMessage | None:
-        if self.backlog and self.backlog[0].due <= now:
-            return heapq.heappop(self.backlog)
-        return None
-
-    @property
-    def dead_letter_topic(self) -> str:
-        return str(self.config.dead_letter_policy.dead_letter_topic)
+MAX_REPEAT_SECONDS = 2.0
 
 
 class PubSub:
     """The server. Start and stop it in the same event loop; messages survive a restart.
 
-    `attempt_reset_share` is the share of repeated pushes that say they are the first attempt:
-    Google's counter is "best effort".
+    `tables` are what BigQuery subscriptions write to. `attempt_reset_share` is the share of
+    repeated pushes that say they are the first attempt: Google's counter is "best effort".
+    `repeat_share` is the share of acknowledged deliveries that are made once more.
     """
 
-    def __init__(self, attempt_reset_share: float = 0.0) -> None:
+    def __init__(
+        self,
+        attempt_reset_share: float = 0.0,
+        repeat_share: float = 0.0,
+        tables: Tables | None = None,
+    ) -> None:
         self._attempt_reset_share = attempt_reset_share
+        self._repeat_share = repeat_share
+        self._tables = tables
         self._topics: dict[str, Message] = {}
-        self._subscriptions: dict[str, _Subscription] = {}
-        self._numbers = itertools.count(1)
+        self._subscriptions: dict[str, Subscription] = {}
+        # Ids of one length, like Google's: a view that compares them as text compares their order.
+        self._numbers = itertools.count(10**15)
         self._pushes: set[asyncio.Task[None]] = set()
         self._server: grpc.aio.Server | None = None
         self._http: aiohttp.ClientSession | None = None
@@ -105,15 +89,15 @@ class PubSub:
         )
         await self._server.start()
         for subscription in self._subscriptions.values():
-            self._start_pusher(subscription)
+            self._start_deliverer(subscription)
         return bound
 
     async def stop(self) -> None:
-        """Stop serving and pushing. Messages whose push is interrupted return to the backlog."""
-        pushers = [s.pusher for s in self._subscriptions.values() if s.pusher]
-        for task in [*pushers, *self._pushes]:
+        """Stop serving and delivering. Messages of interrupted pushes return to the backlog."""
+        deliverers = [s.deliverer for s in self._subscriptions.values() if s.deliverer]
+        for task in [*deliverers, *self._pushes]:
             task.cancel()
-        await asyncio.gather(*pushers, *self._pushes, return_exceptions=True)
+        await asyncio.gather(*deliverers, *self._pushes, return_exceptions=True)
         if self._server:
             await self._server.stop(grace=0.2)
         if self._http:
@@ -172,7 +156,7 @@ class PubSub:
         )
         for subscription in self._subscriptions.values():
             if subscription.config.topic == topic:
-                subscription.add(_QueuedMessage(_now(), number, accepted))
+                subscription.add(QueuedMessage(now(), number, accepted))
         return str(number)
 
     async def _topic(self, name: str, context: Context) -> Message:
@@ -215,10 +199,27 @@ class PubSub:
             if config.dead_letter_policy.dead_letter_topic not in self._topics:
                 await context.abort(grpc.StatusCode.NOT_FOUND, "Dead letter topic not found")
             config.dead_letter_policy.max_delivery_attempts = attempts
-        subscription = _Subscription(config)
+        if config.bigquery_config.table:
+            await self._check_bigquery(config, context)
+        subscription = Subscription(config)
         self._subscriptions[config.name] = subscription
-        self._start_pusher(subscription)
+        self._start_deliverer(subscription)
         return config
+
+    async def _check_bigquery(self, config: Message, context: Context) -> None:
+        if config.push_config.push_endpoint:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, "push_config and bigquery_config exclude another"
+            )
+        try:
+            table = table_of(config.bigquery_config)
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        if not (self._tables and self._tables.has_table(table)):
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND, f"Table not found ({config.bigquery_config.table})"
+            )
+        config.bigquery_config.state = state_of(None)
 
     async def _get_subscription(self, request: Message, context: Context) -> Message:
         return (await self._subscription(request.subscription, context)).config
@@ -233,15 +234,15 @@ class PubSub:
 
     async def _delete_subscription(self, request: Message, context: Context) -> Message:
         subscription = await self._subscription(request.subscription, context)
-        if subscription.pusher:
-            subscription.pusher.cancel()
+        if subscription.deliverer:
+            subscription.deliverer.cancel()
         del self._subscriptions[request.subscription]
         return Empty()
 
     async def _modify_push_config(self, request: Message, context: Context) -> Message:
         subscription = await self._subscription(request.subscription, context)
         subscription.config.push_config.CopyFrom(request.push_config)
-        self._start_pusher(subscription)
+        self._start_deliverer(subscription)
         return Empty()
 
     async def _modify_ack_deadline(self, request: Message, context: Context) -> Message:
@@ -263,10 +264,10 @@ class PubSub:
         subscription = await self._subscription(request.subscription, context)
         # Like Google's, it returns an empty response a second before the client's deadline.
         max_wait = min(MAX_PULL_SECONDS, (context.time_remaining() or MAX_PULL_SECONDS) - 1)
-        deadline = _now() + (0 if request.return_immediately else max_wait)
+        deadline = now() + (0 if request.return_immediately else max_wait)
         received: list[Message] = []
         while len(received) < max(request.max_messages, 1):
-            queued = subscription.take_due(_now())
+            queued = subscription.take_due(now())
             if queued:
                 queued.attempts += 1
                 ack_id = self._lease(subscription, queued, subscription.config.ack_deadline_seconds)
@@ -277,13 +278,13 @@ class PubSub:
                         delivery_attempt=queued.attempts if subscription.dead_letter_topic else 0,
                     )
                 )
-            elif received or _now() >= deadline:
+            elif received or now() >= deadline:
                 break
             else:
-                await _wait_for_due(subscription, deadline)
+                await wait_for_due(subscription, deadline)
         return types.PullResponse.pb()(received_messages=received)
 
-    async def _subscription(self, name: str, context: Context) -> _Subscription:
+    async def _subscription(self, name: str, context: Context) -> Subscription:
         await _check_name(name, "subscriptions", context)
         if name not in self._subscriptions:
             await context.abort(
@@ -295,51 +296,64 @@ class PubSub:
 
     def _lease(
         self,
-        subscription: _Subscription,
-        queued: _QueuedMessage,
+        subscription: Subscription,
+        queued: QueuedMessage,
         seconds: float,
         ack_id: str | None = None,
     ) -> str:
-        lease = _now()
+        lease = now()
         ack_id = ack_id or f"{queued.number}-{queued.attempts}-{lease}"
         subscription.leased[ack_id] = queued
         queued.due = lease + seconds
 
         def expire() -> None:
-            if subscription.leased.get(ack_id) is queued and queued.due <= _now():
+            if subscription.leased.get(ack_id) is queued and queued.due <= now():
                 self._expire(subscription, ack_id)
 
         asyncio.get_running_loop().call_later(seconds + 0.001, expire)
         return ack_id
 
-    def _expire(self, subscription: _Subscription, ack_id: str) -> None:
+    def _expire(self, subscription: Subscription, ack_id: str) -> None:
         if queued := subscription.leased.pop(ack_id, None):
             self._retry_or_dead_letter(subscription, queued)
 
-    def _retry_or_dead_letter(self, subscription: _Subscription, queued: _QueuedMessage) -> None:
+    def _retry_or_dead_letter(self, subscription: Subscription, queued: QueuedMessage) -> None:
         """After a failed attempt: move it to the dead letters, or queue it again with a backoff."""
         policy = subscription.config.dead_letter_policy
         exhausted = queued.attempts >= policy.max_delivery_attempts
         # If the dead-letter topic is missing, the message stays, as in Google Cloud.
         if exhausted and subscription.dead_letter_topic in self._topics:
-            self._accept(subscription.dead_letter_topic, _dead_letter(subscription, queued))
+            self._accept(subscription.dead_letter_topic, dead_letter(subscription, queued))
             return
-        queued.due = _now() + _backoff(subscription.config, queued.attempts)
+        queued.due = now() + backoff(subscription.config, queued.attempts)
         subscription.add(queued)
 
-    def _start_pusher(self, subscription: _Subscription) -> None:
-        if subscription.pusher:
-            subscription.pusher.cancel()
-        subscription.pusher = asyncio.create_task(self._push_all(subscription))
+    def _settle(self, subscription: Subscription, queued: QueuedMessage, is_done: bool) -> None:
+        """After an attempt: forget the message, deliver it again, or move it to dead letters."""
+        if not is_done:
+            self._retry_or_dead_letter(subscription, queued)
+        elif random.random() < self._repeat_share:
+            queued.due = now() + random.uniform(0, MAX_REPEAT_SECONDS)
+            subscription.add(queued)
 
-    async def _push_all(self, subscription: _Subscription) -> None:
+    def _start_deliverer(self, subscription: Subscription) -> None:
+        if subscription.deliverer:
+            subscription.deliverer.cancel()
+        if subscription.config.bigquery_config.table:
+            assert self._tables
+            delivering = write_all(subscription, self._tables, self._settle)
+        else:
+            delivering = self._push_all(subscription)
+        subscription.deliverer = asyncio.create_task(delivering)
+
+    async def _push_all(self, subscription: Subscription) -> None:
         slots = asyncio.Semaphore(MAX_CONCURRENT_PUSHES)
         while endpoint := subscription.config.push_config.push_endpoint:
             async with slots:  # wait for a free slot; it is taken below, once a message is due
                 pass
-            queued = subscription.take_due(_now())
+            queued = subscription.take_due(now())
             if not queued:
-                await _wait_for_due(subscription, None)
+                await wait_for_due(subscription, None)
                 continue
             await slots.acquire()
             push = asyncio.create_task(self._push(subscription, queued, endpoint))
@@ -347,9 +361,7 @@ class PubSub:
             push.add_done_callback(self._pushes.discard)
             push.add_done_callback(lambda _: slots.release())
 
-    async def _push(
-        self, subscription: _Subscription, queued: _QueuedMessage, endpoint: str
-    ) -> None:
+    async def _push(self, subscription: Subscription, queued: QueuedMessage, endpoint: str) -> None:
         queued.attempts += 1
         try:
             acknowledged = await self._post(subscription.config, queued, endpoint)
@@ -357,10 +369,9 @@ class PubSub:
             queued.attempts -= 1
             subscription.add(queued)
             raise
-        if not acknowledged:
-            self._retry_or_dead_letter(subscription, queued)
+        self._settle(subscription, queued, acknowledged)
 
-    async def _post(self, config: Message, queued: _QueuedMessage, endpoint: str) -> bool:
+    async def _post(self, config: Message, queued: QueuedMessage, endpoint: str) -> bool:
         assert self._http
         timeout = aiohttp.ClientTimeout(total=config.ack_deadline_seconds)
         is_reset = random.random() < self._attempt_reset_share
@@ -416,30 +427,7 @@ def _publish_problem(request: Message) -> str | None:
     return None
 
 
-def _dead_letter(subscription: _Subscription, queued: _QueuedMessage) -> Message:
-    _, project, _, name = subscription.config.name.split("/")
-    published = datetime.fromtimestamp(queued.message.publish_time.ToNanoseconds() / 1e9, UTC)
-    source = {
-        "CloudPubSubDeadLetterSourceDeliveryCount": str(queued.attempts),
-        "CloudPubSubDeadLetterSourceSubscription": name,
-        "CloudPubSubDeadLetterSourceSubscriptionProject": project,
-        "CloudPubSubDeadLetterSourceTopicPublishTime": published.isoformat(),
-    }
-    return types.PubsubMessage.pb()(
-        data=queued.message.data, attributes=dict(queued.message.attributes) | source
-    )
-
-
-def _backoff(config: Message, attempts: int) -> float:
-    policy = config.retry_policy
-    if not config.HasField("retry_policy"):
-        return MIN_BACKOFF_SECONDS
-    shortest = policy.minimum_backoff.ToNanoseconds() / 1e9
-    longest = policy.maximum_backoff.ToNanoseconds() / 1e9 or 600.0
-    return float(max(MIN_BACKOFF_SECONDS, min(longest, shortest * 2 ** (attempts - 1))))
-
-
-def _push_body(config: Message, queued: _QueuedMessage, attempt: int) -> bytes:
+def _push_body(config: Message, queued: QueuedMessage, attempt: int) -> bytes:
     message = queued.message
     published = message.publish_time.ToJsonString()
     envelope: dict[str, Any] = {
@@ -456,22 +444,6 @@ def _push_body(config: Message, queued: _QueuedMessage, attempt: int) -> bytes:
     if config.dead_letter_policy.dead_letter_topic:
         envelope["deliveryAttempt"] = attempt
     return json.dumps(envelope).encode()
-
-
-async def _wait_for_due(subscription: _Subscription, deadline: float | None) -> None:
-    """Return when the first message is due, the backlog changes, or the deadline passes."""
-    times = [t for t in (deadline,) if t is not None]
-    times += [subscription.backlog[0].due] if subscription.backlog else []
-    subscription.changed.clear()
-    try:
-        async with asyncio.timeout_at(min(times) if times else None):
-            await subscription.changed.wait()
-    except TimeoutError:
-        return
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 async def _serve(port: int) -> None:

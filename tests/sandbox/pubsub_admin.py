@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, cast
 
 import grpc
 from google.api_core.exceptions import DeadlineExceeded
@@ -21,6 +22,7 @@ class PulledMessage:
     data: bytes
     attributes: dict[str, str]
     message_id: str
+    published_at: datetime
     delivery_attempt: int
 
 
@@ -49,13 +51,18 @@ class PubSubAdmin:
         topic: str,
         *,
         push_endpoint: str = "",
+        bigquery_table: str = "",
         dead_letter_topic: str = "",
         max_delivery_attempts: int = 5,
         backoff_seconds: tuple[float, float] | None = None,
         ack_deadline_seconds: int = 60,
     ) -> None:
-        """Create a pull subscription or, with an endpoint, a push subscription."""
+        """Create a pull subscription; with an endpoint or a table, one that delivers to it."""
         settings: dict[str, Any] = {}
+        if bigquery_table:
+            settings["bigquery_config"] = types.BigQueryConfig(
+                table=bigquery_table, write_metadata=True
+            )
         if dead_letter_topic:
             settings["dead_letter_policy"] = types.DeadLetterPolicy(
                 dead_letter_topic=topic_path(dead_letter_topic),
@@ -75,6 +82,11 @@ class PubSubAdmin:
                 **settings,
             )
         )
+
+    def bigquery_state(self, subscription: str) -> str:
+        """The state of a BigQuery subscription: ACTIVE, NOT_FOUND, ..."""
+        found = self._subscriber.get_subscription(subscription=subscription_path(subscription))
+        return str(found.bigquery_config.state.name)
 
     def modify_push_config(self, subscription: str, push_endpoint: str) -> None:
         """Change a subscription to push or, with an empty endpoint, to pull."""
@@ -110,6 +122,7 @@ class PubSubAdmin:
                 data=bytes(received.message.data),
                 attributes=dict(received.message.attributes),
                 message_id=str(received.message.message_id),
+                published_at=cast(datetime, received.message.publish_time),
                 delivery_attempt=int(received.delivery_attempt),
             )
             for received in response.received_messages

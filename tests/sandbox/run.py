@@ -23,6 +23,7 @@ from sandbox.log_file import LogFile
 from sandbox.processes import StartError
 from sandbox.stack import Stack, new_secret, pubsub_kind, start_stack
 from sandbox.svix_sender import new_message
+from sandbox.warehouse import WarehouseError
 
 _FUNCTION_SETTINGS = (
     "ALLOWED_SOURCES",
@@ -63,6 +64,7 @@ def main() -> int:
             # Google's emulator loses messages if the subscription has a backoff.
             backoff_seconds=None if kind == "google" else (1.0, 60.0),
             max_delivery_attempts=20,
+            warehouse=True,
             on_log=on_log,
         ) as stack:
             if stack.api:
@@ -72,7 +74,7 @@ def main() -> int:
             with announce(stack.running, folder):
                 stopped.wait()
             journal.print_text("\nStopping ...")
-    except (UsageError, ValueError, MissingEmulatorError, StartError) as error:
+    except (UsageError, ValueError, MissingEmulatorError, StartError, WarehouseError) as error:
         journal.print_text(str(error), "red")
         return 2
     journal.print_text(f"Stopped. Stored objects remain in {folder}")
@@ -115,6 +117,7 @@ def _print_instructions(stack: Stack, journal: Journal) -> None:
     show(f"  Items      {stack.folder}/items/")
     show(f"  Receipts   {stack.folder}/events/")
     show("  Browser    make view, in another terminal")
+    show('  Tables     make sql QUERY="SELECT * FROM items LIMIT 10", in another terminal')
     show(f"  Dimmy      {stack.api.url if stack.api else stack.resolve.settings['DIMMY_API_URL']}")
     if stack.api:
         show(

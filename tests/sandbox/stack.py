@@ -1,4 +1,7 @@
-"""The complete pipeline on loopback: Pub/Sub, Dimmy's API, both functions, a folder as storage."""
+"""The complete pipeline on loopback: Pub/Sub, Dimmy's API, both functions, a folder as storage.
+
+With a warehouse: the items topic, too, and the tables and views that it fills.
+"""
 
 import base64
 import contextlib
@@ -21,6 +24,8 @@ from sandbox.pubsub_admin import PubSubAdmin, topic_path
 from sandbox.relay import Relay
 from sandbox.secret_search import assert_no_secrets_below
 from sandbox.svix_sender import Attempt, Message, SvixSender, new_message
+from sandbox.warehouse import WAREHOUSE_FILE, Warehouse
+from sandbox.warehouse_topics import ITEM_VERSIONS_TOPIC, fill_warehouse, publish_attempt
 
 PubSubKind = Literal["own", "google"]
 
@@ -45,6 +50,7 @@ class Stack:
     api: DimmyApi | None  # None: the real API
     sender: SvixSender
     max_delivery_attempts: int
+    warehouse: Warehouse | None = None  # None: items are not published
 
     @property
     def running(self) -> RunningStack:
@@ -56,6 +62,7 @@ class Stack:
             self.api.url if self.api else None,
             self.max_delivery_attempts,
             self.receive.settings["SIGNING_SECRETS"].split(),
+            self.resolve.settings.get("ITEMS_TOPIC"),
         )
 
     def send(self, content: Any, message_id: str | None = None) -> Message:
@@ -82,7 +89,7 @@ class Stack:
         return _read(self.folder / payload_name(event_id))
 
     def cut_pubsub(self) -> None:
-        """Make Pub/Sub unreachable for `receive`."""
+        """Make Pub/Sub unreachable for the functions."""
         self.background.run(self.relay.cut())
 
     def restore_pubsub(self) -> None:
@@ -103,6 +110,8 @@ def start_stack(
     cloud_storage: CloudStorage | None = None,
     sender_speed: float = 1.0,
     attempt_reset_share: float = 0.0,
+    repeat_share: float = 0.0,
+    warehouse: bool = False,
     on_log: Callable[[str, dict[str, Any]], None] = lambda _target, _line: None,
 ) -> Iterator[Stack]:
     """Start the pipeline; stop it when the context ends.
@@ -119,22 +128,34 @@ def start_stack(
         cloud_storage: becomes the storage (gs://scans) instead of the folder.
         sender_speed: how many times faster the clock of the sender's retry schedule runs.
         attempt_reset_share: of repeated pushes by the sandbox's Pub/Sub, as its class says.
+        repeat_share: of its acknowledged deliveries, as its class says.
+        warehouse: publish items, and fill the tables of `scans.duckdb` in the folder.
         on_log: gets each log line of `receive` and `resolve`.
 
     Raises:
         MissingEmulatorError: Google's emulator is not installed.
         StartError: a process did not start.
+        WarehouseError: the file of the warehouse cannot be used.
     """
     secrets = secrets or (new_secret(),)
     with contextlib.ExitStack() as cleanup:
         # Registered first, so that it runs last and searches everything that was stored.
         cleanup.callback(lambda: assert_no_secrets_below(folder, [*secrets, SANDBOX_API_KEY]))
         background = cleanup.enter_context(Background())
-        pubsub_host = _start_pubsub(pubsub, background, cleanup, attempt_reset_share)
+        tables = Warehouse(folder / WAREHOUSE_FILE) if warehouse else None
+        if tables:
+            tables.create()
+        server = PubSub(attempt_reset_share, repeat_share, tables)
+        pubsub_host = _start_pubsub(pubsub, server, background, cleanup)
         admin = PubSubAdmin(pubsub_host)
         cleanup.callback(admin.close)
+        if tables:
+            has_bigquery = pubsub == "own"
+            cleanup.enter_context(
+                fill_warehouse(tables, admin, backoff_seconds, has_bigquery=has_bigquery)
+            )
         relay = Relay(int(pubsub_host.rpartition(":")[2]))
-        relay_port = background.run(relay.start())
+        relay_host = f"127.0.0.1:{background.run(relay.start())}"
         cleanup.callback(lambda: background.run(relay.cut()))
 
         own_api = None
@@ -159,12 +180,22 @@ def start_stack(
             | {
                 "SIGNING_SECRETS": " ".join(secrets),
                 "EVENTS_TOPIC": topic_path(EVENTS),
-                "PUBSUB_EMULATOR_HOST": f"127.0.0.1:{relay_port}",
+                "PUBSUB_EMULATOR_HOST": relay_host,
             },
             port=port,
             on_log=lambda line: on_log("receive", line),
         )
         cleanup.callback(receive.stop)
+        items_topic = {
+            "ITEMS_TOPIC": topic_path(ITEM_VERSIONS_TOPIC),
+            "PUBSUB_EMULATOR_HOST": relay_host,
+        }
+
+        def on_resolve_log(line: dict[str, Any]) -> None:
+            if tables:
+                publish_attempt(admin, line)
+            on_log("resolve", line)
+
         resolve = Function(
             "resolve",
             common
@@ -172,8 +203,9 @@ def start_stack(
                 "DIMMY_API_URL": api[0],
                 "DIMMY_API_KEY": api[1],
                 "THREADS": str(_CONCURRENT_DELIVERIES),
-            },
-            on_log=lambda line: on_log("resolve", line),
+            }
+            | (items_topic if tables else {}),
+            on_log=on_resolve_log,
         )
         cleanup.callback(resolve.stop)
         # Both functions get SIGTERM before the first is waited for.
@@ -204,6 +236,7 @@ def start_stack(
             own_api,
             sender,
             max_delivery_attempts,
+            tables,
         )
 
 
@@ -228,16 +261,12 @@ def new_secret() -> str:
 
 
 def _start_pubsub(
-    kind: PubSubKind,
-    background: Background,
-    cleanup: contextlib.ExitStack,
-    attempt_reset_share: float,
+    kind: PubSubKind, server: PubSub, background: Background, cleanup: contextlib.ExitStack
 ) -> str:
     if kind == "google":
         process, host = start_emulator()
         cleanup.callback(process.stop)
         return host
-    server = PubSub(attempt_reset_share)
     port = background.run(server.start())
     cleanup.callback(lambda: background.run(server.stop()))
     return f"127.0.0.1:{port}"

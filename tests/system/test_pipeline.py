@@ -4,6 +4,7 @@ One of them: .venv/bin/pytest tests/system/test_pipeline.py -k "vendor and own"
 """
 
 import base64
+import functools
 import itertools
 import json
 import random
@@ -68,6 +69,60 @@ def test_a_full_payload_is_stored_without_an_api_request(stack: Stack) -> None:
     assert receipt["items"] == {item["_id"]: "stored"}
     assert json.loads(stack.item(item["_id"]) or b"") == item
     assert api_of(stack).requests_for(item["_id"]) == 0
+
+
+def rows(stack: Stack, view: str, column: str, value: str) -> list[dict[str, Any]]:
+    """The rows of a view in which this column has this value."""
+    assert stack.warehouse
+    return stack.warehouse.query(f"SELECT * FROM {view} WHERE {column} = '{value}'").dicts()
+
+
+def test_scanned_items_are_rows_of_the_view(stack: Stack) -> None:
+    items = [catalogue.make_item(VARIETY) for _ in range(5)]
+    item_ids = [api_of(stack).put(item) for item in items]
+
+    message = stack.send({"item_ids": item_ids})
+
+    for item_id in item_ids:
+        (row,) = wait_for(functools.partial(rows, stack, "items", "item_id", item_id), "the row")
+        assert row["item"].encode() == api_of(stack).body_of(item_id) == stack.item(item_id)
+        assert row["event_id"] == message.message_id
+        assert row["object"] == f"items/{item_id}.json"
+
+
+def test_a_newer_version_replaces_the_row_and_the_older_one_is_kept(stack: Stack) -> None:
+    item = catalogue.make_item(VARIETY)
+    item_id = item["_id"]
+    finished_receipt(stack, stack.send(item))
+    newer = catalogue.updated(item, flow_id="Corrected")
+
+    stack.send(newer)
+
+    def is_replaced() -> bool:
+        return [row["flow_id"] for row in rows(stack, "items", "item_id", item_id)] == ["Corrected"]
+
+    wait_for(is_replaced, "the newer row")
+    assert stack.send(item).delivered, "an older version that comes last"
+    of_item = "JSON_VALUE(attributes, '$.item-id')"
+    wait_for(lambda: len(rows(stack, "item_versions", of_item, item_id)) == 3, "all versions")
+    assert is_replaced()
+
+
+def test_an_event_is_a_row_with_the_state_of_its_latest_attempt(stack: Stack) -> None:
+    item_id = scanned(stack, 1)[0]
+    api_of(stack).fail(Fault(status=404, item_id=item_id, times=1))
+
+    message = stack.send({"item_ids": [item_id]})
+
+    def finished_row() -> dict[str, Any] | None:
+        found = rows(stack, "events", "event_id", message.message_id)
+        return found[0] if found and found[0]["outcome"] == "done" else None
+
+    row = wait_for(finished_row, "the finished event")
+    assert len(rows(stack, "events", "event_id", message.message_id)) == 1
+    assert (row["kind"], row["attempts"], row["items"]) == ("items.scanned", 2, 1)
+    assert row["received_at"] < row["attempted_at"]
+    assert row["milliseconds"] > 0
 
 
 @pytest.mark.parametrize("event", ["scanned", "full payload"])
