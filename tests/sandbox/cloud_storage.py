@@ -1,4 +1,4 @@
-"""A local Cloud Storage: PUT, GET, HEAD, DELETE and listing of its XML API, with generations.
+"""A local Cloud Storage: its XML API with generations, listings and uploads in parts.
 
 STORAGE_EMULATOR_HOST makes the functions use it.
 """
@@ -14,6 +14,7 @@ from xml.sax.saxutils import escape
 
 from aiohttp import web
 
+_LEAST_PART_BYTES = 5 * 1024 * 1024  # of an upload, but for the last part
 _PAGE_OBJECTS = 1000  # in one response to a listing
 
 
@@ -24,6 +25,7 @@ class StoredObject:
     content: bytes
     generation: int
     written: datetime
+    content_type: str = ""
 
 
 class CloudStorage:
@@ -47,6 +49,7 @@ class CloudStorage:
         self._lost_answer_share = 0.0
         self.lost_answers = 0
         self._rng = random.Random()
+        self.uploads: dict[str, dict[int, bytes]] = {}  # in parts, that are not complete
         self._generations = itertools.count(1_700_000_000_000_000)
         self._runner: web.AppRunner | None = None
 
@@ -70,6 +73,7 @@ class CloudStorage:
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Serve all paths, as a part of another server that has routes for some of them."""
         router.add_put("/{name:.+}", self._put)
+        router.add_post("/{name:.+}", self._post)
         router.add_get("/{name:.+}", self._get)
         router.add_delete("/{name:.+}", self._delete)
 
@@ -111,9 +115,11 @@ class CloudStorage:
         """The number of objects whose name has this prefix."""
         return sum(name.startswith(prefix) for name in self.objects)
 
-    def put(self, name: str, content: bytes) -> None:
+    def put(self, name: str, content: bytes, content_type: str = "") -> None:
         """Create or replace an object. Its name begins with that of the bucket."""
-        self.objects[name] = StoredObject(content, next(self._generations), datetime.now(UTC))
+        self.objects[name] = StoredObject(
+            content, next(self._generations), datetime.now(UTC), content_type
+        )
 
     async def _put(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
@@ -126,13 +132,15 @@ class CloudStorage:
                 return web.Response()  # the client has disconnected: discard its write
         if failure := self._failure(request):
             return failure
+        if "uploadId" in request.query:
+            return self._put_part(request, content)
         present = self.objects.get(name)
         expected = request.headers.get("x-goog-if-generation-match")
         if expected is not None and int(expected) != (present.generation if present else 0):
             return web.Response(status=412, text="<Error><Code>PreconditionFailed</Code></Error>")
         self.writes += 1
         self.repeated_writes += bool(present and present.content == content and "/items/" in name)
-        self.put(name, content)
+        self.put(name, content, request.headers.get("Content-Type", ""))
         if not self._next_lost_answers and self._rng.random() < self._lost_answer_share:
             self._next_lost_answers.append(self._rng.choice([503, None]))
         if self._next_lost_answers:
@@ -140,6 +148,34 @@ class CloudStorage:
             self.lost_answers += 1
             return _close(request) if status is None else web.Response(status=status)
         return web.Response(headers=_headers(self.objects[name]))
+
+    def _put_part(self, request: web.Request, content: bytes) -> web.Response:
+        parts = self.uploads.get(request.query["uploadId"])
+        if parts is None:
+            return web.Response(status=404, text="<Error><Code>NoSuchUpload</Code></Error>")
+        parts[int(request.query["partNumber"])] = content
+        return web.Response(headers={"ETag": f'"{_md5(content)}"'})
+
+    async def _post(self, request: web.Request) -> web.Response:
+        """Begin or complete an upload in parts, which has no condition."""
+        name, upload_id = request.match_info["name"], request.query.get("uploadId", "")
+        if failure := self._failure(request):
+            return failure
+        if "uploads" in request.query:
+            upload_id = f"{len(self.uploads)}-{request.headers.get('Content-Type', '')}"
+            self.uploads[upload_id] = {}
+            text = f"<UploadId>{escape(upload_id)}</UploadId>"
+            return _xml("InitiateMultipartUploadResult", text)
+        parts = self.uploads.get(upload_id)
+        if parts is None:
+            return web.Response(status=404, text="<Error><Code>NoSuchUpload</Code></Error>")
+        if any(len(parts[number]) < _LEAST_PART_BYTES for number in sorted(parts)[:-1]):
+            return web.Response(status=400, text="<Error><Code>EntityTooSmall</Code></Error>")
+        self.writes += 1
+        content = b"".join(parts[number] for number in sorted(parts))
+        self.put(name, content, upload_id.partition("-")[2])
+        del self.uploads[upload_id]
+        return _xml("CompleteMultipartUploadResult", f'<ETag>"{_md5(content)}"</ETag>')
 
     def _failure(self, request: web.Request) -> web.Response | None:
         """The response to a write that is not carried out."""
@@ -176,6 +212,9 @@ class CloudStorage:
         return web.Response(status=206 if part.start else 200, body=content, headers=headers)
 
     async def _delete(self, request: web.Request) -> web.Response:
+        if "uploadId" in request.query:
+            self.uploads.pop(request.query["uploadId"], None)
+            return web.Response(status=204)
         if self._next_failures:
             return web.Response(status=self._next_failures.pop(0))
         found = self.objects.pop(request.match_info["name"], None)
@@ -224,9 +263,17 @@ def _listed(name: str, stored: StoredObject) -> str:
     )
 
 
+def _xml(element: str, text: str) -> web.Response:
+    return web.Response(text=f"<{element}>{text}</{element}>", content_type="application/xml")
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
 def _headers(stored: StoredObject) -> dict[str, str]:
     return {
-        "ETag": f'"{hashlib.md5(stored.content, usedforsecurity=False).hexdigest()}"',
+        "ETag": f'"{_md5(stored.content)}"',
         "x-goog-generation": str(stored.generation),
         "Last-Modified": format_datetime(stored.written, usegmt=True),
     }

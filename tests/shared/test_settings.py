@@ -267,9 +267,11 @@ def test_no_repr_contains_a_secret() -> None:
     assert RESOLVE["DIMMY_API_KEY"] not in repr(read_resolve_settings(RESOLVE))
 
 
-@pytest.mark.parametrize("target", ["receive", "resolve", "reconcile"])
+@pytest.mark.parametrize(
+    ("target", "problems"), [("receive", 3), ("resolve", 4), ("reconcile", 4), ("archive", 3)]
+)
 def test_a_function_with_invalid_settings_does_not_start_and_reports_all_problems(
-    target: str,
+    target: str, problems: int
 ) -> None:
     invalid = {"SIGNING_SECRETS": "<WEBHOOK SIGNING SECRET>", "DIMMY_API_KEY": "<secret key>"}
     missing = {"REQUESTS_CA_BUNDLE": "/missing.pem", "HTTPS_PROXY": "socks5://127.0.0.1:1080"}
@@ -283,7 +285,7 @@ def test_a_function_with_invalid_settings_does_not_start_and_reports_all_problem
     assert f"{target} cannot start" in output
     assert "STORAGE_URL is missing" in output
     reported = re.findall(r"^  - (\w+)", output, re.MULTILINE)
-    assert len(reported) == (3 if target == "receive" else 4)
+    assert len(reported) == problems
     assert not any(value in output for value in invalid.values())
     assert "Traceback" not in output
 

@@ -152,7 +152,8 @@ def is_public(address: str) -> bool:
 
 
 def _is_global(ip: _Address) -> bool:
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
+    is_site_local = isinstance(ip, ipaddress.IPv6Address) and ip.is_site_local
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved or is_site_local)
 
 
 def _read_ip(address: str) -> _Address:

@@ -38,7 +38,7 @@ def name_of(address: object) -> str:
     """The name of the photo with this address, which may be anything.
 
     A hash of the path, and the path's last part where that is safe, such as
-    `6f1f0c1d64dd4a5b-67c861dc45b0e6fb32ff2ca1`. It depends on the path alone: a query may be a
+    `7e1b7a96fc4df518-67c861dc45b0e6fb32ff2ca1`. It depends on the path alone: a query may be a
     signature, which differs each time, and another photo of the item never changes it.
     """
     path = _path(address)
