@@ -15,8 +15,8 @@ from operate.console import UsageError
 from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.settings import DimmySettings, parse_api_url
 from pipeline.environment import Environment, SettingsError
+from pipeline.http_client.network import read_network
 from pipeline.items_topic.item_message import ItemMessage
-from pipeline.network import read_network
 from pipeline.store.receipts import Receipt
 from pipeline.store.settings import StorageSettings
 

@@ -21,7 +21,7 @@ from pipeline.archive.settings import ArchiveSettings
 from pipeline.archive.states import count_kinds, kind_of
 from pipeline.deadline import Deadline
 from pipeline.logs import Severity, log, stack_trace
-from pipeline.push import EnvelopeError, read_push_request
+from pipeline.pubsub.push import EnvelopeError, read_push_request
 from pipeline.store.errors import StorageError
 from pipeline.store.objects import Objects
 from pipeline.unforeseen import state_after

@@ -20,7 +20,8 @@ from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.util.connection import create_connection
 
 from pipeline.archive.addresses import Address, LookupFailedError, NotAllowedError
-from pipeline.connections import (
+from pipeline.deadline import Deadline
+from pipeline.http_client.connections import (
     DeadlineAdapter,
     DeadlineHttpConnection,
     DeadlineHttpsConnection,
@@ -28,8 +29,7 @@ from pipeline.connections import (
     pool_classes,
     response_deadline,
 )
-from pipeline.deadline import Deadline
-from pipeline.network import Network, open_session
+from pipeline.http_client.network import Network, open_session
 
 MAX_PHOTO_BYTES = 64 * 1024 * 1024
 PHOTO_SECONDS = 120.0

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pipeline.archive.addresses import DEFAULT_HOST, parse_photo_hosts
 from pipeline.deadline import read_attempt_seconds
 from pipeline.environment import Environment
+from pipeline.http_client.network import Network, read_network
 from pipeline.logs import LogSettings, read_log_settings
-from pipeline.network import Network, read_network
 from pipeline.store.settings import StorageSettings, read_storage_settings
 
 _LONGEST_ATTEMPT_SECONDS = 590  # below Pub/Sub's longest ack deadline

@@ -18,12 +18,12 @@ from urllib.parse import urlencode
 import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from pipeline.connections import DeadlineAdapter, response_deadline
 from pipeline.deadline import Deadline
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.dimmy.settings import DimmySettings
+from pipeline.http_client.connections import DeadlineAdapter, response_deadline
+from pipeline.http_client.network import open_session
 from pipeline.json_text import NotJsonError, TooDeepError, read_json, without_byte_order_mark
-from pipeline.network import open_session
 from pipeline.store.items import Item, MalformedItem, NotAnItemError, read_item, read_items
 
 T = TypeVar("T")

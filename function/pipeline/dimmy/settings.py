@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from pipeline.environment import Environment, seconds, whole_number
-from pipeline.network import Network, read_network
+from pipeline.http_client.network import Network, read_network
 
 DEFAULT_API_URL = "https://dimmy.api.optioryx.com"
 

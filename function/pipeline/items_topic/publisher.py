@@ -16,7 +16,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 
 from pipeline.items_topic.errors import ItemsTopicError
 from pipeline.items_topic.settings import ItemsTopicSettings
-from pipeline.pubsub import CHANNEL_OPTIONS
+from pipeline.pubsub.connection import CHANNEL_OPTIONS
 
 TRY_SECONDS = 4.0
 ALL_TRIES_SECONDS = 10.0

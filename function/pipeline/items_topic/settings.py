@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from pipeline.environment import Environment, check_google_credentials
-from pipeline.pubsub import read_emulator_host, topic_name
+from pipeline.pubsub.connection import read_emulator_host, topic_name
 
 
 @dataclass(frozen=True, slots=True)

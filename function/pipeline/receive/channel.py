@@ -7,7 +7,7 @@ import grpc.aio
 from google.auth.exceptions import GoogleAuthError
 
 from pipeline.lazy_packages import import_only
-from pipeline.pubsub import CHANNEL_OPTIONS
+from pipeline.pubsub.connection import CHANNEL_OPTIONS
 
 OpenChannel = Callable[[], grpc.aio.Channel]
 

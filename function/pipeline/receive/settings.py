@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pipeline.environment import Environment, check_google_credentials, whole_number
 from pipeline.logs import LogSettings, read_log_settings
-from pipeline.pubsub import read_emulator_host, topic_name
+from pipeline.pubsub.connection import read_emulator_host, topic_name
 from pipeline.receive import sources
 from pipeline.store.settings import StorageSettings, read_storage_settings
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from pipeline import message as message_format
 from pipeline.layout import payload_name
-from pipeline.push import EnvelopeError, PushRequest, read_push_request
+from pipeline.pubsub.push import EnvelopeError, PushRequest, read_push_request
 from pipeline.store.receipts import DeliveryId
 
 # Pub/Sub adds these to a message that it forwards to the dead-letter topic.

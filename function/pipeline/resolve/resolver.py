@@ -21,7 +21,7 @@ from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.items_topic.topic import ItemsTopic
 from pipeline.json_text import without_byte_order_mark
 from pipeline.logs import Severity, log, stack_trace
-from pipeline.push import EnvelopeError
+from pipeline.pubsub.push import EnvelopeError
 from pipeline.resolve.admission import MAX_ADMITTED_BYTES, Admission, NotAdmittedError
 from pipeline.resolve.events import Event, FullPayload, ItemsScanned, Unrecognised, recognise
 from pipeline.resolve.fetching import Attempt, ItemFetcher

@@ -1,0 +1,1 @@
+"""Outgoing HTTP requests: their deadlines, the proxy and the certificate authorities."""
