@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from operate.google.deployment import ROOT
+from pipeline.archive.settings import read_archive_settings
 from pipeline.environment import SettingsError
 from pipeline.receive import sources
 from pipeline.receive.settings import read_receive_settings
@@ -115,19 +116,10 @@ for _roles in (ROLES, _ROLES_OF_ITEMS, _ROLES_ON_KEY):
         ROLES_WITH_KEY[_member_name] |= _granted_roles
 
 _SETTINGS_READERS: dict[str, Callable[[Mapping[str, str]], object]] = {
+    "archive": read_archive_settings,
     "receive": read_receive_settings,
     "resolve": read_resolve_settings,
     "reconcile": read_reconcile_settings,
-}
-
-# The names that archive reads, which are also those that it is given.
-_ARCHIVE_SETTINGS = {
-    "ATTEMPT_SECONDS",
-    "GOOGLE_CLOUD_PROJECT",
-    "LOG_FORMAT",
-    "LOG_LEVEL",
-    "PHOTO_HOSTS",
-    "STORAGE_URL",
 }
 
 _MODULE = "modules/dimmy"
@@ -544,9 +536,6 @@ def _granted(plan: Plan) -> dict[str, set[str]]:
 def check_settings(plans: Plans) -> None:
     """Check that each function gets exactly the settings that it reads, with valid values."""
     plan_with_all = plans["every_setting"]
-    given = _environment(plan_with_all, "archive").keys() - _SERVER_SETTINGS
-    if given != _ARCHIVE_SETTINGS:
-        raise CheckError(f"archive: either set or read: {sorted(given ^ _ARCHIVE_SETTINGS)}")
     for name in _SETTINGS_READERS:
         given = _environment(plan_with_all, name).keys() - _SERVER_SETTINGS
         read = names_read(name) - _SANDBOX_SETTINGS - _MACHINE_SETTINGS
