@@ -4,6 +4,8 @@ One of them: .venv/bin/pytest tests/system/test_commands.py -k busy
 """
 
 import asyncio
+import io
+import json
 import os
 import re
 import signal
@@ -11,19 +13,26 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import psutil
 import pytest
+from rich.console import Console
 
 from operate.google.deployment import ROOT
 from operate.ports import is_free
-from sandbox import google_pubsub
+from pipeline.items_topic.item_message import describe
+from pipeline.store.items import read_item
+from sandbox import catalogue, google_pubsub, sql
+from sandbox.bigquery_rows import as_row
 from sandbox.processes import Process, free_port
 from sandbox.secret_search import assert_no_secrets
 from sandbox.stack import SANDBOX_API_KEY, new_secret
 from sandbox.svix_sender import SvixSender, new_message
+from sandbox.warehouse import EVENT_ATTEMPTS, ITEM_VERSIONS, WAREHOUSE_FILE, Warehouse
+from sandbox.warehouse_topics import log_entry
 from support.programs import needs
 from support.waiting import wait_for
 
@@ -82,6 +91,10 @@ def test_the_demo_shows_every_step_and_every_item_and_loses_nothing(
         assert step in output
     for cell in ("67c861de20bb29fb40d2cbbd", "APIDocsFlow1", "A0155C35", " kg ", " cm "):
         assert cell in output
+    assert "FROM items GROUP BY flow_id" in output
+    assert any(
+        line.startswith("10 items in the bucket, 10 of them in the view") for line in demo.lines
+    )
     assert len(started) >= 4  # two functions, each a server and its worker
     assert not any(map(psutil.pid_exists, started))
 
@@ -170,7 +183,7 @@ def run(start: Start, tmp_path: Path) -> tuple[Process, int, str]:
 
 
 def test_run_prints_instructions_and_events_and_ends_cleanly_on_ctrl_c(
-    run: tuple[Process, int, str], tmp_path: Path
+    start: Start, run: tuple[Process, int, str], tmp_path: Path
 ) -> None:
     running, port, secret = run
     assert any(f"svix listen http://localhost:{port}/webhook" in line for line in running.lines)
@@ -183,6 +196,9 @@ def test_run_prints_instructions_and_events_and_ends_cleanly_on_ctrl_c(
     wait_for(stored.exists, "the item in storage")
     wait_for(lambda: any("resolved" in line and "done" in line for line in running.lines))
     started = descendants(running)
+    assert query(start, tmp_path, "SELECT item_id, flow_id FROM items") == [
+        {"item_id": "67c861de20bb29fb40d2cbbd", "flow_id": "\x1b[31mred"}
+    ]
     os.kill(running.pid, signal.SIGINT)
     assert running.wait() == 0
     assert running.lines[-1] == f"Stopped. Stored objects remain in {tmp_path / 'data'}"
@@ -209,6 +225,10 @@ def test_backfill_stores_items_scanned_before_the_installation(
     assert again.lines[-1] == "40 seen, 0 stored, 0 updated, 40 unchanged, 0 failed"
     assert len(list((tmp_path / "data" / "items").iterdir())) == 40
     assert redrive.lines == ["0 dead letters."]
+    wait_for(
+        lambda: query(start, tmp_path, "SELECT COUNT(*) AS items FROM items") == [{"items": 40}],
+        "the items in the view",
+    )
     os.kill(running.pid, signal.SIGINT)
     assert running.wait() == 0
     assert not (tmp_path / "data" / ".running.json").exists()
@@ -240,6 +260,142 @@ def test_a_redrive_without_a_running_stack_is_refused_in_one_line(
 
     assert refused.wait() == 2
     assert refused.lines == ["`make run` is not running: start it in another terminal first."]
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    """A folder with the tables that a `make run` has left: two items, and one attempt."""
+    warehouse = Warehouse(tmp_path / "data" / WAREHOUSE_FILE)
+    warehouse.create()
+    now = datetime(2026, 11, 26, 12, 0, 0, 500, tzinfo=UTC)
+    messages = [
+        describe(read_item(json.dumps(catalogue.VENDOR_EXAMPLE | {"_id": item_id}).encode()))
+        for item_id in ("67c861de20bb29fb40d2cbbd", "67c861de20bb29fb40d2cbbe")
+    ]
+    warehouse.write(
+        ITEM_VERSIONS, [as_row("s", "1", now, m.data(), m.attributes()) for m in messages]
+    )
+    entry = log_entry({"message": "event done", "event_id": "msg_1", "outcome": "done"})
+    warehouse.write(EVENT_ATTEMPTS, [as_row("s", "1", now, json.dumps(entry).encode(), {})])
+    return tmp_path
+
+
+def query(start: Start, folder: Path, sql: str) -> list[dict[str, Any]]:
+    """The lines of JSON that `make sql` prints."""
+    asked = start("sandbox.sql", DATA=str(folder / "data"), QUERY=sql)
+    assert asked.wait() == 0, asked.lines
+    return [json.loads(line) for line in asked.lines]
+
+
+def test_sql_prints_a_line_of_json_for_each_row(start: Start, filled: Path) -> None:
+    found = query(
+        start,
+        filled,
+        "SELECT item_id, barcode, width_mm, photo_count, published_at, DATE(started_at) AS day"
+        " FROM `any.dataset.items` ORDER BY item_id DESC",
+    )
+
+    assert found[0] == {
+        "item_id": "67c861de20bb29fb40d2cbbe",
+        "barcode": "A0155C35",
+        "width_mm": None,
+        "photo_count": 1,
+        "published_at": "2026-11-26T12:00:00.000500Z",
+        "day": "2025-03-05",
+    }
+    assert [row["item_id"][-1] for row in found] == ["e", "d"]
+    assert query(start, filled, "SELECT event_id, outcome FROM events") == [
+        {"event_id": "msg_1", "outcome": "done"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sql", "answer"),
+    [
+        ("SELEC 1", "The SQL cannot be read: "),
+        ("SELECT * FROM scans", "There is no table scans; there are items, events, "),
+        ("DROP TABLE item_versions", "The sandbox answers one query at a time"),
+        ("SELECT colour FROM items", "DuckDB does not accept the query: "),
+    ],
+)
+def test_sql_that_cannot_be_answered_is_refused_in_one_line(
+    start: Start, filled: Path, sql: str, answer: str
+) -> None:
+    refused = start("sandbox.sql", DATA=str(filled / "data"), QUERY=sql)
+
+    assert refused.wait() == 2
+    (line,) = refused.lines
+    assert line.startswith(answer)
+
+
+def test_sql_before_the_first_run_says_what_to_do(start: Start, tmp_path: Path) -> None:
+    refused = start("sandbox.sql", DATA=str(tmp_path), QUERY="SELECT 1")
+
+    assert refused.wait() == 2
+    assert refused.lines == [
+        f"{tmp_path / WAREHOUSE_FILE} does not exist yet: start `make run` first."
+    ]
+
+
+def test_run_reports_tables_that_it_cannot_open_in_one_line(start: Start, tmp_path: Path) -> None:
+    (tmp_path / WAREHOUSE_FILE).write_text("not a database " * 1000)
+
+    refused = start("sandbox.run", DATA=str(tmp_path), PORT=str(free_port()))
+
+    assert refused.wait() == 2
+    assert refused.lines[-1].startswith(f"{tmp_path / WAREHOUSE_FILE} cannot be opened: ")
+
+
+def test_sql_without_a_query_shows_what_can_be_asked(start: Start, filled: Path) -> None:
+    asked = start("sandbox.sql", DATA=str(filled / "data"))
+
+    assert asked.wait() == 0
+    output = "\n".join(asked.lines)
+    for table in ("items", "events", "item_versions", "event_attempts"):
+        assert f"  {table}  " in output
+    examples = re.findall(r'make sql QUERY="(.*?)"', output, re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        assert query(start, filled, example)
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (100, " 67c861de20bb29fb40d2cbbd   APIDocsFlow1   NULL       [red]\ufffd[31m"),
+        (40, "item_id  67c861de20bb29fb40d2cbbd"),
+    ],
+    ids=["a table", "a block for each row"],
+)
+def test_sql_shows_a_table_on_a_terminal_or_blocks_where_it_would_be_too_wide(
+    filled: Path, width: int, shown: str
+) -> None:
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=True, width=width, no_color=True)
+    columns = "item_id, flow_id, weight_g, '[red]\\x1b[31m' AS text"
+
+    warehouse = Warehouse(filled / "data" / WAREHOUSE_FILE)
+    sql.show(console, warehouse.query(f"SELECT {columns} FROM items ORDER BY item_id"))
+
+    printed = re.sub(r"\x1b\[[\d;]*m", "", output.getvalue())
+    lines = [line.rstrip() for line in printed.split("\n")]
+    assert shown in lines
+    assert "2 rows" in lines
+
+
+def test_make_passes_a_query_on_as_it_was_typed(tmp_path: Path) -> None:
+    typed = """SELECT JSON_VALUE(data, '$.item_id') AS "$(id)" FROM `a.b.item_versions`  # $$"""
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf %s "$QUERY"')
+    python.chmod(0o755)
+    for name in (".operator", ".developer"):
+        (tmp_path / "venv" / name).touch()
+
+    make = ["make", "sql", f"VENV={tmp_path}/venv", f"QUERY={typed}"]
+    made = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert made.stdout == typed
 
 
 def test_make_help_names_every_command() -> None:
