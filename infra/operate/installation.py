@@ -49,7 +49,7 @@ class Instructions:
 
 @dataclass(frozen=True)
 class LogLine:
-    """One log line of a function (receive, resolve or reconcile)."""
+    """One log line of a function (receive, resolve, reconcile or archive)."""
 
     time: datetime
     function: str
@@ -63,6 +63,7 @@ class LogQuery:
     last: str
     limit: int
     event_id: str = ""
+    item_id: str = ""
     message: str = ""
     severity: str = ""  # the lowest one
 
@@ -217,6 +218,12 @@ class Installation(Protocol):
 
     def backlog(self) -> Backlog:
         """The backlog. Must not lease messages, which would hide them from other clients."""
+
+    def archives_photos(self) -> bool:
+        """Whether there is the function `archive`."""
+
+    def photo_backlog(self) -> Backlog:
+        """What Pub/Sub still has to deliver to `archive`, where there is this function."""
 
     def events_received(self) -> tuple[int, int]:
         """How many events were published within the last hour and the last day."""

@@ -5,6 +5,7 @@ One of them: .venv/bin/pytest tests/operate/test_page.py -k hostile
 
 import json
 import random
+import re
 import signal
 import socket
 import sys
@@ -26,8 +27,10 @@ from selenium.webdriver.common.keys import Keys
 from operate.google.deployment import ROOT
 from operate.view.drawing import HEIGHT, WIDTH, draw
 from operate.view.index import Index
+from operate.view.photos import StoredPhotos
 from operate.view.scan import Sides, indented, read_scan, read_summary
 from operate.view.site import Site
+from pipeline.archive.photos import name_of
 from pipeline.json_text import compact
 from pipeline.store.objects import open_storage
 from pipeline.store.receipts import DeliveryId, Receipt
@@ -38,6 +41,7 @@ from sandbox.cloud_storage import CloudStorage
 from sandbox.environment import announce
 from sandbox.installation import SandboxInstallation
 from sandbox.log_file import LogFile
+from sandbox.photos import PhotoFault, draw_photo
 from sandbox.processes import Process, free_port
 from sandbox.secret_search import assert_no_secrets
 from sandbox.stack import SANDBOX_API_KEY, Stack, start_stack
@@ -74,7 +78,8 @@ def serve(background: Background, tmp_path: Path) -> Iterator[Serve]:
     runners: list[web.AppRunner] = []
 
     async def start(installation: Served, limit: int) -> str:
-        site = Site(installation, Index(open_storage(installation.storage()), limit))
+        storage = open_storage(installation.storage())
+        site = Site(installation, Index(storage, limit), StoredPhotos(storage))
         runners.append(web.AppRunner(site.app, access_log=None, shutdown_timeout=0.1))
         await runners[-1].setup()
         await web.TCPSite(runners[-1], "127.0.0.1", 0).start()
@@ -236,6 +241,11 @@ def test_other_hosts_and_methods_are_refused_and_security_headers_sent(
         "/..%2fview%2fsite.py",
         "/site.py",
         "/items/%3Cscript%3E",
+        "/photos/67c861de20bb29fb40d2cbbd/0123456789abcdef",
+        "/photos/..%2f..%2f/secret",
+        "/photos/a/..%2f..%2fsecret",
+        "/photos/a/%2e%2e%2f%2e%2e%2fsecret",
+        "/photos/%2e%2e/secret",
     ],
 )
 def test_paths_lead_only_to_listed_objects(tmp_path: Path, serve: Serve, path: str) -> None:
@@ -248,6 +258,90 @@ def test_paths_lead_only_to_listed_objects(tmp_path: Path, serve: Serve, path: s
     assert response.status_code == 404
     assert "confidential" not in response.text
     assert "<script>" not in response.text.replace('<script src="/view.js" defer>', "")
+
+
+PNG = draw_photo("a photo")
+
+
+def put_photo(folder: Path, item: dict[str, Any], number: int, content: bytes) -> str:
+    """Archive a photo of an item; return the path of its page."""
+    name = name_of(item["photographing"][0]["photos"][number]["url"])
+    path = folder / "photos" / item["_id"] / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return f"/photos/{item['_id']}/{name}"
+
+
+def test_an_archived_photo_is_shown_from_storage_and_any_other_by_its_link(
+    tmp_path: Path, serve: Serve
+) -> None:
+    put(tmp_path, item := catalogue.make_item(random.Random(11), photos=2))
+    stored = put_photo(tmp_path, item, 0, PNG)
+    links = [photo["url"] for photo in item["photographing"][0]["photos"]]
+    url = serve(f"file://{tmp_path}")
+    wait_for(lambda: requests.get(f"{url}/items/{item['_id']}", timeout=5).ok, "the item's page")
+
+    page = requests.get(f"{url}/items/{item['_id']}", timeout=5).text
+
+    assert re.findall(r'<img src="([^"]*)"', page) == [stored, links[1]]
+    assert re.findall(r'data-link="([^"]*)"', page) == [links[0]]
+    photo = requests.get(f"{url}{stored}", timeout=5)
+    assert (photo.status_code, photo.content) == (200, PNG)
+    assert photo.headers["Content-Type"] == "image/png"
+    assert photo.headers["X-Content-Type-Options"] == "nosniff"
+    assert "default-src 'none'" in photo.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"\xff\xd8\xff\xe0 a photo", "image/jpeg"),
+        (b"\0\0\0\x18ftypheic a photo", "image/heic"),
+        (b"RIFF\x10\0\0\0WEBP a photo", "image/webp"),
+        (PNG + bytes(3_000_000), "image/png"),
+    ],
+)
+def test_the_type_of_an_archived_photo_is_that_of_its_content(
+    tmp_path: Path, serve: Serve, content: bytes, kind: str
+) -> None:
+    item = catalogue.make_item(random.Random(12), photos=1)
+    url = serve(f"file://{tmp_path}") + put_photo(tmp_path, item, 0, content)
+
+    photo = requests.get(url, timeout=5)
+
+    assert (photo.content, photo.headers["Content-Type"]) == (content, kind)
+    assert "Content-Disposition" not in photo.headers
+
+
+@pytest.mark.parametrize(
+    "content", [b"<script>alert(1)</script>", b"<svg></svg>", b"%PDF-1.7", b""]
+)
+def test_an_archived_photo_that_is_no_image_is_a_download(
+    tmp_path: Path, serve: Serve, content: bytes
+) -> None:
+    item = catalogue.make_item(random.Random(13), photos=1)
+    url = serve(f"file://{tmp_path}") + put_photo(tmp_path, item, 0, content)
+
+    photo = requests.get(url, timeout=5)
+
+    assert (photo.status_code, photo.content) == (200, content)
+    assert photo.headers["Content-Type"] == "application/octet-stream"
+    assert photo.headers["Content-Disposition"] == "attachment"
+
+
+def test_a_photo_of_a_bucket_that_cannot_be_read_is_reported(
+    background: Background, serve: Serve
+) -> None:
+    storage = CloudStorage()
+    background.run(storage.start())
+    url = serve("gs://scans", storage.url)
+    storage.fail_next(403, times=100)
+
+    photo = requests.get(f"{url}/photos/a/0123456789abcdef", timeout=30)
+
+    assert photo.status_code == 503
+    assert "Storage cannot be read" in photo.text
+    background.run(storage.stop())
 
 
 def test_only_the_newest_items_of_a_bucket_are_read(background: Background, serve: Serve) -> None:
@@ -456,6 +550,32 @@ def test_a_hostile_item_is_shown_as_text(
     assert len(browser.find_elements(By.TAG_NAME, "script")) == 1
     links = [link.get_attribute("href") or "" for link in browser.find_elements(By.TAG_NAME, "a")]
     assert all(link.startswith(url) for link in links)
+
+
+@browser_test
+def test_archived_photos_are_shown_although_their_links_are_gone(
+    running: Stack, serve: Serve, browser: webdriver.Chrome
+) -> None:
+    """The first one is archived; so is the second, but not as an image: its link is shown."""
+    assert running.api
+    prefix = running.api.photo_url_prefix
+    put(running.folder, item := catalogue.make_item(random.Random(14), 2, prefix))
+    gone, link = (photo["url"] for photo in item["photographing"][0]["photos"])
+    running.api.photos.fail(PhotoFault("status", 404, name=gone.removeprefix(prefix)))
+    stored = put_photo(running.folder, item, 0, PNG)
+    put_photo(running.folder, item, 1, b"not an image")
+    url = serve(f"file://{running.folder}")
+    wait_for(lambda: requests.get(f"{url}/items/{item['_id']}", timeout=5).ok, "the item's page")
+
+    browser.get(f"{url}/items/{item['_id']}")
+
+    def shown() -> bool:
+        photos = browser.find_elements(By.TAG_NAME, "img")
+        sources = [photo.get_property("src") for photo in photos]
+        is_complete = all(photo.get_property("naturalWidth") for photo in photos)
+        return sources == [f"{url}{stored}", link] and is_complete
+
+    wait_for(shown, "both photos")
 
 
 @browser_test

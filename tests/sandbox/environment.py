@@ -35,6 +35,7 @@ class RunningStack:
     max_delivery_attempts: int
     signing_secrets: Sequence[str] = field(repr=False)
     items_topic: str | None = None
+    archives_photos: bool = False
 
 
 def read_settings() -> dict[str, str]:

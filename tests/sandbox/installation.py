@@ -2,6 +2,7 @@
 
 import contextlib
 import getpass
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -34,7 +35,7 @@ from operate.ports import is_free
 from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.settings import parse_api_key
 from pipeline.items_topic.item_message import ItemMessage
-from pipeline.layout import RECEIPTS, receipt_name
+from pipeline.layout import PHOTOS, RECEIPTS, receipt_name
 from pipeline.message import event_id_of
 from pipeline.receive.settings import parse_signing_secrets
 from pipeline.reconcile.counts import COUNTS
@@ -60,6 +61,7 @@ _DELIVERY_SECONDS = 15.0
 _RECONCILE_SECONDS = 1800
 _CONCURRENCY = 8
 _API_SECONDS = 10.0
+_UNFINISHED = {"waiting", "unavailable"}  # outcomes of an attempt of archive
 
 
 class SandboxInstallation:
@@ -137,7 +139,9 @@ class SandboxInstallation:
         attempts = {
             str(line.fields["event_id"]): int(line.fields["attempt"] or 0)
             for line in lines
-            if line.fields.get("attempt") and "event_id" in line.fields
+            if line.fields.get("attempt")
+            and "event_id" in line.fields
+            and line.function == "resolve"
         }
         stack = running_stack(self._folder)
         waiting: dict[str, datetime] = {}
@@ -158,6 +162,22 @@ class SandboxInstallation:
         oldest, since = min(waiting.items(), key=lambda item: item[1])
         age = (datetime.now(UTC) - since).total_seconds()
         return Backlog(len(waiting), age, oldest, dead_letters)
+
+    def archives_photos(self) -> bool:
+        stack = running_stack(self._folder)
+        return stack.archives_photos if stack else (self._folder / PHOTOS).exists()
+
+    def photo_backlog(self) -> Backlog:
+        latest = {
+            line.fields["item_id"]: line.fields
+            for line in self._status_lines.lines()
+            if line.function == "archive" and "item_id" in line.fields and "outcome" in line.fields
+        }
+        unfinished = [line for line in latest.values() if line["outcome"] in _UNFINISHED]
+        stack = running_stack(self._folder)
+        limit = stack.max_delivery_attempts if stack else math.inf
+        dead_letters = sum((line.get("attempt") or 0) >= limit for line in unfinished)
+        return Backlog(len(unfinished) - dead_letters, dead_letters=dead_letters)
 
     def events_received(self) -> tuple[int, int]:
         now = datetime.now(UTC)
@@ -389,6 +409,8 @@ def _matches(line: LogLine, query: LogQuery) -> bool:
     fields = line.fields
     if query.event_id and fields.get("event_id") != query.event_id:
         return False
+    if query.item_id and fields.get("item_id") != query.item_id:
+        return False
     if query.message and fields.get("message") != query.message:
         return False
     severity = str(fields.get("severity", "INFO"))
@@ -399,5 +421,6 @@ def _is_for_status(line: LogLine) -> bool:
     """Whether `make status` needs the line."""
     return (
         line.fields.get("message") in {"webhook published", "event partial", "reconcile done"}
+        or (line.function == "archive" and "outcome" in line.fields)
         or line.fields.get("severity") == "ERROR"
     )

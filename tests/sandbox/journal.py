@@ -16,6 +16,7 @@ from sandbox.svix_sender import Attempt, Message
 
 _SENT, _REFUSED, _RECEIVED, _ITEM, _RESOLVED = "cyan", "red", "blue", "green", "magenta"
 _SHOWN_ID = 12
+_PHOTO_KINDS = ("stored", "present", "waiting", "refused")
 
 
 class Journal:
@@ -37,13 +38,15 @@ class Journal:
             self._line("refused", _REFUSED, message.message_id, answer)
 
     def log(self, target: str, line: dict[str, Any]) -> None:
-        """Print a log line of `receive` or `resolve`."""
+        """Print a log line of a function."""
         event_id = str(line.get("event_id", ""))
         reason = f": {line['reason']}" if "reason" in line else ""
         took = f" ({line['milliseconds']} ms)" if "milliseconds" in line else ""
         if line["message"] == "item":
             text = f"{line['item_id']} {line['state']}{self._summary_of(line)}"
             self._line("item", _ITEM, event_id, text)
+        elif target == "archive":
+            self._log_photos(event_id, line, f"{took}{reason}")
         elif target == "receive":
             size = f", {line['bytes']:,} bytes" if "bytes" in line else ""
             self._line("received", _RECEIVED, event_id, f"{line['outcome']}{size}{took}{reason}")
@@ -52,6 +55,13 @@ class Journal:
             attempt = f", attempt {line['attempt']}" if (line.get("attempt") or 1) > 1 else ""
             text = f"{line['outcome']}{items}{attempt}{took}{reason}"
             self._line("resolved", _RESOLVED, event_id, text)
+
+    def _log_photos(self, event_id: str, line: dict[str, Any], ending: str) -> None:
+        """Print the line of an attempt at an item; not those of its photos."""
+        if line["message"] != "photo":
+            counts = [f"{line[kind]} {kind}" for kind in _PHOTO_KINDS if line.get(kind)]
+            text = f"{line.get('item_id', '')} {line['outcome']} {', '.join(counts)}".rstrip()
+            self._line("photos", _ITEM, event_id, f"{text}{ending}")
 
     def print_text(self, text: str, style: str = "") -> None:
         """Print a text that belongs to no event."""

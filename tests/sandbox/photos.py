@@ -110,7 +110,7 @@ class Photos:
             self.concurrent_requests -= 1
 
     def _photo(self, name: str) -> _Photo:
-        return self._photos.get(name) or _Photo(draw(name), "image/png")
+        return self._photos.get(name) or _Photo(draw_photo(name), "image/png")
 
     def _fault_for(self, name: str) -> PhotoFault | None:
         for fault in self._faults:
@@ -121,7 +121,7 @@ class Photos:
         return None
 
 
-def draw(name: str) -> bytes:
+def draw_photo(name: str) -> bytes:
     """A drawing (PNG) of a box on a floor, different for each name."""
     rng = random.Random(name)
     floor, side, front, top = (bytes(rng.randrange(60, 240) for _ in range(3)) for _ in range(4))

@@ -31,6 +31,7 @@ _FUNCTION_SETTINGS = (
     "DIMMY_CONCURRENCY",
     "DIMMY_TIMEOUT_SECONDS",
     "ATTEMPT_SECONDS",
+    "PHOTO_HOSTS",
 )
 
 
@@ -65,6 +66,7 @@ def main() -> int:
             backoff_seconds=None if kind == "google" else (1.0, 60.0),
             max_delivery_attempts=20,
             warehouse=True,
+            photos=api is None or settings.get("PHOTOS") == "archive",
             on_log=on_log,
         ) as stack:
             if stack.api:
@@ -116,6 +118,8 @@ def _print_instructions(stack: Stack, journal: Journal) -> None:
     show(f"  Webhooks   {url}")
     show(f"  Items      {stack.folder}/items/")
     show(f"  Receipts   {stack.folder}/events/")
+    if stack.archive:
+        show(f"  Photos     {stack.folder}/photos/")
     show("  Browser    make view, in another terminal")
     show('  Tables     make sql QUERY="SELECT * FROM items LIMIT 10", in another terminal')
     show(f"  Dimmy      {stack.api.url if stack.api else stack.resolve.settings['DIMMY_API_URL']}")

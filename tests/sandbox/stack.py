@@ -1,6 +1,7 @@
 """The complete pipeline on loopback: Pub/Sub, Dimmy's API, both functions, a folder as storage.
 
-With a warehouse: the items topic, too, and the tables and views that it fills.
+With a warehouse: the items topic, too, and the tables and views that it fills. With photos: the
+items topic and the function `archive`.
 """
 
 import base64
@@ -32,6 +33,8 @@ PubSubKind = Literal["own", "google"]
 EVENTS = "dimmy-events"
 DEAD_LETTERS = "dimmy-dead-letters"
 RESOLVE = "dimmy-resolve"
+ARCHIVE = "dimmy-archive"
+ARCHIVE_DEAD_LETTERS = "dimmy-archive-dead-letters"
 
 SANDBOX_API_KEY = "sandbox-api-key"  # only valid for the sandbox's own API
 _CONCURRENT_DELIVERIES = 8  # as in infra/modules/dimmy
@@ -50,7 +53,8 @@ class Stack:
     api: DimmyApi | None  # None: the real API
     sender: SvixSender
     max_delivery_attempts: int
-    warehouse: Warehouse | None = None  # None: items are not published
+    warehouse: Warehouse | None = None  # None: there are no tables
+    archive: Function | None = None  # None: photos are not archived
 
     @property
     def running(self) -> RunningStack:
@@ -63,6 +67,7 @@ class Stack:
             self.max_delivery_attempts,
             self.receive.settings["SIGNING_SECRETS"].split(),
             self.resolve.settings.get("ITEMS_TOPIC"),
+            archives_photos=self.archive is not None,
         )
 
     def send(self, content: Any, message_id: str | None = None) -> Message:
@@ -112,6 +117,7 @@ def start_stack(
     attempt_reset_share: float = 0.0,
     repeat_share: float = 0.0,
     warehouse: bool = False,
+    photos: bool = False,
     on_log: Callable[[str, dict[str, Any]], None] = lambda _target, _line: None,
 ) -> Iterator[Stack]:
     """Start the pipeline; stop it when the context ends.
@@ -130,7 +136,8 @@ def start_stack(
         attempt_reset_share: of repeated pushes by the sandbox's Pub/Sub, as its class says.
         repeat_share: of its acknowledged deliveries, as its class says.
         warehouse: publish items, and fill the tables of `scans.duckdb` in the folder.
-        on_log: gets each log line of `receive` and `resolve`.
+        photos: publish items, and store their photos.
+        on_log: gets each log line of the functions.
 
     Raises:
         MissingEmulatorError: Google's emulator is not installed.
@@ -204,7 +211,7 @@ def start_stack(
                 "DIMMY_API_KEY": api[1],
                 "THREADS": str(_CONCURRENT_DELIVERIES),
             }
-            | (items_topic if tables else {}),
+            | (items_topic if tables or photos else {}),
             on_log=on_resolve_log,
         )
         cleanup.callback(resolve.stop)
@@ -212,6 +219,20 @@ def start_stack(
         cleanup.callback(receive.terminate)
         cleanup.callback(resolve.terminate)
         _create_topics(admin, backoff_seconds)
+        if photos and not tables:
+            admin.create_topic(ITEM_VERSIONS_TOPIC)
+        archive = None
+        if photos:
+            hosts = {"PHOTO_HOSTS": own_api.url} if own_api else {}
+            archive = _start_archive(common | hosts, on_log, cleanup)
+            admin.create_subscription(
+                ARCHIVE,
+                ITEM_VERSIONS_TOPIC,
+                push_endpoint=archive.url,
+                dead_letter_topic=ARCHIVE_DEAD_LETTERS,
+                max_delivery_attempts=max_delivery_attempts,
+                backoff_seconds=backoff_seconds,
+            )
         admin.create_subscription(
             RESOLVE,
             EVENTS,
@@ -237,6 +258,7 @@ def start_stack(
             sender,
             max_delivery_attempts,
             tables,
+            archive,
         )
 
 
@@ -274,8 +296,25 @@ def _start_pubsub(
 
 def _create_topics(admin: PubSubAdmin, backoff_seconds: tuple[float, float] | None) -> None:
     admin.create_topic(EVENTS)
-    admin.create_topic(DEAD_LETTERS)
-    admin.create_subscription(DEAD_LETTERS, DEAD_LETTERS, backoff_seconds=backoff_seconds)
+    for name in (DEAD_LETTERS, ARCHIVE_DEAD_LETTERS):
+        admin.create_topic(name)
+        admin.create_subscription(name, name, backoff_seconds=backoff_seconds)
+
+
+def _start_archive(
+    settings: dict[str, str],
+    on_log: Callable[[str, dict[str, Any]], None],
+    cleanup: contextlib.ExitStack,
+) -> Function:
+    archive = Function(
+        "archive",
+        settings | {"THREADS": str(_CONCURRENT_DELIVERIES)},
+        on_log=lambda line: on_log("archive", line),
+    )
+    cleanup.callback(archive.stop)
+    cleanup.callback(archive.terminate)
+    archive.wait_until_up()
+    return archive
 
 
 def _read(path: Path) -> bytes | None:

@@ -10,11 +10,19 @@ from rich.console import Console
 
 from operate.commands.arguments import read_event_id, read_item_id, read_last
 from operate.console import CommandError, UsageError, print_text
+from operate.diagnosis.photo_story import PhotoEvidence, tell_photos
 from operate.diagnosis.story import Evidence, Story, tell
-from operate.installation import Installation, LogQuery
+from operate.installation import OBJECT_SECONDS, Installation, LogQuery
+from operate.view.photos import StoredPhotos
+from operate.view.storage_errors import UnreadableError
+from pipeline.archive.photos import photos_of
 from pipeline.deadline import Deadline
 from pipeline.dimmy.client import DimmyError
 from pipeline.dimmy.request_statistics import RequestStatistics
+from pipeline.json_text import NotJsonError, read_json
+from pipeline.layout import item_name
+from pipeline.store.errors import ObjectNotFoundError, StorageError
+from pipeline.store.objects import Objects, open_storage
 from pipeline.store.states import reason_class
 
 _MAX_LINES = 1000
@@ -31,27 +39,44 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
             " followed by the id of an item."
         )
     last = read_last(settings, "30d")
-    if event_id:
-        event_ids = [event_id]
-    else:
-        event_ids = installation.events_of_item(item_id, last)
-        if not event_ids:
-            backfill = installation.instructions.command("backfill", SINCE="...")
-            print_text(
-                console,
-                f"No known event named {item_id}: `{backfill}` stores it if Dimmy has it.",
-            )
-            return 1
-        if len(event_ids) > _MAX_EVENTS:
-            print_text(
-                console, f"{len(event_ids)} events named it; these are the last {_MAX_EVENTS}:"
-            )
-    needs_person = False
+    event_ids = [event_id] if event_id else _events_of_item(installation, item_id, last, console)
+    needs_person = not event_ids
     for each in event_ids[-_MAX_EVENTS:]:
         story = tell(_collect(installation, each, last), installation.instructions)
         _print_story(console, each, story)
         needs_person |= story.needs_person
+    if item_id and installation.archives_photos():
+        story = tell_photos(_collect_photos(installation, item_id, last), installation.instructions)
+        _print_story(console, f"photos of {item_id}", story)
+        needs_person |= story.needs_person
     return 1 if needs_person else 0
+
+
+def _events_of_item(
+    installation: Installation, item_id: str, last: str, console: Console
+) -> list[str]:
+    event_ids = installation.events_of_item(item_id, last)
+    if not event_ids:
+        backfill = installation.instructions.command("backfill", SINCE="...")
+        print_text(
+            console, f"No known event named {item_id}: `{backfill}` stores it if Dimmy has it."
+        )
+    if len(event_ids) > _MAX_EVENTS:
+        print_text(console, f"{len(event_ids)} events named it; these are the last {_MAX_EVENTS}:")
+    return event_ids
+
+
+def _collect_photos(installation: Installation, item_id: str, last: str) -> PhotoEvidence:
+    settings = installation.storage()
+    lines = installation.log_lines(LogQuery(last, _MAX_LINES, item_id=item_id))
+    try:
+        item = read_json(Objects(settings).get(item_name(item_id)).content)
+        stored = StoredPhotos(open_storage(settings, try_seconds=OBJECT_SECONDS)).names(item_id)
+    except ObjectNotFoundError:
+        return PhotoEvidence([], (), lines)
+    except (StorageError, UnreadableError, NotJsonError) as error:
+        raise CommandError(f"storage: {error}") from error
+    return PhotoEvidence(photos_of(item) if isinstance(item, dict) else [], stored, lines)
 
 
 def _collect(installation: Installation, event_id: str, last: str) -> Evidence:

@@ -19,6 +19,7 @@ from operate.console import print_text
 from operate.installation import OBJECT_SECONDS, Installation
 from operate.ports import read_port
 from operate.view.index import Index
+from operate.view.photos import StoredPhotos
 from operate.view.site import Site
 from pipeline.store.objects import open_storage
 
@@ -31,9 +32,8 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
     """Serve the page until Ctrl-C."""
     port = read_port(settings, "VIEW_PORT", _PORT)
     items = read_number(settings, "LIMIT", _ITEMS, _MAX_ITEMS)
-    site = Site(
-        installation, Index(open_storage(installation.storage(), try_seconds=OBJECT_SECONDS), items)
-    )
+    storage = open_storage(installation.storage(), try_seconds=OBJECT_SECONDS)
+    site = Site(installation, Index(storage, items), StoredPhotos(storage))
     asyncio.run(_serve(console, site, port))
     return 0
 

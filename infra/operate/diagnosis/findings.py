@@ -21,6 +21,7 @@ def findings(installation: Installation) -> Iterator[Finding]:
     last_reconcile = _last(installation, "reconcile done", "7d")
     yield _errors(installation, last_event, last_reconcile)
     yield from _unknown_items(installation)
+    yield from _photos(installation)
     yield _repairs(last_reconcile, installation)
     yield from installation.schedules()
 
@@ -93,6 +94,27 @@ def _unknown_items(installation: Installation) -> Iterator[Finding]:
     if waiting:
         trace = installation.instructions.command("trace", EVENT=waiting[-1])
         yield Finding("waiting for unknown items", str(len(waiting)), trace)
+
+
+def _photos(installation: Installation) -> Iterator[Finding]:
+    """What `archive` has not stored. Photos may wait for hours, which needs no person."""
+    if not installation.archives_photos():
+        return
+    backlog = installation.photo_backlog()
+    instructions = installation.instructions
+    yield Finding("items waiting for photos", _number(backlog.waiting))
+    remedy = ""
+    if backlog.dead_letters:
+        remedy = (
+            f"{instructions.command('logs', SEVERITY='WARNING')} has the reasons; then"
+            f" {instructions.command('republish', SINCE='...')}"
+        )
+    yield Finding("dead letters of archive", _number(backlog.dead_letters), remedy)
+    refused = installation.log_lines(LogQuery("1d", _MAX_LINES, message="photos refused"))
+    item_ids = dict.fromkeys(str(line.fields.get("item_id", "")) for line in refused)
+    if item_ids:
+        trace = instructions.command("trace", ITEM=next(reversed(item_ids)))
+        yield Finding("items with refused photos", f"{len(item_ids)} in the last day", trace)
 
 
 def _repairs(last_reconcile: LogLine | None, installation: Installation) -> Finding:

@@ -62,6 +62,9 @@ def _history_line(line: LogLine) -> str:
         source = f", from {fields['source']}" if fields.get("source") else ""
         text = f"{fields['status']} {fields.get('outcome', '')}{size}{source}{took}{reason}"
         step = "received" if fields["status"] < 300 else "refused"
+    elif line.function == "archive":
+        step = "photos"
+        text = f"{fields.get('outcome', '')} of {fields.get('item_id', '')}{took}{reason}"
     elif "item_id" in fields:
         step, text = "item", f"{fields['item_id']} {fields.get('state', '')}"
     elif "outcome" in fields:

@@ -119,8 +119,18 @@ class GoogleInstallation:
             yield Finding(name, state, remedy)
 
     def backlog(self) -> Backlog:
-        subscription = self._outputs["subscription"]
-        dead_letters = self._outputs["dead_letter_subscription"]
+        outputs = self._outputs
+        return self._backlog(outputs["subscription"], outputs["dead_letter_subscription"])
+
+    def archives_photos(self) -> bool:
+        return bool(self._outputs.get("archive_subscription"))
+
+    def photo_backlog(self) -> Backlog:
+        outputs = self._outputs
+        dead_letters = outputs["item_dead_letter_subscriptions"]["archive"]
+        return self._backlog(outputs["archive_subscription"], dead_letters)
+
+    def _backlog(self, subscription: str, dead_letters: str) -> Backlog:
         read = self._monitoring.of_subscription
         waiting = read("num_undelivered_messages", subscription)
         oldest = read("oldest_unacked_message_age", subscription)

@@ -9,7 +9,7 @@ from operate.google.gcloud import Gcloud
 from operate.installation import LogLine, LogQuery
 
 _MAX_RECONCILE_LINES = 100
-_FUNCTIONS = ("receive", "resolve", "reconcile")
+_FUNCTIONS = ("receive", "resolve", "reconcile", "archive")
 
 
 def read_log_lines(gcloud: Gcloud, query: LogQuery) -> list[LogLine]:
@@ -17,6 +17,8 @@ def read_log_lines(gcloud: Gcloud, query: LogQuery) -> list[LogLine]:
     filters = []
     if query.event_id:
         filters.append(f'jsonPayload.event_id="{query.event_id}"')
+    if query.item_id:
+        filters.append(f'jsonPayload.item_id="{query.item_id}"')
     if query.message:
         filters.append(f'jsonPayload.message="{query.message}"')
     if query.severity:

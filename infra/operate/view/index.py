@@ -1,6 +1,5 @@
 """Keeps the stored items in memory to search them, with the receipts that name them."""
 
-import contextlib
 import heapq
 import time
 from collections import defaultdict
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import obstore
-from obstore.exceptions import BaseError
 from obstore.store import GCSStore, LocalStore
 
 from operate.view.scan import Summary, read_summary
+from operate.view.storage_errors import unreadable
 from pipeline.layout import ITEMS, RECEIPTS
 from pipeline.store.receipts import Receipt, ReceiptError
 
@@ -27,10 +26,6 @@ _READERS = 16
 _PUBLISH_INTERVAL_SECONDS = 0.5  # while many objects are read
 # A file written within this time after a listing may leave the folder's time unchanged.
 _COARSE_SECONDS = 2.0
-
-
-class UnreadableError(Exception):
-    """Storage cannot be read; the text is its error."""
 
 
 class Index:
@@ -54,7 +49,7 @@ class Index:
             UnreadableError: storage refuses, or cannot be reached.
         """
         self._on_change, self._published_at = on_change, time.monotonic()
-        with _unreadable():
+        with unreadable():
             has_new_items = self._items.refresh(self._publish_if_due)
             has_new_receipts = self._receipts.refresh(self._publish_if_due)
             if has_new_items or has_new_receipts:
@@ -206,7 +201,7 @@ class _Folder(Generic[T]):
         listed = self._listed.get(name)
         if listed is None:
             return None
-        with _unreadable():
+        with unreadable():
             body = self._read_object(listed.path)
         return None if body is None else (body, listed.stored)
 
@@ -230,15 +225,6 @@ class _Folder(Generic[T]):
             return bytes(obstore.get(self._storage, path).bytes())
         except FileNotFoundError:
             return None  # deleted since it was listed
-
-
-@contextlib.contextmanager
-def _unreadable() -> Iterator[None]:
-    try:
-        yield
-    except (BaseError, OSError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UnreadableError(first_line) from error
 
 
 def _name(path: str) -> str:

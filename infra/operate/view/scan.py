@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from pipeline.archive.photos import name_of
 from pipeline.json_text import NotJsonError, read_json
 from pipeline.store.items import Item, NotAnItemError, as_item
 
@@ -51,10 +52,14 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """`link` is empty where the address is not safe to open."""
+    """`link` is empty where the address is not safe to open.
+
+    `name` is the one under which `archive` stores the photo.
+    """
 
     address: str
     link: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +171,8 @@ def _flat(value: Any, path: str, depth: int = 0) -> Iterator[tuple[str, str]]:
 
 def _photo(photo: Mapping[str, Any]) -> Photo:
     address = photo.get("url")
-    if not isinstance(address, str):
-        return Photo(_text(address), "")
-    return Photo(_text(address), address if _is_safe(address) else "")
+    link = address if isinstance(address, str) and _is_safe(address) else ""
+    return Photo(_text(address), link, name_of(address))
 
 
 def _is_safe(address: str) -> bool:

@@ -13,8 +13,10 @@ from operate.console import CommandError, UsageError
 from operate.diagnosis.findings import findings
 from operate.installation import Finding, Installation
 from operate.view.drawing import HEIGHT, WIDTH, draw
-from operate.view.index import Index, UnreadableError
+from operate.view.index import Index
+from operate.view.photos import StoredPhotos
 from operate.view.scan import indented, read_scan, utc
+from operate.view.storage_errors import UnreadableError
 
 _PAGES = Path(__file__).with_name("pages")
 _FILES = {
@@ -48,9 +50,10 @@ class Site:
     is open.
     """
 
-    def __init__(self, installation: Installation, index: Index) -> None:
+    def __init__(self, installation: Installation, index: Index, photos: StoredPhotos) -> None:
         self._installation = installation
         self._index = index
+        self._photos = photos
         self._findings: list[Finding] = []
         self._storage_error = ""
         self._version = 0  # of what the pages show
@@ -72,6 +75,7 @@ class Site:
         app.router.add_get("/", self._show_items)
         app.router.add_get("/items/{name}", self._show_item)
         app.router.add_get("/events/{name}", self._show_receipt)
+        app.router.add_get("/photos/{item}/{name}", self._show_photo)
         app.router.add_get("/changes", self._send_changes)
         app.router.add_get("/{file}", _send_file)
         app.on_response_prepare.append(_add_headers)
@@ -98,12 +102,14 @@ class Site:
         if name != path:
             return web.Response(body=body, content_type="application/json")
         scan = read_scan(name, body, stored)
+        has_photos = any(step.photos for step in scan.steps)
         beginning = body[:_MAX_RAW_BYTES]
         return self._page(
             "item.html",
             scan=scan,
             stored=stored,
             receipts=self._index.receipts_of(name),
+            stored_photos=await asyncio.to_thread(self._photos.names, name) if has_photos else (),
             drawing=draw(scan.summary.sides) if scan.summary.sides else None,
             drawing_size=(WIDTH, HEIGHT),
             raw=beginning.decode(errors="replace") if scan.summary.fault else indented(beginning),
@@ -116,6 +122,24 @@ class Site:
         if body is None:
             return self._page("nothing.html", status=404, message=f"There is no receipt {name}.")
         return web.Response(body=body, content_type="application/json")
+
+    async def _show_photo(self, request: web.Request) -> web.StreamResponse:
+        photo = await self._photos.open(request.match_info["item"], request.match_info["name"])
+        if photo is None:
+            return self._page("nothing.html", status=404, message="There is no such photo.")
+        response = web.StreamResponse()
+        response.content_type = photo.content_type or "application/octet-stream"
+        response.content_length = photo.size
+        if not photo.content_type:
+            response.headers["Content-Disposition"] = "attachment"
+        await response.prepare(request)
+        try:
+            async for chunk in photo.chunks:
+                await response.write(chunk)
+        except (ConnectionError, UnreadableError):  # too late for another answer
+            if request.transport:
+                request.transport.abort()
+        return response
 
     async def _send_changes(self, request: web.Request) -> web.StreamResponse:
         """An event stream (text/event-stream) with one event for each change."""

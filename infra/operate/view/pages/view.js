@@ -61,12 +61,19 @@ document.addEventListener("visibilitychange", () => {
 });
 if (!document.hidden) follow();
 
-// A photo that cannot be loaded is replaced by its address.
+// A stored photo that cannot be shown is replaced by the link, and that by its address.
 document.addEventListener("error", (event) => { if (event.target.tagName === "IMG") showAddress(event.target); }, true);
 for (const image of document.images) if (image.complete && !image.naturalWidth) showAddress(image);
 
 function showAddress(image) {
-  image.replaceWith(`${image.alt} cannot be loaded: ${image.src}`);
+  const link = image.dataset.link;
+  if (link) {
+    delete image.dataset.link;
+    image.referrerPolicy = "no-referrer";
+    image.src = link;
+  } else {
+    image.replaceWith(`${image.alt} cannot be loaded: ${image.src}`);
+  }
 }
 
 const search = document.getElementById("search");

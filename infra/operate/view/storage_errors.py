@@ -1,0 +1,20 @@
+"""The error of storage that pages show."""
+
+import contextlib
+from collections.abc import Iterator
+
+from obstore.exceptions import BaseError
+
+
+class UnreadableError(Exception):
+    """Storage cannot be read; the text is its error."""
+
+
+@contextlib.contextmanager
+def unreadable() -> Iterator[None]:
+    """Turn an error of storage into an UnreadableError."""
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UnreadableError(first_line) from error
