@@ -201,7 +201,9 @@ _DELETED = {
 def test_an_upgrade_from_before_the_module_keeps_what_holds_data(
     cloud: GoogleCloud, operate: Callable[..., Operator]
 ) -> None:
-    cloud.project.allowed_locations = None  # which that version cannot cope with
+    # Neither a strict organisation nor a new project, with which that version cannot cope.
+    cloud.project.allowed_locations = None
+    cloud.project.create_agent("gcp-sa-pubsub")
     operator = operate()
     current = {name: operator.tree / name for name in ("function", "infra")}
     kept = {name: path.rename(operator.folder / f"new-{name}") for name, path in current.items()}
