@@ -32,7 +32,7 @@ INSTALLED := $(if $(ENV),$(OPERATOR),$(DEVELOPER))
 
 .PHONY: help demo run sql view chaos bench bootstrap secrets rotate retire plan deploy unlock destroy \
 	status logs trace doctor backfill verify redrive replay republish discard \
-	package test lint format mutants provider-schema lock clean
+	package test lint format screenshots mutants provider-schema lock clean
 
 help: ## Show what each command does
 	@echo "Receives Dimmy's webhooks in Google Cloud."
@@ -142,6 +142,9 @@ format: $(DEVELOPER) ## Format the code, and fix its style where ruff can
 clean: ## Delete the environment, caches, builds and stored data
 	rm -rf $(VENV) .build .data .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.*
 	find function infra tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+screenshots: $(DEVELOPER) ## Take the pictures of `make view` for these documents again, with Chromium
+	@$(TESTS) screenshots
 
 mutants: $(DEVELOPER) ## Break infra/ in some seventy ways, and count how many the checks notice
 	@$(TESTS) terraform.mutants
