@@ -187,7 +187,6 @@ resource "google_cloudfunctions2_function" "this" {
     google_kms_crypto_key_iam_member.agent,
     google_project_iam_member.builder,
     google_pubsub_topic_iam_member.function_publishes_items,
-    google_pubsub_topic_iam_member.function_publishes_items,
     google_secret_manager_secret_iam_member.reader,
     google_storage_bucket_iam_member.builder_reads_sources,
     google_storage_bucket_iam_member.function,
