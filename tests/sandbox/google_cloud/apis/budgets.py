@@ -25,8 +25,7 @@ class Budgets(Api):
     def _create(self, call: Call) -> Json:
         self._check_channels(call.body)
         name = f"{call['parent']}/budgets/{uuid.uuid4()}"
-        budget = {"ownershipScope": "ALL_USERS", **call.body, "name": name, "etag": "etag"}
-        return self.resources.create(name, budget)
+        return self.resources.create(name, call.body | {"name": name, "etag": "etag"})
 
     def _update(self, call: Call) -> Json:
         self._check_channels(call.body)
