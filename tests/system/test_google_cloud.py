@@ -191,8 +191,8 @@ def test_an_installation_that_is_encrypted_with_a_key_of_its_own(
     _assert_only_the_state_is_left(cloud)
 
 
-# The version before infra/modules, and what its upgrade deletes or replaces: grants, and nothing that
-# holds scans.
+# The version before infra/modules, and what its upgrade deletes or replaces: grants, and nothing
+# that holds scans.
 _BEFORE_MODULES = "14633fd"
 _DELETED = {
     'google_bigquery_table.lines["event_lines"]',
