@@ -49,7 +49,7 @@ FROM (
 )
 """
 
-_QUERIES = {
+QUERIES = {
     "the newest version of one item": (
         "SELECT item_id, updated_at, flow_id, barcode, width_mm, height_mm, depth_mm, weight_g"
         " FROM items WHERE item_id = '{item_id}'"
@@ -84,13 +84,13 @@ def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
         section = Section(
             f"The views over {versions:,} versions of {count:,} items, in DuckDB with one thread",
             f"The data column has {size.rows[0][0] / 1e9:.2f} GB of JSON, the file"
-            f" {warehouse.file.stat().st_size / 1e9:.2f} GB. Each query is BigQuery's SQL, translated,"
+            f" {warehouse.file.stat().st_size / 1e9:.2f} GB. Each query is BigQuery's SQL"
             " and opens the file, as `make sql` does.",
             ("", "rows", "tries", "p50 ms", "slowest ms"),
         )
-        for name, query in _QUERIES.items():
+        for name, query in QUERIES.items():
             say(name)
-            rows, times = _ask(warehouse, query, count)
+            rows, times = ask(warehouse, query, count)
             section.rows.append((name, f"{rows:,}", str(_TRIES), percentile(times, 50), max(times)))
     return [section]
 
@@ -113,7 +113,7 @@ def fill(warehouse: Warehouse, items: int) -> None:
         )
 
 
-def _ask(warehouse: Warehouse, query: str, items: int) -> tuple[int, list[float]]:
+def ask(warehouse: Warehouse, query: str, items: int) -> tuple[int, list[float]]:
     """The number of rows, and the milliseconds of each try."""
     rng = random.Random(1)
     rows, times = 0, []
