@@ -10,7 +10,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import cold_start, growth, receive, report, resolve, strangers, view, whole_way
+from bench import (
+    cold_start,
+    growth,
+    receive,
+    report,
+    resolve,
+    strangers,
+    view,
+    warehouse,
+    whole_way,
+)
 
 SECTIONS = {
     "receive": receive.measure,
@@ -20,6 +30,7 @@ SECTIONS = {
     "cold-start": cold_start.measure,
     "growth": growth.measure,
     "view": view.measure,
+    "warehouse": warehouse.measure,
 }
 
 

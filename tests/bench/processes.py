@@ -16,6 +16,7 @@ from typing import Self
 
 from bench.load import Load, Result
 from sandbox.background import Background
+from sandbox.bigquery_rows import Tables
 from sandbox.functions import SOURCE, Function
 from sandbox.google_pubsub import find_emulator, start_emulator
 from sandbox.processes import Process, free_port, peak_bytes
@@ -47,10 +48,14 @@ def on_core(core: int) -> Iterator[None]:
 
 
 class Bench:
-    """A temporary folder, Pub/Sub, and the servers that a section of the benchmark starts."""
+    """A temporary folder, Pub/Sub, and the servers that a section of the benchmark starts.
 
-    def __init__(self, *, own_pubsub: bool = False) -> None:
+    `tables` are what BigQuery subscriptions of the sandbox's own Pub/Sub write to.
+    """
+
+    def __init__(self, *, own_pubsub: bool = False, tables: Tables | None = None) -> None:
         self._own_pubsub = own_pubsub
+        self._tables = tables
 
     def __enter__(self) -> Self:
         self._cleanup = contextlib.ExitStack()
@@ -121,7 +126,7 @@ class Bench:
             self._cleanup.callback(process.stop)
             return host, "Google's emulator"
         background = self._cleanup.enter_context(Background())
-        server = PubSub()
+        server = PubSub(tables=self._tables)
         port = background.run(server.start())
         self._cleanup.callback(lambda: background.run(server.stop()))
         return f"127.0.0.1:{port}", "the sandbox's Pub/Sub"

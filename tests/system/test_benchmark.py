@@ -6,10 +6,12 @@ One of them: .venv/bin/pytest tests/system/test_benchmark.py -k accepted
 import dataclasses
 import io
 import json
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,9 @@ from bench.load import Load, Result, event_id, item_ids, percentile
 from bench.processes import Bench, send
 from bench.report import Section, Target
 from bench.resolve import deliver
+from bench.warehouse import QUERIES, ask, fill
+from bench.whole_way import TimedTables, run_to_the_row
+from sandbox.warehouse import WAREHOUSE_FILE, Warehouse
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +73,44 @@ def test_events_at_a_fixed_rate_are_accepted_and_their_ids_are_distinct(bench: B
     assert len({event_id(load.token, n) for n in range(4)}) == 4
     assert bench.api_calls() == 3
     assert len(list((bench.folder / "stored" / "items").iterdir())) == 3
+
+
+def test_the_time_to_the_row_is_that_of_the_items_in_the_view(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path / WAREHOUSE_FILE)
+    warehouse.create()
+    tables = TimedTables(warehouse)
+    with Bench(own_pubsub=True, tables=tables) as bench:
+        _, result, seconds = run_to_the_row(bench, tables, rate=10, seconds=1)
+
+    assert result.statuses == {"204": 10}
+    assert len(seconds) == 10
+    assert all(0.05 < latency < math.inf for latency in seconds), "the API takes 50 ms"
+    shown = {row[0] for row in warehouse.query("SELECT item_id FROM items").rows}
+    assert shown == tables.written.keys()
+
+
+def test_a_filled_warehouse_has_all_versions_and_the_newest_ones_in_the_view(
+    tmp_path: Path,
+) -> None:
+    warehouse = Warehouse(tmp_path / WAREHOUSE_FILE)
+
+    fill(warehouse, 100)
+
+    ((versions, items),) = warehouse.query(
+        "SELECT COUNT(*), COUNT(DISTINCT JSON_VALUE(data, '$.item_id')) FROM item_versions"
+    ).rows
+    assert (versions, items) == (130, 100)
+    rows = warehouse.query("SELECT * FROM items").dicts()
+    assert len(rows) == 100
+    for row in rows:
+        assert json.loads(row["item"])["_id"] == row["item_id"]
+        assert row["updated_at"] == row["published_at"] > row["created_at"]
+    updated = [row for row in rows if row["updated_at"] - row["created_at"] > timedelta(minutes=5)]
+    assert len(updated) == 30
+    for name, query in QUERIES.items():
+        count, times = ask(warehouse, query, 100)
+        assert count >= 1, name
+        assert times
 
 
 def test_strangers_take_nothing_from_those_who_sign(bench: Bench) -> None:

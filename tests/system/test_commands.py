@@ -363,7 +363,7 @@ def test_sql_without_a_query_shows_what_can_be_asked(start: Start, filled: Path)
     ("width", "shown"),
     [
         (100, " 67c861de20bb29fb40d2cbbd   APIDocsFlow1   NULL       [red]\ufffd[31m"),
-        (40, "item_id  67c861de20bb29fb40d2cbbd"),
+        (40, "item_id   67c861de20bb29fb40d2cbbd"),
     ],
     ids=["a table", "a block for each row"],
 )
