@@ -86,6 +86,15 @@ def make_item(
     return item
 
 
+def vendor_example(photo_url_prefix: str) -> Item:
+    """The vendor's example with its photo at another address."""
+    (step,) = VENDOR_EXAMPLE["photographing"]
+    (photo,) = step["photos"]
+    name = photo["url"].rpartition("/")[2]
+    moved = step | {"photos": [photo | {"url": f"{photo_url_prefix}{name}"}]}
+    return VENDOR_EXAMPLE | {"photographing": [moved]}
+
+
 def new_id(rng: random.Random) -> str:
     """An id in MongoDB's format: 24 hexadecimal digits."""
     return f"{rng.getrandbits(96):024x}"

@@ -1,7 +1,8 @@
 """`make demo`: sends signed events through the pipeline on this machine and checks the result.
 
-Exit status 0 when storage and the view `items` have every item exactly as the API serves it; 1,
-with the reason, when they do not; 2 when the demo could not start; 130 after Ctrl-C.
+Exit status 0 when storage and the view `items` have every item exactly as the API serves it, and
+storage has every photo; 1, with the reason, when they do not; 2 when the demo could not start; 130
+after Ctrl-C.
 """
 
 import functools
@@ -20,12 +21,15 @@ from typing import Any
 from operate.console import open_console
 from operate.diagnosis.completeness import Comparison
 from operate.installation import open_dimmy
+from pipeline.archive.photos import photos_of
+from pipeline.layout import photo_name
 from pipeline.store.objects import open_storage
 from pipeline.store.settings import StorageSettings
 from sandbox import catalogue
 from sandbox.dimmy_api import DimmyApi, Fault
 from sandbox.google_pubsub import MissingEmulatorError
 from sandbox.journal import Journal, describe, item_table
+from sandbox.photos import PhotoFault
 from sandbox.processes import StartError
 from sandbox.sql import as_table
 from sandbox.stack import Stack, new_secret, pubsub_kind, start_stack
@@ -51,7 +55,9 @@ def main() -> int:
     journal = Journal(open_console(), folder)
     try:
         kind = pubsub_kind(os.environ)
-        with start_stack(folder, pubsub=kind, warehouse=True, on_log=journal.log) as stack:
+        with start_stack(
+            folder, pubsub=kind, warehouse=True, photos=True, on_log=journal.log
+        ) as stack:
             assert stack.api
             pubsub = "Google's emulator" if kind == "google" else "the sandbox's"
             journal.print_text(
@@ -76,12 +82,13 @@ def main() -> int:
 
 def _run_demo(stack: Stack, api: DimmyApi, journal: Journal) -> list[str]:
     rng = random.Random(20261101)
-    items = [catalogue.make_item(rng) for _ in range(8)]
+    prefix = api.photo_url_prefix
+    items = [catalogue.make_item(rng, photo_url_prefix=prefix) for _ in range(8)]
     scanned = [api.put(item) for item in items]
     # These two are sent as full payloads. The API has them only for the comparison at the end.
     by_payload = [
-        api.put(catalogue.VENDOR_EXAMPLE),
-        api.put(catalogue.make_item(rng, photos=4)),
+        api.put(catalogue.vendor_example(prefix)),
+        api.put(catalogue.make_item(rng, photos=4, photo_url_prefix=prefix)),
     ]
 
     journal.print_text("One scan, five scans at once, two full payloads:")
@@ -98,6 +105,7 @@ def _run_demo(stack: Stack, api: DimmyApi, journal: Journal) -> list[str]:
     api.fail(Fault(status=503, item_id=scanned[6], times=1))
     api.fail(Fault(status=429, retry_after="1", item_id=scanned[6], times=1))
     api.fail(Fault(status=404, item_id=scanned[7], times=1))
+    api.photos.fail(PhotoFault("status", 404, times=1))  # a photo that is still being uploaded
     problems += _wait_until_done(stack, [_send(stack, journal, {"item_ids": scanned[6:]})])
 
     journal.print_text("\nThe first event twice again, a test message, and a forged event:")
@@ -115,7 +123,8 @@ def _run_demo(stack: Stack, api: DimmyApi, journal: Journal) -> list[str]:
     journal.console.print(item_table(stored.values()))
     problems += _verify(stack, api, journal)
     problems += _compare(api, scanned + by_payload, stored)
-    return problems + _query(stack, journal, stored)
+    problems += _query(stack, journal, stored)
+    return problems + _compare_photos(stack, api, journal, stored)
 
 
 def _send(stack: Stack, journal: Journal, content: Any) -> Message:
@@ -199,6 +208,26 @@ def _compare(api: DimmyApi, item_ids: list[str], stored: dict[str, bytes]) -> li
         if item_id in stored and stored[item_id] != api.body_of(item_id)
     ]
     return problems
+
+
+def _compare_photos(
+    stack: Stack, api: DimmyApi, journal: Journal, stored: dict[str, bytes]
+) -> list[str]:
+    """Wait until every photo of the stored items is stored, and compare them."""
+    photos = {
+        stack.folder / photo_name(item_id, photo.name): str(photo.address)
+        for item_id, line in stored.items()
+        for photo in photos_of(json.loads(line))
+    }
+    _wait_for(lambda: all(path.exists() for path in photos))
+    wrong = [
+        str(path.relative_to(stack.folder))
+        for path, address in photos.items()
+        if not path.exists()
+        or path.read_bytes() != api.photos.content_of(address.removeprefix(api.photo_url_prefix))
+    ]
+    journal.print_text(f"{len(photos)} photos in these items, {len(photos) - len(wrong)} stored.")
+    return [f"{name} is not the photo that Dimmy serves." for name in wrong]
 
 
 def _query(stack: Stack, journal: Journal, stored: dict[str, bytes]) -> list[str]:

@@ -8,7 +8,7 @@ import base64
 import contextlib
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -149,9 +149,7 @@ def start_stack(
         # Registered first, so that it runs last and searches everything that was stored.
         cleanup.callback(lambda: assert_no_secrets_below(folder, [*secrets, SANDBOX_API_KEY]))
         background = cleanup.enter_context(Background())
-        tables = Warehouse(folder / WAREHOUSE_FILE) if warehouse else None
-        if tables:
-            tables.create()
+        tables = _create_warehouse(folder) if warehouse else None
         server = PubSub(attempt_reset_share, repeat_share, tables)
         pubsub_host = _start_pubsub(pubsub, server, background, cleanup)
         admin = PubSubAdmin(pubsub_host)
@@ -165,12 +163,8 @@ def start_stack(
         relay_host = f"127.0.0.1:{background.run(relay.start())}"
         cleanup.callback(lambda: background.run(relay.cut()))
 
-        own_api = None
-        if api is None:
-            own_api = DimmyApi(SANDBOX_API_KEY)
-            background.run(own_api.start())
-            cleanup.callback(lambda: background.run(own_api.stop()))
-            api = own_api.url, own_api.key
+        own_api = None if api else _start_api(background, cleanup)
+        api_url, api_key = api or (own_api.url, own_api.key)  # type: ignore[union-attr]
 
         common = {
             "STORAGE_URL": f"file://{folder}",
@@ -207,42 +201,30 @@ def start_stack(
             "resolve",
             common
             | {
-                "DIMMY_API_URL": api[0],
-                "DIMMY_API_KEY": api[1],
+                "DIMMY_API_URL": api_url,
+                "DIMMY_API_KEY": api_key,
                 "THREADS": str(_CONCURRENT_DELIVERIES),
             }
             | (items_topic if tables or photos else {}),
             on_log=on_resolve_log,
         )
         cleanup.callback(resolve.stop)
-        # Both functions get SIGTERM before the first is waited for.
-        cleanup.callback(receive.terminate)
-        cleanup.callback(resolve.terminate)
-        _create_topics(admin, backoff_seconds)
-        if photos and not tables:
-            admin.create_topic(ITEM_VERSIONS_TOPIC)
         archive = None
         if photos:
-            hosts = {"PHOTO_HOSTS": own_api.url} if own_api else {}
-            archive = _start_archive(common | hosts, on_log, cleanup)
-            admin.create_subscription(
-                ARCHIVE,
-                ITEM_VERSIONS_TOPIC,
-                push_endpoint=archive.url,
-                dead_letter_topic=ARCHIVE_DEAD_LETTERS,
-                max_delivery_attempts=max_delivery_attempts,
-                backoff_seconds=backoff_seconds,
-            )
-        admin.create_subscription(
-            RESOLVE,
-            EVENTS,
-            push_endpoint=resolve.url,
-            dead_letter_topic=DEAD_LETTERS,
-            max_delivery_attempts=max_delivery_attempts,
-            backoff_seconds=backoff_seconds,
-        )
-        receive.wait_until_up()
-        resolve.wait_until_up()
+            archive = _archive(common, own_api, lambda line: on_log("archive", line))
+            cleanup.callback(archive.stop)
+        # All functions get SIGTERM before the first is waited for.
+        functions = [function for function in (receive, resolve, archive) if function]
+        for function in functions:
+            cleanup.callback(function.terminate)
+        topics = {EVENTS, DEAD_LETTERS}
+        endpoints = {RESOLVE: resolve.url}
+        if archive:
+            topics |= {ARCHIVE_DEAD_LETTERS} | (set() if tables else {ITEM_VERSIONS_TOPIC})
+            endpoints[ARCHIVE] = archive.url
+        _connect(admin, topics, endpoints, max_delivery_attempts, backoff_seconds)
+        for function in functions:
+            function.wait_until_up()
 
         sender = SvixSender(f"{receive.url}webhook", *secrets, speed=sender_speed)
         background.run(sender.__aenter__())
@@ -294,27 +276,56 @@ def _start_pubsub(
     return f"127.0.0.1:{port}"
 
 
-def _create_topics(admin: PubSubAdmin, backoff_seconds: tuple[float, float] | None) -> None:
-    admin.create_topic(EVENTS)
-    for name in (DEAD_LETTERS, ARCHIVE_DEAD_LETTERS):
-        admin.create_topic(name)
-        admin.create_subscription(name, name, backoff_seconds=backoff_seconds)
+def _create_warehouse(folder: Path) -> Warehouse:
+    tables = Warehouse(folder / WAREHOUSE_FILE)
+    tables.create()
+    return tables
 
 
-def _start_archive(
-    settings: dict[str, str],
-    on_log: Callable[[str, dict[str, Any]], None],
-    cleanup: contextlib.ExitStack,
+def _start_api(background: Background, cleanup: contextlib.ExitStack) -> DimmyApi:
+    api = DimmyApi(SANDBOX_API_KEY)
+    background.run(api.start())
+    cleanup.callback(lambda: background.run(api.stop()))
+    return api
+
+
+_SUBSCRIPTIONS = {
+    RESOLVE: (EVENTS, DEAD_LETTERS),
+    ARCHIVE: (ITEM_VERSIONS_TOPIC, ARCHIVE_DEAD_LETTERS),
+}
+
+
+def _connect(
+    admin: PubSubAdmin,
+    topics: Iterable[str],
+    endpoints: Mapping[str, str],
+    max_delivery_attempts: int,
+    backoff_seconds: tuple[float, float] | None,
+) -> None:
+    """Create these topics, the subscriptions that push to these endpoints, and dead letters."""
+    for topic in topics:
+        admin.create_topic(topic)
+    for subscription, endpoint in endpoints.items():
+        topic, dead_letters = _SUBSCRIPTIONS[subscription]
+        admin.create_subscription(dead_letters, dead_letters, backoff_seconds=backoff_seconds)
+        admin.create_subscription(
+            subscription,
+            topic,
+            push_endpoint=endpoint,
+            dead_letter_topic=dead_letters,
+            max_delivery_attempts=max_delivery_attempts,
+            backoff_seconds=backoff_seconds,
+        )
+
+
+def _archive(
+    settings: dict[str, str], own_api: DimmyApi | None, on_log: Callable[[dict[str, Any]], None]
 ) -> Function:
-    archive = Function(
-        "archive",
-        settings | {"THREADS": str(_CONCURRENT_DELIVERIES)},
-        on_log=lambda line: on_log("archive", line),
-    )
-    cleanup.callback(archive.stop)
-    cleanup.callback(archive.terminate)
-    archive.wait_until_up()
-    return archive
+    """The function `archive`, which gets photos from this API, or from Dimmy's own hosts."""
+    settings = settings | {"THREADS": str(_CONCURRENT_DELIVERIES)}
+    if own_api:
+        settings["PHOTO_HOSTS"] = own_api.url
+    return Function("archive", settings, on_log=on_log)
 
 
 def _read(path: Path) -> bytes | None:

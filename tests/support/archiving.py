@@ -9,7 +9,7 @@ from typing import Any
 
 import requests
 
-from pipeline.archive.photos import name_of
+from pipeline.archive.photos import is_name, name_of
 from pipeline.items_topic.item_message import describe
 from pipeline.store.items import read_item
 from sandbox import catalogue
@@ -59,7 +59,8 @@ class RunningArchive:
     def stored(self, item: Item) -> dict[str, bytes]:
         """The stored photos of an item, by their names in storage."""
         folder = self.folder / "photos" / item["_id"]
-        return {path.name: path.read_bytes() for path in folder.glob("*")}
+        paths = [path for path in folder.glob("*") if is_name(path.name)]  # not one in the making
+        return {path.name: path.read_bytes() for path in paths}
 
     def item_with(self, *names: str) -> Item:
         """An item with photos that Dimmy serves under these names."""

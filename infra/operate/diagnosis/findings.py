@@ -103,12 +103,7 @@ def _photos(installation: Installation) -> Iterator[Finding]:
     backlog = installation.photo_backlog()
     instructions = installation.instructions
     yield Finding("items waiting for photos", _number(backlog.waiting))
-    remedy = ""
-    if backlog.dead_letters:
-        remedy = (
-            f"{instructions.command('logs', SEVERITY='WARNING')} has the reasons; then"
-            f" {instructions.command('republish', SINCE='...')}"
-        )
+    remedy = instructions.command("logs", SEVERITY="WARNING") if backlog.dead_letters else ""
     yield Finding("dead letters of archive", _number(backlog.dead_letters), remedy)
     refused = installation.log_lines(LogQuery("1d", _MAX_LINES, message="photos refused"))
     item_ids = dict.fromkeys(str(line.fields.get("item_id", "")) for line in refused)
