@@ -19,7 +19,7 @@ TERRAFORM := $(shell command -v terraform)
 CHECKOV := $(VENV)/checkov/.installed
 
 # Variables of make's command line, passed to the commands in their environment.
-export ENV PROJECT SINCE UNTIL YES LAST LIMIT EVENT ITEM SEVERITY OUTCOME REPAIR
+export ENV PROJECT SINCE UNTIL YES LAST LIMIT EVENT ITEM SEVERITY OUTCOME REPAIR PHOTOS
 # QUERY reaches the command as it was typed: make would expand the $ of a JSON path.
 override QUERY := $(value QUERY)
 export QUERY
@@ -73,7 +73,7 @@ logs: $(INSTALLED) ## Print the logs of the functions (LAST=1h LIMIT=200 SEVERIT
 view: $(INSTALLED) ## Show the stored items in a browser, as they arrive
 	@$(INSTALLATION) view
 
-backfill: $(INSTALLED) ## Store the items that Dimmy has since a date (SINCE=2026-11-01 [UNTIL=2026-11-08])
+backfill: $(INSTALLED) ## Store the items that Dimmy has since a date (SINCE=2026-11-01 [UNTIL=2026-11-08]; PHOTOS=1: the photos)
 	@$(INSTALLATION) backfill
 
 verify: $(INSTALLED) ## Compare what Dimmy lists with what is stored, day by day (SINCE=2026-11-01 [UNTIL=...] [REPAIR=1])

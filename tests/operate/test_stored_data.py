@@ -173,6 +173,28 @@ def test_republish_since_leaves_out_what_was_stored_before(
     assert [each["item_id"] for each in published_to(pubsub)] == ["a"]
 
 
+def test_backfill_of_photos_publishes_the_items_that_have_photos(
+    operator: Operator, bucket: CloudStorage, endpoint: Callable[..., Endpoint]
+) -> None:
+    plain = {"_id": "plain"}
+    photographed = catalogue.make_item(random.Random(1), photos=2)
+    for item in (plain, photographed):
+        bucket.put(f"{BUCKET}/items/{item['_id']}.json", json.dumps(item).encode())
+    pubsub = endpoint((200, {"messageIds": ["8"]}))
+    operator.set_answers(items_topic=TOPIC)
+
+    status = operator.run(
+        "backfill",
+        YES="1",
+        PHOTOS="1",
+        STORAGE_EMULATOR_HOST=bucket.url,
+        CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB=pubsub.url,
+    )
+
+    assert status == 0, operator.printed
+    assert [each["item_id"] for each in published_to(pubsub)] == [photographed["_id"]]
+
+
 def test_republish_without_a_topic_says_how_to_get_one(operator: Operator) -> None:
     operator.set_answers(items_topic=None)
 

@@ -2,7 +2,8 @@
 
 The deployed `reconcile` does it. A long window is divided, because one request to a function has
 limited time; a part that is not finished is requested again. Stored items stay stored, so a
-backfill that is stopped can be repeated. Exit status 0 when the window is finished; 1 when it is
+backfill that is stopped can be repeated. PHOTOS=1 [SINCE=...] archives the photos of the items that
+are stored already: it publishes these items once more, which `archive` then reads. Exit status 0 when the window is finished; 1 when it is
 not; 2 when it could not begin.
 """
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from operate.commands.arguments import divide, read_window
+from operate.commands.republish import publish_stored
 from operate.console import confirm, print_error, print_text
 from operate.installation import Installation, Reconcile
 from pipeline.reconcile.counts import COUNTS
@@ -21,6 +23,8 @@ from pipeline.reconcile.counts import COUNTS
 
 def run(installation: Installation, settings: Mapping[str, str], console: Console) -> int:
     """Reconcile the window; return the exit status."""
+    if settings.get("PHOTOS") == "1":
+        return publish_stored(installation, settings, console, lambda item: item.photo_count > 0)
     start, end = read_window(settings)
     with installation.reconcile() as reconcile:
         windows = list(divide(start, end, reconcile.longest or end - start))

@@ -6,7 +6,7 @@ stored before. Exit status 0 when all are published; 1 when an object is not an 
 could not begin.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
@@ -41,6 +41,16 @@ _MAX_BATCH_BYTES = 6_000_000  # in base64 within the 10 MB of a request to Pub/S
 
 def run(installation: Installation, settings: Mapping[str, str], console: Console) -> int:
     """Show how many there are, ask, and publish them; return the exit status."""
+    return publish_stored(installation, settings, console, lambda _: True)
+
+
+def publish_stored(
+    installation: Installation,
+    settings: Mapping[str, str],
+    console: Console,
+    is_wanted: Callable[[ItemMessage], bool],
+) -> int:
+    """The same for those of the items that are wanted."""
     topic = installation.items_topic()
     storage = open_storage(installation.storage(), try_seconds=OBJECT_SECONDS)
     names = _find(storage, settings)
@@ -55,7 +65,8 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
         for start in show_progress(console, f"published, {_READ_AT_ONCE} at a time", starts):
             part = names[start : start + _READ_AT_ONCE]
             read = list(readers.map(partial(_read, storage), part))
-            for batch in _batches(found for found in read if isinstance(found, ItemMessage)):
+            messages = [found for found in read if isinstance(found, ItemMessage)]
+            for batch in _batches(filter(is_wanted, messages)):
                 installation.publish_items(batch)
             problems += [found for found in read if isinstance(found, str)]
     for problem in problems:
