@@ -3,8 +3,8 @@
 The deployed `reconcile` does it. A long window is divided, because one request to a function has
 limited time; a part that is not finished is requested again. Stored items stay stored, so a
 backfill that is stopped can be repeated. PHOTOS=1 [SINCE=...] archives the photos of the items that
-are stored already: it publishes these items once more, which `archive` then reads. Exit status 0 when the window is finished; 1 when it is
-not; 2 when it could not begin.
+are stored already: it publishes these items once more, which `archive` then reads. Exit status 0
+when the window is finished; 1 when it is not; 2 when it could not begin.
 """
 
 from collections import Counter
