@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from dotenv import dotenv_values
-
+from operate.console import UsageError
 from pipeline.dimmy.settings import DEFAULT_API_URL
+from sandbox.env_file import read_env_file
 
 ROOT = Path(__file__).resolve().parents[2]
+ENV_FILE = ROOT / ".env"
 DEFAULT_PORT = "8080"
 
 
@@ -39,12 +40,16 @@ class RunningStack:
 
 
 def read_settings() -> dict[str, str]:
-    """The settings in .env; variables of the environment take precedence."""
+    """The settings in .env; variables of the environment take precedence, unless they are empty.
+
+    `make` exports some of its variables empty.
+    """
     try:
-        from_file = {k: v for k, v in dotenv_values(ROOT / ".env").items() if v}
-    except UnicodeDecodeError:
-        sys.exit(".env is not UTF-8 text: create it again from .env.example.")
-    return from_file | os.environ
+        from_file = read_env_file(ENV_FILE).values
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    return {**from_file, **{k: v for k, v in os.environ.items() if v or k not in from_file}}
 
 
 def data_folder(settings: Mapping[str, str]) -> Path:

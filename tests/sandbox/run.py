@@ -16,7 +16,15 @@ from operate.console import UsageError, open_console
 from operate.ports import read_port
 from sandbox import catalogue
 from sandbox.dimmy_api import DimmyApi
-from sandbox.environment import DEFAULT_PORT, announce, data_folder, read_settings, real_api
+from sandbox.env_file import read_env_file
+from sandbox.environment import (
+    DEFAULT_PORT,
+    ENV_FILE,
+    announce,
+    data_folder,
+    read_settings,
+    real_api,
+)
 from sandbox.google_pubsub import MissingEmulatorError
 from sandbox.journal import Journal
 from sandbox.log_file import LogFile
@@ -53,6 +61,8 @@ def main() -> int:
         api = real_api(settings)
         secrets = _secrets(settings)
         kind = pubsub_kind(settings)
+        for line in read_env_file(ENV_FILE).describe():
+            journal.print_text(line)
         journal.print_text("Starting ...")
         log_file.prepare()
         with start_stack(
@@ -130,6 +140,8 @@ def _print_instructions(stack: Stack, journal: Journal) -> None:
         )
     if stack.api and sys.stdin.isatty():
         show("Press Enter for a sample scan.")
+    elif sys.stdin.isatty():
+        show("Enter makes no sample scan, because items come from the real Dimmy API.")
     show("\nFor a real phone, in another terminal:")
     show(f"  svix listen {url}")
     if stack.api:
