@@ -5,6 +5,7 @@ Those of `receive` need only one, which PUBSUB=google before the command replace
 """
 
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -46,6 +47,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     passed = terminalreporter.stats.get("passed", [])
     if any("the_real_provider" in report.nodeid for report in passed):
         terminalreporter.write_line(f"{GOOGLE_PROVIDER} was found by terraform init, and used.")
+
+
+def pytest_unconfigure() -> None:
+    """Let the process end quietly.
+
+    With Hypothesis' callback, the last garbage collection leaves objects of DuckDB, which then
+    prints what it takes for leaks.
+    """
+    gc.callbacks.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)
