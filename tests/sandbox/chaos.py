@@ -1,18 +1,20 @@
 """`make chaos`: sends thousands of events while components fail, then checks for lost items.
 
 The API returns errors, pages of a gateway and invalid bodies, responds late and drops connections.
-Storage refuses writes, and carries some out without an answer. Both functions are killed every few
+Storage refuses writes, and carries some out without an answer. The functions are killed every few
 seconds, Pub/Sub is unreachable for a while, and its attempt counter falls back. Events are resent.
-The sender follows Svix's retry schedule on an accelerated clock.
+The sender follows Svix's retry schedule on an accelerated clock. Some photos are still being
+uploaded when their item is announced. Our own Pub/Sub makes some deliveries twice, to the tables,
+too.
 
 Some items are deleted before they are fetched: their events are finished with `discard`. Some are
 edited without an event, and some have no event at all: `reconcile` stores them, while the API
-fails and items are deleted between its pages. At the end, all expected items are compared with
-storage byte by byte, the view `items` with storage, and the counts of `reconcile` with what it has
-written. Our own Pub/Sub makes some deliveries twice, to the tables, too.
+fails and items are deleted between its pages. At the end, all expected items and their photos are
+compared with storage byte by byte, the view `items` with storage, and the counts of `reconcile`
+with what it has written.
 
-Exit status 0 when every event was accepted, every item is stored correctly and has its row in the
-view, and every count is true; 1 otherwise; 2 when the run could not start.
+Exit status 0 when every event was accepted, every item is stored correctly with its photos and has
+its row in the view, and every count is true; 1 otherwise; 2 when the run could not start.
 """
 
 import argparse
@@ -25,6 +27,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from operate.console import open_console
+from pipeline.archive.photos import photos_of
 from pipeline.reconcile.counts import COUNTS
 from pipeline.store.errors import ObjectNotFoundError
 from pipeline.store.settings import StorageSettings
@@ -45,6 +49,8 @@ from sandbox.dimmy_api import DimmyApi, Fault
 from sandbox.functions import Function
 from sandbox.google_pubsub import MissingEmulatorError
 from sandbox.installation import SandboxDeadLetters
+from sandbox.photo_comparison import missing_photos
+from sandbox.photos import PhotoFault
 from sandbox.processes import StartError
 from sandbox.stack import PubSubKind, Stack, pubsub_kind, start_stack
 from sandbox.svix_sender import Message, new_message
@@ -82,7 +88,9 @@ REPEAT_SHARE = 0.05  # of the acknowledged deliveries
 DELETED_SHARE = 0.01  # of the events: one item of each
 WITHOUT_EVENT_SHARE = 0.05
 MAX_RECONCILES = 60
-VIEW_SECONDS = 60.0  # until the last messages are rows
+VIEW_SECONDS = 60.0  # until the last messages are rows, and the last photos are stored
+PHOTOGRAPHED_SHARE = 0.1  # of the items; the photos of the others are on a host that is refused
+LATE_PHOTOS_SHARE = 0.3  # of those photos: their first requests fail
 
 
 @dataclass
@@ -98,6 +106,18 @@ class Plan:
     edited: list[catalogue.Item]
     without_event: list[catalogue.Item]
     deleted: dict[str, str]
+
+
+# Lists of the report that must be empty.
+FAILURES = (
+    "lost",
+    "wrong",
+    "unfinished",
+    "never_accepted",
+    "wrong_counts",
+    "wrong_rows",
+    "missing_photos",
+)
 
 
 @dataclass
@@ -125,19 +145,14 @@ class Report:
     wrong_counts: list[str]
     versions: int
     wrong_rows: list[str]
+    photos: int
+    missing_photos: list[str]
     seconds: float
     most_attempts: int
 
     @property
     def is_clean(self) -> bool:
-        return not (
-            self.lost
-            or self.wrong
-            or self.unfinished
-            or self.never_accepted
-            or self.wrong_counts
-            or self.wrong_rows
-        )
+        return not any(getattr(self, name) for name in FAILURES)
 
 
 @dataclass
@@ -166,7 +181,7 @@ def main() -> int:
         console.print(str(error), style="red", markup=False, soft_wrap=True)
         return 2
     console.print(as_table(report))
-    for name in ("lost", "wrong", "unfinished", "never_accepted", "wrong_counts", "wrong_rows"):
+    for name in FAILURES:
         for object_id in getattr(report, name)[:10]:
             console.print(f"{name}: {object_id}", style="red", markup=False)
     return 0 if report.is_clean else 1
@@ -191,6 +206,7 @@ def run_chaos(kind: PubSubKind, seed: int, events: int, console: Console) -> Rep
                 attempt_reset_share=ATTEMPT_RESET_SHARE,
                 repeat_share=REPEAT_SHARE,
                 warehouse=True,
+                photos=True,
             )
         )
         assert stack.api
@@ -199,6 +215,7 @@ def run_chaos(kind: PubSubKind, seed: int, events: int, console: Console) -> Rep
         for fault in FAULTS:
             stack.api.fail(fault)
         stack.api.latency = lambda: random.uniform(0.0, 0.03)
+        _delay_photos(stack.api, plan, rng)
         storage.fail_writes(STORAGE_ERROR_SHARE, seed, LOST_ANSWER_SHARE)
         stack.background.run(_send_during_faults(run, console))
         stack.api.clear_faults()
@@ -209,6 +226,22 @@ def run_chaos(kind: PubSubKind, seed: int, events: int, console: Console) -> Rep
         return _compare(run, kind, seed, dead_letters, time.monotonic() - started)
 
 
+def _delay_photos(api: DimmyApi, plan: Plan, rng: random.Random) -> None:
+    """Let the first requests for some photos fail."""
+    for line in plan.expected.values():
+        for photo in photos_of(json.loads(line)):
+            name = str(photo.address).removeprefix(api.photo_url_prefix)
+            if name != photo.address and rng.random() < LATE_PHOTOS_SHARE:
+                status = rng.choice([403, 404, 500])
+                api.photos.fail(PhotoFault(status=status, name=name, times=rng.randint(1, 3)))
+
+
+def _make_item(api: DimmyApi, rng: random.Random) -> catalogue.Item:
+    if rng.random() < PHOTOGRAPHED_SHARE:
+        return catalogue.make_item(rng, photo_url_prefix=api.photo_url_prefix)
+    return catalogue.make_item(rng)
+
+
 def make_plan(api: DimmyApi, rng: random.Random, events: int) -> Plan:
     """Events of both types with about ten items each, a tenth of them twice, in random order."""
     expected: dict[str, bytes] = {}
@@ -217,7 +250,7 @@ def make_plan(api: DimmyApi, rng: random.Random, events: int) -> Plan:
     deleted: dict[str, str] = {}
 
     def new_item() -> catalogue.Item:
-        item = catalogue.make_item(rng)
+        item = _make_item(api, rng)
         expect(item)
         return item
 
@@ -244,15 +277,17 @@ def make_plan(api: DimmyApi, rng: random.Random, events: int) -> Plan:
             messages.append(new_message(items[0]))
     messages += rng.sample(messages, len(messages) // 10)
     rng.shuffle(messages)
-    without_event = [catalogue.make_item(rng) for _ in range(round(events * WITHOUT_EVENT_SHARE))]
+    without_event = [_make_item(api, rng) for _ in range(round(events * WITHOUT_EVENT_SHARE))]
     return Plan(messages, expected, edited, without_event, deleted)
 
 
 async def _send_during_faults(run: _Run, console: Console) -> None:
     """Send all messages while functions are killed and Pub/Sub is unreachable."""
+    assert run.stack.archive
     faults = [
         asyncio.create_task(_keep_killing(run, run.stack.resolve, KILL_EVERY_SECONDS)),
         asyncio.create_task(_keep_killing(run, run.stack.receive, 2.2 * KILL_EVERY_SECONDS)),
+        asyncio.create_task(_keep_killing(run, run.stack.archive, 1.7 * KILL_EVERY_SECONDS)),
         asyncio.create_task(_interrupt_pubsub(run)),
     ]
     senders = asyncio.Semaphore(SENDERS)
@@ -278,7 +313,7 @@ async def _send_during_faults(run: _Run, console: Console) -> None:
         task.cancel()
     await asyncio.gather(*faults, return_exceptions=True)
     await run.stack.relay.start()
-    for function in (run.stack.resolve, run.stack.receive):
+    for function in (run.stack.resolve, run.stack.receive, run.stack.archive):
         if not function.process.is_running:
             function.start()
         await asyncio.to_thread(function.wait_until_up)
@@ -419,21 +454,43 @@ async def _watch_storage(
         await asyncio.sleep(0.5)
 
 
-def _wait_for_view(run: _Run) -> list[str]:
-    """Wait until the view equals the bucket; return the ids of items whose row is wrong."""
-    assert run.stack.warehouse
+def _stored_items(run: _Run) -> dict[str, bytes]:
     prefix = f"{BUCKET}/items/"
-    stored = {
+    return {
         name.removeprefix(prefix).removesuffix(".json"): item.content
         for name, item in run.storage.objects.items()
         if name.startswith(prefix)
     }
+
+
+def _wait_until_empty(find: Callable[[], list[str]]) -> list[str]:
+    """What is found at last; the wait ends when that is nothing, or after some time."""
     deadline = time.monotonic() + VIEW_SECONDS
-    while wrong := wrong_rows(run.stack.warehouse, stored):
-        if time.monotonic() > deadline:
-            break
+    while (found := find()) and time.monotonic() < deadline:
         time.sleep(0.2)
-    return wrong
+    return found
+
+
+def _wait_for_view(run: _Run) -> list[str]:
+    """Wait until the view equals the bucket; return the ids of items whose row is wrong."""
+    warehouse = run.stack.warehouse
+    assert warehouse
+    stored = _stored_items(run)
+    return _wait_until_empty(lambda: wrong_rows(warehouse, stored))
+
+
+def _wait_for_photos(run: _Run) -> list[str]:
+    """Wait until all photos are stored; return the names of those that are not."""
+    items = _stored_items(run)
+
+    def find_missing() -> list[str]:
+        objects = {
+            name.removeprefix(f"{BUCKET}/"): stored.content
+            for name, stored in run.storage.objects.items()
+        }
+        return missing_photos(items, objects, run.api)
+
+    return _wait_until_empty(find_missing)
 
 
 def _versions(run: _Run) -> int:
@@ -471,6 +528,8 @@ def _compare(run: _Run, kind: str, seed: int, dead_letters: int, seconds: float)
         wrong_counts=run.wrong_counts,
         wrong_rows=_wait_for_view(run),
         versions=_versions(run),
+        missing_photos=_wait_for_photos(run),
+        photos=run.storage.count(f"{BUCKET}/photos/"),
         seconds=seconds,
         most_attempts=max((r.get("attempts", 0) for r in receipts), default=0),
     )
@@ -498,6 +557,7 @@ def as_table(report: Report) -> Table:
         "wrong counts of reconcile": str(len(report.wrong_counts)),
         "rows of versions": str(report.versions),
         "wrong rows of the view": str(len(report.wrong_rows)),
+        "photos stored, missing": f"{report.photos}, {len(report.missing_photos)}",
         "most attempts of one event": str(report.most_attempts),
         "seconds": f"{report.seconds:.0f}",
         "result": "nothing was lost" if report.is_clean else "SOMETHING WAS LOST",

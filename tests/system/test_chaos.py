@@ -28,5 +28,6 @@ def test_nothing_is_lost_while_every_component_fails(kind: PubSubKind) -> None:
     assert report.lost_answers > 0, output
     assert report.reconciles > 0, output
     assert report.versions >= report.items, output
+    assert report.photos > 0, output
     assert report.repeated_writes == 0, output
     assert "nothing was lost" in output
