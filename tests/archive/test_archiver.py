@@ -296,6 +296,23 @@ def test_a_photo_that_comes_byte_by_byte_ends_with_the_attempt(
         function.stop()
 
 
+def test_a_server_that_says_nothing_is_given_up_at_the_end_of_the_attempt(
+    api: DimmyApi, tmp_path: Path
+) -> None:
+    function = start_archive(api, tmp_path, ATTEMPT_SECONDS="1")
+    try:
+        archive = RunningArchive(function, api, tmp_path)
+        api.photos.hold()
+
+        status, attempt = archive.deliver(archive.item_with(new_name()))
+
+        assert status == 503
+        assert attempt["reason"].endswith(": timeout")
+    finally:
+        api.photos.release()
+        function.stop()
+
+
 def test_simultaneous_requests_are_bounded_and_no_item_keeps_the_others_waiting(
     archive: RunningArchive,
 ) -> None:

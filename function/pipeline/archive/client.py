@@ -174,8 +174,6 @@ def _check(response: requests.Response) -> None:
     # Otherwise a connection that is cut looks like the end of the photo.
     if length is None and not response.raw.chunked:
         raise PhotoError("200, but without the size of the photo")
-    if length == 0:
-        raise PhotoError("200, but empty")
     if length is not None and length > MAX_PHOTO_BYTES:
         raise TooLargeError
 
