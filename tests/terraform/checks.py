@@ -300,10 +300,10 @@ def check_github(folder: Path, provider: GoogleProvider) -> None:
     for role in planned["github"]["planner"]:
         if not _READS.search(role):
             raise CheckError(f"the planner has {role}")
-    readme = (ROOT / "README.md").read_text()
-    named = {f"roles/{role} on warehouse-1" for role in re.findall(r"`(\w+\.\w+)`", readme)}
+    document = (ROOT / "infra" / "README.md").read_text()
+    named = {f"roles/{role} on warehouse-1" for role in re.findall(r"`(\w+\.\w+)`", document)}
     if missing := planned["github"]["deployer"] - named:
-        raise CheckError(f"the README does not name roles of the deployer: {missing}")
+        raise CheckError(f"infra/README.md does not name roles of the deployer: {missing}")
     condition = plans["github"][_PROVIDER]["attribute_condition"]
     if condition != _CONDITION:
         raise CheckError(f"jobs are admitted if {condition}")
