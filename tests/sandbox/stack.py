@@ -193,10 +193,6 @@ def start_stack(
             on_log=lambda line: on_log("receive", line),
         )
         cleanup.callback(receive.stop)
-        items_topic = {
-            "ITEMS_TOPIC": topic_path(ITEM_VERSIONS_TOPIC),
-            "PUBSUB_EMULATOR_HOST": relay_host,
-        }
 
         def on_resolve_log(line: dict[str, Any]) -> None:
             if tables:
@@ -211,36 +207,29 @@ def start_stack(
                 "DIMMY_API_KEY": api[1],
                 "THREADS": str(_CONCURRENT_DELIVERIES),
             }
-            | (items_topic if tables or photos else {}),
+            | (_items_topic(relay_host) if tables or photos else {}),
             on_log=on_resolve_log,
         )
         cleanup.callback(resolve.stop)
         # Both functions get SIGTERM before the first is waited for.
         cleanup.callback(receive.terminate)
         cleanup.callback(resolve.terminate)
-        _create_topics(admin, backoff_seconds)
-        if photos and not tables:
-            admin.create_topic(ITEM_VERSIONS_TOPIC)
-        archive = None
-        if photos:
-            hosts = {"PHOTO_HOSTS": own_api.url} if own_api else {}
-            archive = _start_archive(common | hosts, on_log, cleanup)
-            admin.create_subscription(
-                ARCHIVE,
-                ITEM_VERSIONS_TOPIC,
-                push_endpoint=archive.url,
-                dead_letter_topic=ARCHIVE_DEAD_LETTERS,
-                max_delivery_attempts=max_delivery_attempts,
-                backoff_seconds=backoff_seconds,
-            )
-        admin.create_subscription(
-            RESOLVE,
-            EVENTS,
-            push_endpoint=resolve.url,
-            dead_letter_topic=DEAD_LETTERS,
-            max_delivery_attempts=max_delivery_attempts,
-            backoff_seconds=backoff_seconds,
-        )
+        _create_topics(admin, backoff_seconds, items=photos and not tables)
+        hosts = {"PHOTO_HOSTS": own_api.url} if own_api else {}
+        archive = _start_archive(common | hosts, on_log, cleanup) if photos else None
+        for name, topic, function, dead_letters in (
+            (ARCHIVE, ITEM_VERSIONS_TOPIC, archive, ARCHIVE_DEAD_LETTERS),
+            (RESOLVE, EVENTS, resolve, DEAD_LETTERS),
+        ):
+            if function:
+                admin.create_subscription(
+                    name,
+                    topic,
+                    push_endpoint=function.url,
+                    dead_letter_topic=dead_letters,
+                    max_delivery_attempts=max_delivery_attempts,
+                    backoff_seconds=backoff_seconds,
+                )
         receive.wait_until_up()
         resolve.wait_until_up()
 
@@ -294,8 +283,19 @@ def _start_pubsub(
     return f"127.0.0.1:{port}"
 
 
-def _create_topics(admin: PubSubAdmin, backoff_seconds: tuple[float, float] | None) -> None:
-    admin.create_topic(EVENTS)
+def _items_topic(pubsub_host: str) -> dict[str, str]:
+    """The settings of a function that publishes items."""
+    return {
+        "ITEMS_TOPIC": topic_path(ITEM_VERSIONS_TOPIC),
+        "PUBSUB_EMULATOR_HOST": pubsub_host,
+    }
+
+
+def _create_topics(
+    admin: PubSubAdmin, backoff_seconds: tuple[float, float] | None, *, items: bool
+) -> None:
+    for name in (EVENTS, ITEM_VERSIONS_TOPIC) if items else (EVENTS,):
+        admin.create_topic(name)
     for name in (DEAD_LETTERS, ARCHIVE_DEAD_LETTERS):
         admin.create_topic(name)
         admin.create_subscription(name, name, backoff_seconds=backoff_seconds)

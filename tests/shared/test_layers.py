@@ -1,4 +1,4 @@
-"""Which package may import which, as `.importlinter` says, and the picture of it in tests/README.md.
+"""Which package may import which, as `.importlinter` says and tests/README.md shows.
 
 One of them: .venv/bin/pytest tests/shared/test_layers.py -k picture
 """

@@ -673,14 +673,18 @@ def _environment(plan: Plan, function: str) -> dict[str, str]:
 
 
 class _Recorder(dict[str, str]):
-    """An empty environment that records which variables are read."""
+    """An environment that records which variables are read. It has only an items topic.
+
+    Whether there is one decides which further variables are read.
+    """
 
     def __init__(self) -> None:
+        super().__init__(ITEMS_TOPIC="projects/warehouse-1/topics/items")
         self.names: set[str] = set()
 
     def get(self, name: str, default: Any = None) -> Any:
         self.names.add(name)
-        return default
+        return super().get(name, default)
 
 
 def names_read(function: str) -> set[str]:
