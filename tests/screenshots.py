@@ -7,7 +7,7 @@ import argparse
 import random
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,8 +25,10 @@ from support.programs import PROGRAMS
 from support.waiting import wait_for
 
 FOLDER = ROOT / ".images"
+_DATA = ROOT / ".data"
 _SCANS = 12
-_WIDTH, _HEIGHT = 1120, 700  # of the pictures, in pixels
+_WIDTH = 1120  # of the pictures, in pixels
+_HEIGHTS = {"items": 640, "item": 1240}
 _KINDS = ("barcode_scanning", "dimensioning", "weighing", "photographing")
 
 # Whether every picture in the page's visible part is there.
@@ -59,16 +61,20 @@ def take(folder: Path) -> None:
         StartError: a part of the pipeline or the page did not start.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _DATA.mkdir(exist_ok=True)
     with (
-        tempfile.TemporaryDirectory() as temporary,
-        _pipeline(Path(temporary, "data")) as stack,
+        tempfile.TemporaryDirectory() as profile,
+        # The page shows the name of this folder, relative to that of the repository.
+        tempfile.TemporaryDirectory(prefix="sample-", dir=_DATA) as data,
+        _pipeline(Path(data)) as stack,
         _page(stack.folder) as url,
-        open_browser(Path(temporary, "profile")) as browser,
+        open_browser(Path(profile)) as browser,
     ):
         shown = _scan(stack)
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", _size(_WIDTH, _HEIGHT))
+        _set_height(browser, _HEIGHTS["items"])
         _open(browser, url, f"{_SCANS} of {_SCANS} items")
         browser.save_screenshot(str(folder / "items.png"))
+        _set_height(browser, _HEIGHTS["item"])
         _open(browser, f"{url}items/{shown}", "Steps")
         browser.save_screenshot(str(folder / "item.png"))
 
@@ -76,7 +82,6 @@ def take(folder: Path) -> None:
 @contextmanager
 def _pipeline(folder: Path) -> Iterator[Stack]:
     """The pipeline, with its log in the folder, from which the page reads the status."""
-    folder.mkdir()
     log_file = LogFile(folder)
     log_file.prepare()
     with start_stack(folder, on_log=log_file.add) as stack, announce(stack.running, folder):
@@ -115,8 +120,7 @@ def _scan(stack: Stack) -> str:
     for item in items:
         item_id = stack.api.put(item)
         stack.send({"item_ids": [item_id]})
-    for item in items:
-        wait_for(lambda item_id=item["_id"]: stack.item(item_id), "the items in storage")
+    wait_for(lambda: all(stack.item(item["_id"]) for item in items), "the items in storage")
     complete = (item for item in items if all(item.get(kind) for kind in _KINDS))
     return str(next(complete)["_id"])
 
@@ -135,8 +139,9 @@ def _open(browser: webdriver.Chrome, url: str, text: str) -> None:
     wait_for(is_complete, text)
 
 
-def _size(width: int, height: int) -> Mapping[str, object]:
-    return {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+def _set_height(browser: webdriver.Chrome, height: int) -> None:
+    size = {"width": _WIDTH, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
 if __name__ == "__main__":

@@ -48,12 +48,12 @@ def test_only_a_deployment_on_the_main_branch_acts_as_the_deployer() -> None:
     assert "needs: test" in texts["test-and-deploy.yml"]
 
 
-def test_the_readme_names_every_variable_of_the_workflows() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_the_document_names_every_variable_of_the_workflows() -> None:
+    document = (ROOT / "infra" / "README.md").read_text()
     used = {
         name
         for path in WORKFLOWS.glob("*.yml")
         for name in re.findall(r"vars\.([A-Z_]+)", path.read_text())
     }
 
-    assert used == set(re.findall(r"`(GCP_[A-Z_]+)`", readme))
+    assert used == set(re.findall(r"`(GCP_[A-Z_]+)`", document))

@@ -33,7 +33,7 @@ from sandbox.stack import Stack, new_secret, pubsub_kind, start_stack
 from sandbox.svix_sender import new_message
 from sandbox.warehouse import WarehouseError
 
-_FUNCTION_SETTINGS = (
+FUNCTION_SETTINGS = (
     "ALLOWED_SOURCES",
     "TRUSTED_PROXY_HOPS",
     "DIMMY_CONCURRENCY",
@@ -71,7 +71,7 @@ def main() -> int:
             port=port,
             api=(api.url, api.key) if api else None,
             secrets=secrets,
-            settings={name: settings[name] for name in _FUNCTION_SETTINGS if settings.get(name)},
+            settings={name: settings[name] for name in FUNCTION_SETTINGS if settings.get(name)},
             # Google's emulator loses messages if the subscription has a backoff.
             backoff_seconds=None if kind == "google" else (1.0, 60.0),
             max_delivery_attempts=20,

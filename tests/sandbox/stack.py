@@ -187,10 +187,6 @@ def start_stack(
             on_log=lambda line: on_log("receive", line),
         )
         cleanup.callback(receive.stop)
-        items_topic = {
-            "ITEMS_TOPIC": topic_path(ITEM_VERSIONS_TOPIC),
-            "PUBSUB_EMULATOR_HOST": relay_host,
-        }
 
         def on_resolve_log(line: dict[str, Any]) -> None:
             if tables:
@@ -205,7 +201,7 @@ def start_stack(
                 "DIMMY_API_KEY": api_key,
                 "THREADS": str(_CONCURRENT_DELIVERIES),
             }
-            | (items_topic if tables or photos else {}),
+            | (_items_topic(relay_host) if tables or photos else {}),
             on_log=on_resolve_log,
         )
         cleanup.callback(resolve.stop)
@@ -280,6 +276,14 @@ def _create_warehouse(folder: Path) -> Warehouse:
     tables = Warehouse(folder / WAREHOUSE_FILE)
     tables.create()
     return tables
+
+
+def _items_topic(pubsub_host: str) -> dict[str, str]:
+    """The settings of a function that publishes items."""
+    return {
+        "ITEMS_TOPIC": topic_path(ITEM_VERSIONS_TOPIC),
+        "PUBSUB_EMULATOR_HOST": pubsub_host,
+    }
 
 
 def _start_api(background: Background, cleanup: contextlib.ExitStack) -> DimmyApi:

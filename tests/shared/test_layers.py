@@ -1,4 +1,4 @@
-"""Which package may import which, as `.importlinter` says, and the picture of it in the README.
+"""Which package may import which, as `.importlinter` says and tests/README.md shows.
 
 One of them: .venv/bin/pytest tests/shared/test_layers.py -k picture
 """
@@ -73,8 +73,8 @@ def test_an_import_upwards_or_in_a_circle_is_found(
     assert "BROKEN" in done.stdout
 
 
-def test_the_picture_in_the_readme_shows_the_layers_of_the_pipeline() -> None:
-    text = (ROOT / "README.md").read_text().partition("\n## Where things are\n")[2]
+def test_the_picture_in_the_document_shows_the_layers_of_the_pipeline() -> None:
+    text = (ROOT / "tests" / "README.md").read_text().partition("\n### Layers\n")[2]
     picture = re.findall(r"^ +(.*\w.*)$", text.split("```")[1], re.MULTILINE)
     names = [set(re.findall(r"\w+", re.split(r" {4,}", line)[0])) for line in picture]
 

@@ -66,12 +66,14 @@ def test_the_archive_contains_only_what_is_deployed(archive: Path) -> None:
     names = zipfile.ZipFile(archive).namelist()
 
     function = ROOT / "function"
-    files = [path for path in function.rglob("*") if path.is_file() and path.suffix != ".pyc"]
-    assert set(names) == {str(path.relative_to(function)) for path in files} | {"requirements.txt"}
+    files = [path for path in function.rglob("*") if path.is_file()]
+    deployed = [path for path in files if path.suffix != ".pyc" and path.name != "README.md"]
+    expected = {path.relative_to(function).as_posix() for path in deployed} | {"requirements.txt"}
+    assert set(names) == expected
     assert {"main.py", "pipeline/receive/receiver.py", "requirements.txt"} <= set(names)
 
 
-def test_the_archive_alone_serves_all_three_entry_points(unpacked: Path, topic: Topic) -> None:
+def test_the_archive_alone_serves_every_entry_point(unpacked: Path, topic: Topic) -> None:
     storage = {"STORAGE_URL": f"file://{unpacked}/data"}
     api = {"DIMMY_API_KEY": "the-key-of-the-tests", "DIMMY_API_URL": "http://127.0.0.1:9"}
     settings = {
@@ -82,11 +84,13 @@ def test_the_archive_alone_serves_all_three_entry_points(unpacked: Path, topic: 
         },
         "resolve": api,
         "reconcile": api,
+        "archive": {},
     }
     expected = {
         "receive": (400, "missing_header"),
         "resolve": (400, "malformed_envelope"),
         "reconcile": (400, "malformed_window"),
+        "archive": (400, "malformed_envelope"),
     }
     functions = [
         Function(

@@ -300,10 +300,10 @@ def check_github(folder: Path, provider: GoogleProvider) -> None:
     for role in planned["github"]["planner"]:
         if not _READS.search(role):
             raise CheckError(f"the planner has {role}")
-    readme = (ROOT / "README.md").read_text()
-    named = {f"roles/{role} on warehouse-1" for role in re.findall(r"`(\w+\.\w+)`", readme)}
+    document = (ROOT / "infra" / "README.md").read_text()
+    named = {f"roles/{role} on warehouse-1" for role in re.findall(r"`(\w+\.\w+)`", document)}
     if missing := planned["github"]["deployer"] - named:
-        raise CheckError(f"the README does not name roles of the deployer: {missing}")
+        raise CheckError(f"infra/README.md does not name roles of the deployer: {missing}")
     condition = plans["github"][_PROVIDER]["attribute_condition"]
     if condition != _CONDITION:
         raise CheckError(f"jobs are admitted if {condition}")
@@ -673,14 +673,18 @@ def _environment(plan: Plan, function: str) -> dict[str, str]:
 
 
 class _Recorder(dict[str, str]):
-    """An empty environment that records which variables are read."""
+    """An environment that records which variables are read. It has only an items topic.
+
+    Whether there is one decides which further variables are read.
+    """
 
     def __init__(self) -> None:
+        super().__init__(ITEMS_TOPIC="projects/warehouse-1/topics/items")
         self.names: set[str] = set()
 
     def get(self, name: str, default: Any = None) -> Any:
         self.names.add(name)
-        return default
+        return super().get(name, default)
 
 
 def names_read(function: str) -> set[str]:

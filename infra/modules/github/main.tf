@@ -5,7 +5,7 @@
 locals {
   _prefix = "dimmy-${var.environment}"
 
-  # The roles of the README that `make deploy` needs.
+  # The roles that `make deploy` needs, as infra/README.md lists them.
   _deployer_roles = concat(
     [
       "artifactregistry.admin",

@@ -1,9 +1,9 @@
 """`make package`: one archive of everything that is deployed, the same for the same source.
 
-It holds the content of `function/`, and `requirements.txt`: Cloud Functions looks for `main.py` and
-`requirements.txt` at the top. The order, times and modes of files are fixed, and nothing is
-compressed, because the output of zlib differs between machines. So the hash of the archive, which
-is its name, identifies the version of the software.
+It holds the Python files of `function/`, and `requirements.txt`: Cloud Functions looks for
+`main.py` and `requirements.txt` at the top. The order, times and modes of files are fixed, and
+nothing is compressed, because the output of zlib differs between machines. So the hash of the
+archive, which is its name, identifies the version of the software.
 """
 
 import hashlib

@@ -63,7 +63,7 @@ def advice_about_public_invoker(deployment: Deployment) -> str:
         f" --region={deployment.region} --project={project}\n"
         "Or an administrator of the organisation exempts the project, and you deploy again:\n"
         f"     gcloud org-policies reset iam.allowedPolicyMemberDomains --project={project}\n"
-        "The README (In a strict organisation) shows how to exempt only the service."
+        "infra/README.md (In a strict organisation) shows how to exempt only the service."
     )
 
 
