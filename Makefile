@@ -73,7 +73,7 @@ logs: $(INSTALLED) ## Print the logs of the functions (LAST=1h LIMIT=200 SEVERIT
 view: $(INSTALLED) ## Show the stored items in a browser, as they arrive
 	@$(INSTALLATION) view
 
-backfill: $(INSTALLED) ## Store the items that Dimmy has since a date (SINCE=2026-11-01 [UNTIL=2026-11-08]; PHOTOS=1: the photos)
+backfill: $(INSTALLED) ## Store the items that Dimmy has since a date (SINCE=2026-11-01 [UNTIL=...]; PHOTOS=1: photos)
 	@$(INSTALLATION) backfill
 
 verify: $(INSTALLED) ## Compare what Dimmy lists with what is stored, day by day (SINCE=2026-11-01 [UNTIL=...] [REPAIR=1])
