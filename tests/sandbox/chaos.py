@@ -52,6 +52,7 @@ from sandbox.installation import SandboxDeadLetters
 from sandbox.photo_comparison import missing_photos
 from sandbox.photos import PhotoFault
 from sandbox.processes import StartError
+from sandbox.proxies import never_use_for_loopback
 from sandbox.stack import PubSubKind, Stack, pubsub_kind, start_stack
 from sandbox.svix_sender import Message, new_message
 from sandbox.view_comparison import wrong_rows
@@ -169,6 +170,7 @@ class _Run:
 
 
 def main() -> int:
+    never_use_for_loopback()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--events", type=int, default=2000)

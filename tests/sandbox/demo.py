@@ -31,6 +31,7 @@ from sandbox.google_pubsub import MissingEmulatorError
 from sandbox.journal import Journal, describe, item_table
 from sandbox.photos import PhotoFault
 from sandbox.processes import StartError
+from sandbox.proxies import never_use_for_loopback
 from sandbox.sql import as_table
 from sandbox.stack import Stack, new_secret, pubsub_kind, start_stack
 from sandbox.svix_sender import Message, SvixSender, new_message
@@ -47,6 +48,7 @@ FROM items GROUP BY flow_id ORDER BY scans DESC, flow_id"""
 
 
 def main() -> int:
+    never_use_for_loopback()
     # Handle these signals as Ctrl-C, so that the started processes are stopped, too.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from sandbox.processes import Process, free_port
+from sandbox.proxies import without_loopback
 from sandbox.secret_search import assert_no_secrets
 
 SOURCE = Path(__file__).resolve().parents[2] / "function" / "main.py"
@@ -26,6 +27,8 @@ _INHERITED_VARIABLES = (
     "VIRTUAL_ENV",
     "COVERAGE",
     "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "SSL_CERT_FILE",
 )
 
 
@@ -57,6 +60,7 @@ class Function:
     def start(self) -> None:
         """Start it, or restart it on the same port after `kill`."""
         inherited = {k: v for k, v in os.environ.items() if k.startswith(_INHERITED_VARIABLES)}
+        inherited |= without_loopback(os.environ)
         command = [self._python, "-m", "functions_framework"]
         options = {
             "host": "127.0.0.1",

@@ -29,6 +29,7 @@ from sandbox.google_pubsub import MissingEmulatorError
 from sandbox.journal import Journal
 from sandbox.log_file import LogFile
 from sandbox.processes import StartError
+from sandbox.proxies import describe_proxy, never_use_for_loopback
 from sandbox.stack import Stack, new_secret, pubsub_kind, start_stack
 from sandbox.svix_sender import new_message
 from sandbox.warehouse import WarehouseError
@@ -44,6 +45,7 @@ FUNCTION_SETTINGS = (
 
 
 def main() -> int:
+    never_use_for_loopback()
     settings = read_settings()
     folder = data_folder(settings)
     journal = Journal(open_console(), folder)
@@ -132,7 +134,9 @@ def _print_instructions(stack: Stack, journal: Journal) -> None:
         show(f"  Photos     {stack.folder}/photos/")
     show("  Browser    make view, in another terminal")
     show('  Tables     make sql QUERY="SELECT * FROM items LIMIT 10", in another terminal')
-    show(f"  Dimmy      {stack.api.url if stack.api else stack.resolve.settings['DIMMY_API_URL']}")
+    api_url = stack.api.url if stack.api else stack.resolve.settings["DIMMY_API_URL"]
+    proxy = describe_proxy(api_url)
+    show(f"  Dimmy      {api_url}{f', through the proxy {proxy}' if proxy else ''}")
     if stack.api:
         show(
             "\nDIMMY_API_KEY is not set, so items come from the sandbox's own Dimmy API, which does"
