@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -40,6 +41,8 @@ from sandbox.view_comparison import wrong_rows
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".data"
 TIMEOUT_SECONDS = 45.0
+_DEMOS_KEPT = 3
+_LONGEST_DEMO_SECONDS = 1800.0
 
 _QUERY = """\
 SELECT flow_id, COUNT(*) AS scans, COUNT(barcode) AS barcodes, SUM(photo_count) AS photos,
@@ -53,6 +56,7 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     FOLDER.mkdir(exist_ok=True)
+    _delete_earlier_demos()
     folder = Path(tempfile.mkdtemp(prefix="demo-", dir=FOLDER))
     journal = Journal(open_console(), folder)
     try:
@@ -80,6 +84,14 @@ def main() -> int:
             f"Nothing was lost. Items, receipts, tables: {folder.relative_to(ROOT)}/"
         )
     return 1 if problems else 0
+
+
+def _delete_earlier_demos() -> None:
+    """Delete all but the newest ones, and those that may be running."""
+    demos = sorted(FOLDER.glob("demo-*"), key=lambda path: path.stat().st_mtime)
+    for path in demos[:-_DEMOS_KEPT]:
+        if time.time() - path.stat().st_mtime > _LONGEST_DEMO_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _run_demo(stack: Stack, api: DimmyApi, journal: Journal) -> list[str]:

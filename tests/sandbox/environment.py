@@ -1,12 +1,15 @@
 """The settings of the sandbox, from .env and the environment, and the file of a running stack."""
 
 import contextlib
+import fcntl
 import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+import psutil
 
 from operate.console import UsageError
 from pipeline.dimmy.settings import DEFAULT_API_URL
@@ -64,12 +67,32 @@ def real_api(settings: Mapping[str, str]) -> ApiAccess | None:
 
 
 @contextlib.contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Keep other `make run`s from using the folder.
+
+    Raises:
+        UsageError: another one is using it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock-of-run").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"Another `make run` stores its data in {folder}: stop it, or give this one a"
+                " folder and a port of its own: make run DATA=.data/other PORT=8081"
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
 def announce(stack: RunningStack, folder: Path) -> Iterator[None]:
     """Write the file by which other commands find the stack, and delete it at the end."""
     file = _stack_file(folder)
     folder.mkdir(parents=True, exist_ok=True)
     file.touch(mode=0o600)  # it contains signing secrets
-    file.write_text(json.dumps(asdict(stack)))
+    process = {"pid": os.getpid(), "started": psutil.Process().create_time()}
+    file.write_text(json.dumps({"stack": asdict(stack), "process": process}))
     try:
         yield
     finally:
@@ -77,11 +100,14 @@ def announce(stack: RunningStack, folder: Path) -> Iterator[None]:
 
 
 def running_stack(folder: Path) -> RunningStack | None:
-    """The stack of a running `make run`, or None."""
+    """The stack of a running `make run`; None where there is none, or it was killed."""
     try:
-        return RunningStack(**json.loads(_stack_file(folder).read_text()))
-    except FileNotFoundError:
-        return None
+        announced = json.loads(_stack_file(folder).read_text())
+        process = announced["process"]
+        is_running = psutil.Process(process["pid"]).create_time() == process["started"]
+    except (FileNotFoundError, KeyError, psutil.NoSuchProcess):
+        return None  # KeyError: of an earlier version, which is not running any more
+    return RunningStack(**announced["stack"]) if is_running else None
 
 
 def _stack_file(folder: Path) -> Path:

@@ -252,6 +252,8 @@ class SandboxInstallation:
         return _running_reconcile(self._folder, self._api_access(), running_stack(self._folder))
 
     def storage(self) -> StorageSettings:
+        if not self._folder.is_dir():
+            raise UsageError(f"There is no folder {self._folder}: `make run` creates it.")
         return StorageSettings(f"file://{self._folder}")
 
     def dimmy(self) -> DimmyClient:

@@ -21,6 +21,7 @@ from sandbox.environment import (
     DEFAULT_PORT,
     ENV_FILE,
     announce,
+    claim,
     data_folder,
     read_settings,
     real_api,
@@ -66,28 +67,29 @@ def main() -> int:
         for line in read_env_file(ENV_FILE).describe():
             journal.print_text(line)
         journal.print_text("Starting ...")
-        log_file.prepare()
-        with start_stack(
-            folder,
-            pubsub=kind,
-            port=port,
-            api=(api.url, api.key) if api else None,
-            secrets=secrets,
-            settings={name: settings[name] for name in FUNCTION_SETTINGS if settings.get(name)},
-            # Google's emulator loses messages if the subscription has a backoff.
-            backoff_seconds=None if kind == "google" else (1.0, 60.0),
-            max_delivery_attempts=20,
-            warehouse=True,
-            photos=api is None or settings.get("PHOTOS") == "archive",
-            on_log=on_log,
-        ) as stack:
-            if stack.api:
-                _add_earlier_items(stack.api)
-            _print_instructions(stack, journal)
-            _scan_on_enter(stack, journal)
-            with announce(stack.running, folder):
-                stopped.wait()
-            journal.print_text("\nStopping ...")
+        with claim(folder):
+            log_file.prepare()
+            with start_stack(
+                folder,
+                pubsub=kind,
+                port=port,
+                api=(api.url, api.key) if api else None,
+                secrets=secrets,
+                settings={name: settings[name] for name in FUNCTION_SETTINGS if settings.get(name)},
+                # Google's emulator loses messages if the subscription has a backoff.
+                backoff_seconds=None if kind == "google" else (1.0, 60.0),
+                max_delivery_attempts=20,
+                warehouse=True,
+                photos=api is None or settings.get("PHOTOS") == "archive",
+                on_log=on_log,
+            ) as stack:
+                if stack.api:
+                    _add_earlier_items(stack.api)
+                _print_instructions(stack, journal)
+                _scan_on_enter(stack, journal)
+                with announce(stack.running, folder):
+                    stopped.wait()
+                journal.print_text("\nStopping ...")
     except (UsageError, ValueError, MissingEmulatorError, StartError, WarehouseError) as error:
         journal.print_text(str(error), "red")
         return 2

@@ -150,6 +150,40 @@ def test_a_busy_port_is_reported_in_one_line(start: Start) -> None:
     assert line.startswith(f"Port {port} is busy")
 
 
+def test_a_folder_has_one_run_and_knows_when_it_was_killed(start: Start, tmp_path: Path) -> None:
+    first = start("sandbox.run", DATA=str(tmp_path), PORT=str(free_port()))
+    wait_for((tmp_path / ".running.json").exists, "the first run")
+
+    second = start("sandbox.run", DATA=str(tmp_path), PORT=str(free_port()))
+
+    assert second.wait() == 2
+    assert "make run DATA=.data/other" in second.lines[-1]
+    assert first.is_running
+    status = start("sandbox status", DATA=str(tmp_path))
+    status.wait()
+    assert any("make run" in line and "http://" in line for line in status.lines)
+
+    first.kill()
+
+    status = start("sandbox status", DATA=str(tmp_path))
+    status.wait()
+    assert any("make run" in line and "is not running" in line for line in status.lines)
+    third = start("sandbox.run", DATA=str(tmp_path), PORT=str(free_port()))
+    wait_for(lambda: any(line.startswith("Up.") for line in third.lines), "another run")
+
+
+def test_a_folder_that_does_not_exist_is_not_made_by_looking_at_it(
+    start: Start, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mistyped"
+
+    view = start("sandbox view", DATA=str(folder), VIEW_PORT=str(free_port()))
+
+    assert view.wait() == 2
+    assert view.lines == [f"There is no folder {folder}: `make run` creates it."]
+    assert not folder.exists()
+
+
 def test_a_missing_secret_is_reported_in_one_line(start: Start) -> None:
     refused = start("sandbox.run", DIMMY_API_KEY="the-key-of-an-account", PORT=str(free_port()))
 
