@@ -83,9 +83,9 @@ RECONCILED = log_entry("reconcile", 9, message="reconcile done", seen=1.0)
 @pytest.mark.parametrize(
     ("error", "later", "remedy"),
     [
-        (REFUSED, [("webhook", PUBLISHED)], ""),
-        (PUBLISHED | {"timestamp": "2026-11-01T08:00:05Z"}, [("webhook", PUBLISHED)], ""),
-        (UNFINISHED, [("webhook", PUBLISHED)], "make trace EVENT=msg_1"),
+        (REFUSED, [("webhook published", PUBLISHED)], ""),
+        (PUBLISHED | {"timestamp": "2026-11-01T08:00:05Z"}, [("webhook published", PUBLISHED)], ""),
+        (UNFINISHED, [("webhook published", PUBLISHED)], "make trace EVENT=msg_1"),
         (UNFINISHED, [("storage cat", RECEIPT)], "make trace EVENT=msg_1"),
         (UNFINISHED, [("storage cat", FINISHED_RECEIPT)], ""),
         (UNFINISHED_RECONCILE, [], "make logs SEVERITY=ERROR"),

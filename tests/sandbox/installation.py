@@ -419,10 +419,18 @@ def _matches(line: LogLine, query: LogQuery) -> bool:
     return not query.severity or _SEVERITIES.index(severity) >= _SEVERITIES.index(query.severity)
 
 
+_STATUS_MESSAGES = {
+    "webhook published",
+    "webhook signature_mismatch",
+    "event partial",
+    "reconcile done",
+}
+
+
 def _is_for_status(line: LogLine) -> bool:
     """Whether `make status` needs the line."""
     return (
-        line.fields.get("message") in {"webhook published", "event partial", "reconcile done"}
+        line.fields.get("message") in _STATUS_MESSAGES
         or (line.function == "archive" and "outcome" in line.fields)
         or line.fields.get("severity") == "ERROR"
     )

@@ -19,6 +19,14 @@ _SHOWN_ID = 12
 _PHOTO_KINDS = ("stored", "present", "waiting", "refused")
 
 
+# What is wrong where the sender's webhooks are refused. The sender gets a longer text.
+_HINTS = {
+    "signature_mismatch": ": SIGNING_SECRETS has the secret of another endpoint",
+    "timestamp_out_of_tolerance": ": a clock is wrong, or the webhook is an old one",
+    "source_not_allowed": ": ALLOWED_SOURCES does not include its address",
+}
+
+
 class Journal:
     """Prints lines. Safe to call from any thread. Every value is printed as plain text."""
 
@@ -47,6 +55,10 @@ class Journal:
             self._line("item", _ITEM, event_id, text)
         elif target == "archive":
             self._log_photos(event_id, line, f"{took}{reason}")
+        elif target == "receive" and line["status"] >= 400:
+            hint = _HINTS.get(line["outcome"], "")
+            text = f"{line['status']} {line['outcome']}{reason}{hint}"
+            self._line("refused", _REFUSED, event_id, text)
         elif target == "receive":
             size = f", {line['bytes']:,} bytes" if "bytes" in line else ""
             self._line("received", _RECEIVED, event_id, f"{line['outcome']}{size}{took}{reason}")

@@ -117,6 +117,13 @@ def test_a_wrong_signing_secret_is_diagnosed_and_solved(drill: Drill) -> None:
     assert drill.trace(message) == 1
     assert "401 signature_mismatch" in drill.output
     assert "copy it from the webhook dashboard and set SIGNING_SECRETS in .env" in drill.output
+    assert drill.make("status") == 1
+    assert "1 in the last day, signature_mismatch, the last at " in drill.output
+    # Its own event is accepted, because it is signed with the secret that receive has.
+    assert drill.make("doctor") == 1
+    assert "are refused: 1 in the last day, signature_mismatch" in drill.output
+    assert drill.make("doctor") == 1, "an accepted event of doctor says nothing"
+    assert "1 to solve." in drill.output
 
     drill.stack.receive.kill()
     drill.stack.receive.settings["SIGNING_SECRETS"] = new
@@ -125,6 +132,9 @@ def test_a_wrong_signing_secret_is_diagnosed_and_solved(drill: Drill) -> None:
     _send_signed_with(drill, new, message)  # Resend
     drill.wait_until_done(message)
     assert drill.stack.item(item_id)
+    assert drill.make("status") == 0, drill.output
+    drill.make("doctor")
+    assert "are accepted; before that, refused: 1 in the last day" in drill.output
 
 
 def test_a_revoked_api_key_is_diagnosed_and_solved(drill: Drill) -> None:

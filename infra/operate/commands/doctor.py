@@ -10,6 +10,7 @@ from rich.console import Console
 
 from operate.console import CommandError, UsageError, print_text
 from operate.diagnosis import checks
+from operate.diagnosis.refusals import Refusals
 from operate.installation import Check, Installation
 
 
@@ -69,6 +70,9 @@ def _check_endpoint(installation: Installation) -> Iterator[Check]:
     endpoint = installation.endpoint()
     if endpoint is None or not endpoint.signing_secrets:
         return
+    yield checks.check_refusals(
+        Refusals.read(installation), installation.instructions.change_secret("SIGNING_SECRETS")
+    )
     logs = installation.instructions.command("logs", SEVERITY="WARNING")
     done = []
     for check in checks.check_endpoint(endpoint, f"{logs} has the reason."):

@@ -16,6 +16,7 @@ import requests
 from svix.webhooks import Webhook
 
 from operate.console import UsageError
+from operate.diagnosis.refusals import TEST_EVENT_PREFIX, Refusals
 from operate.installation import Api, Check, Endpoint, Instructions, Secret, open_dimmy
 from pipeline.deadline import Deadline
 from pipeline.dimmy.client import DimmyClient, DimmyError
@@ -117,6 +118,21 @@ def check_endpoint(endpoint: Endpoint, remedy: str) -> Iterator[Check]:
         yield _check_acceptance(name, endpoint.url, secret, remedy)
 
 
+def check_refusals(refusals: Refusals, remedy: str) -> Check:
+    """Whether webhooks of the sender are refused because their secret is another one."""
+    name = "webhooks of the sender"
+    if not refusals.lines:
+        return Check(name, "none was refused for its signature in the last day")
+    if not refusals.go_on:
+        return Check(name, f"are accepted; before that, refused: {refusals}")
+    return Check(
+        name,
+        f"are refused: {refusals}",
+        f"The signing secret is that of another endpoint: {remedy}. Each endpoint in the webhook"
+        " dashboard has its own.",
+    )
+
+
 def check_delivery(
     endpoint: Endpoint, is_stored: Callable[[str], bool], instructions: Instructions
 ) -> Check:
@@ -138,7 +154,7 @@ def check_delivery(
 
 def _send_signed(url: str, secret: str) -> tuple[str, requests.Response]:
     """Send a signed event of no known shape, which changes nothing: its id and the answer."""
-    event_id = f"msg_doctor{secrets.token_hex(8)}"
+    event_id = f"{TEST_EVENT_PREFIX}{secrets.token_hex(8)}"
     now = datetime.fromtimestamp(int(time.time()), UTC)
     body = json.dumps({"test": "make doctor"})
     headers = {

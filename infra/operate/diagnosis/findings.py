@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from operate.diagnosis.refusals import Refusals
 from operate.installation import Finding, Installation, LogLine, LogQuery
 
 _LATE_SECONDS = 15 * 60
@@ -18,6 +19,7 @@ def findings(installation: Installation) -> Iterator[Finding]:
     yield Finding("last event", _shown(last_event.time) if last_event else "none in 30 days")
     hour, day = installation.events_received()
     yield Finding("events", f"{hour} in the last hour, {day} in the last day")
+    yield from _refused(installation)
     last_reconcile = _last(installation, "reconcile done", "7d")
     yield _errors(installation, last_event, last_reconcile)
     yield from _unknown_items(installation)
@@ -40,6 +42,14 @@ def _backlog(installation: Installation) -> Iterator[Finding]:
     yield Finding("oldest event waiting", "-" if oldest is None else f"{oldest:.0f} s", remedy)
     remedy = instructions.command("redrive") if backlog.dead_letters else ""
     yield Finding("dead letters", _number(backlog.dead_letters), remedy)
+
+
+def _refused(installation: Installation) -> Iterator[Finding]:
+    """Webhooks whose signature does not match; Svix shows this to nobody but its dashboard."""
+    refusals = Refusals.read(installation)
+    if refusals.lines:
+        remedy = installation.instructions.change_secret("SIGNING_SECRETS")
+        yield Finding("refused webhooks", str(refusals), remedy if refusals.go_on else "")
 
 
 def _errors(
