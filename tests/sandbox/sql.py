@@ -5,6 +5,7 @@ fit; a file or a pipe gets one JSON object for each row.
 """
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from datetime import date, datetime, time
@@ -50,7 +51,8 @@ def _answer(settings: Mapping[str, str], console: Console) -> int:
     if not query:
         print_text(console, _HELP)
         return 0
-    warehouse = Warehouse(data_folder(settings) / WAREHOUSE_FILE)
+    file = data_folder(settings) / WAREHOUSE_FILE
+    warehouse = Warehouse(file, threads=os.cpu_count() or 1)
     if not warehouse.file.exists():
         raise UsageError(f"{warehouse.file} does not exist yet: start `make run` first.")
     try:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from pipeline.items_topic.item_message import describe
@@ -26,6 +27,7 @@ from sandbox.warehouse import (
     Warehouse,
     WarehouseError,
     translate,
+    view_query,
 )
 from support.waiting import wait_for
 
@@ -231,6 +233,16 @@ def test_every_difference_between_the_view_and_the_bucket_is_found(warehouse: Wa
     }
 
     assert set(wrong_rows(warehouse, stored)) == {"older", "missing", "large", "extra"}
+
+
+def test_a_row_that_is_there_twice_is_wrong(warehouse: Warehouse) -> None:
+    line = line_of("a", "2026-11-26T10:00:00")
+    write_versions(warehouse, line)
+    once = view_query("items", ITEM_VERSIONS)
+    with duckdb.connect(str(warehouse.file)) as database:
+        database.execute(f"CREATE OR REPLACE VIEW items AS ({once}) UNION ALL ({once})")
+
+    assert wrong_rows(warehouse, {"a": line}) == ["a"]
 
 
 # Queries
