@@ -231,15 +231,18 @@ class Receipt:
         """
         shared: dict[str, str] = {}  # one object for each state, however many items have it
         try:
+            items = {
+                str(name): shared.setdefault(str(state), str(state))
+                for name, state in value["items"].items()
+            }
+            if "error" in value:  # where an earlier version kept what is now the state of EVENT
+                items[EVENT] = str(value["error"])
             return cls(
                 event_id=str(value["event_id"]),
                 kind=value["kind"],
                 delivery=DeliveryId(str(value["received_at"]), str(value.get("message_id", ""))),
                 attempts=int(value["attempts"]),
-                items={
-                    str(name): shared.setdefault(str(state), str(state))
-                    for name, state in value["items"].items()
-                },
+                items=items,
                 payload=b"",
                 redriven=bool(value.get("redriven")),
                 discarded={str(k): str(v) for k, v in value.get("discarded", {}).items()},
