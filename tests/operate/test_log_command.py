@@ -24,7 +24,8 @@ def test_logs_are_filtered_by_function_time_event_and_severity(operator: Operato
     call = operator.call("logging", "read")
     assert call[3] == (
         'resource.type="cloud_run_revision" AND resource.labels.service_name='
-        '("dimmy-dev-receive" OR "dimmy-dev-resolve" OR "dimmy-dev-reconcile" OR "dimmy-dev-archive")'
+        '("dimmy-dev-receive" OR "dimmy-dev-resolve" OR "dimmy-dev-reconcile" OR'
+        ' "dimmy-dev-archive")'
         ' AND jsonPayload.event_id="msg_1" AND severity>=WARNING'
     )
     assert "--freshness=2d" in call

@@ -1,7 +1,8 @@
 -- The newest version of each item. Two times within a millisecond are one version: Dimmy's database
 -- keeps milliseconds, its events may have more.
+-- item_id is a column of the inner query so that a filter on it comes before the window function.
 SELECT
-  JSON_VALUE(data, '$.item_id') AS item_id,
+  item_id,
   SAFE_CAST(JSON_VALUE(data, '$.updated_at') AS TIMESTAMP) AS updated_at,
   JSON_VALUE(data, '$.flow_id') AS flow_id,
   JSON_VALUE(data, '$.owner_id') AS owner_id,
@@ -19,10 +20,13 @@ SELECT
   JSON_VALUE(data, '$.object') AS object,
   JSON_VALUE(data, '$.item') AS item,
   publish_time AS published_at
-FROM `${table}`
-WHERE JSON_VALUE(data, '$.item_id') IS NOT NULL
+FROM (
+  SELECT JSON_VALUE(data, '$.item_id') AS item_id, data, publish_time, message_id
+  FROM `${table}`
+)
+WHERE item_id IS NOT NULL
 QUALIFY ROW_NUMBER() OVER (
-  PARTITION BY JSON_VALUE(data, '$.item_id')
+  PARTITION BY item_id
   ORDER BY
     TIMESTAMP_TRUNC(SAFE_CAST(JSON_VALUE(data, '$.updated_at') AS TIMESTAMP), MILLISECOND) DESC,
     publish_time DESC,
