@@ -139,7 +139,7 @@ def test_the_first_step_that_has_a_value_counts() -> None:
 def test_times_have_the_order_of_their_text() -> None:
     written = [
         "2026-11-01T08:00:00",
-        "2026-11-01T08:00:00.000001",
+        "2026-11-01T08:00:00.001001",
         "2026-11-01T08:00:00.5",
         "2026-11-01T10:00:01+01:00",
         "2026-11-01T09:00:01.000500Z",
@@ -152,6 +152,15 @@ def test_times_have_the_order_of_their_text() -> None:
     assert [datetime.fromisoformat(time) for time in found] == sorted(
         datetime.fromisoformat(time) for time in found
     )
+
+
+def test_two_times_within_a_millisecond_are_one_version() -> None:
+    """Dimmy's database keeps milliseconds, its events may have more."""
+    times = ("2026-11-01T08:00:00.123999", "2026-11-01T08:00:00.123")
+
+    found = {message_of({"_id": "a", "updated_at": time})["updated_at"] for time in times}
+
+    assert found == {"2026-11-01T08:00:00.123000Z"}
 
 
 def test_a_large_item_is_left_in_the_bucket() -> None:

@@ -22,12 +22,14 @@ from pipeline.items_topic import publisher as publisher_module
 from pipeline.items_topic.item_message import MAX_ITEM_BYTES
 from pipeline.items_topic.publisher import ConfirmedPublisher
 from pipeline.items_topic.settings import ItemsTopicSettings
-from pipeline.items_topic.topic import ItemsTopicError
+from pipeline.items_topic.topic import ItemsTopic, ItemsTopicError
 from pipeline.reconcile.reconciler import Reconciler
 from pipeline.reconcile.settings import read_reconcile_settings
+from pipeline.resolve import fetching
 from pipeline.resolve.resolver import Resolver
 from pipeline.resolve.settings import read_resolve_settings
 from pipeline.store.errors import StorageError
+from pipeline.store.items import Item
 from pipeline.store.objects import Objects
 from pipeline.store.store import CLOCK_UNCERTAINTY
 from sandbox import catalogue
@@ -369,3 +371,39 @@ def test_a_later_answer_with_the_same_time_is_published_last(
 
     flows = [value["flow_id"] for value in values(items_topic.take_all())]
     assert flows == ["of the event", "of the API"]
+
+
+def test_a_stored_item_that_was_never_published_is_published_after_it_was_deleted_from_dimmy(
+    functions: InProcess, items_topic: PublishedItems
+) -> None:
+    item_id, event_id = functions.api.put(catalogue.make_item(RNG)), new_message_id()
+    with items_topic.cut():
+        functions.deliver({"item_ids": [item_id]}, event_id)
+    functions.api.delete(item_id)
+
+    status, receipt = functions.deliver({"item_ids": [item_id]}, event_id)
+
+    (value,) = values(items_topic.take_all())
+    assert (status, receipt["items"][item_id][:4]) == (503, "404:")
+    assert value["item"] == functions.stored(item_id)
+
+
+def test_a_content_that_was_replaced_during_a_slow_publish_is_published_last(
+    functions: InProcess, items_topic: PublishedItems, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = catalogue.make_item(RNG)
+    path = functions.folder / f"items/{item['_id']}.json"
+    replacement = json.dumps(item | {"flow_id": "of another writer"}, separators=(",", ":"))
+    publish = ItemsTopic.publish
+
+    def publish_slowly(topic: ItemsTopic, published: Item, event_id: str | None = None) -> None:
+        publish(topic, published, event_id)
+        path.write_text(replacement)
+
+    monkeypatch.setattr(fetching, "_SLOW_PUBLISH_SECONDS", 0.0)
+    monkeypatch.setattr(ItemsTopic, "publish", publish_slowly)
+
+    functions.deliver(item)
+
+    flows = [value["flow_id"] for value in values(items_topic.take_all())]
+    assert flows == [item["flow_id"], "of another writer"]

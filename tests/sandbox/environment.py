@@ -90,9 +90,11 @@ def announce(stack: RunningStack, folder: Path) -> Iterator[None]:
     """Write the file by which other commands find the stack, and delete it at the end."""
     file = _stack_file(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    file.touch(mode=0o600)  # it contains signing secrets
     process = {"pid": os.getpid(), "started": psutil.Process().create_time()}
-    file.write_text(json.dumps({"stack": asdict(stack), "process": process}))
+    unfinished = file.with_suffix(".new")
+    unfinished.touch(mode=0o600)  # it contains signing secrets
+    unfinished.write_text(json.dumps({"stack": asdict(stack), "process": process}))
+    unfinished.rename(file)
     try:
         yield
     finally:
@@ -105,9 +107,13 @@ def running_stack(folder: Path) -> RunningStack | None:
         announced = json.loads(_stack_file(folder).read_text())
         process = announced["process"]
         is_running = psutil.Process(process["pid"]).create_time() == process["started"]
-    except (FileNotFoundError, KeyError, psutil.NoSuchProcess):
-        return None  # KeyError: of an earlier version, which is not running any more
-    return RunningStack(**announced["stack"]) if is_running else None
+        return RunningStack(**announced["stack"]) if is_running else None
+    except (FileNotFoundError, psutil.NoSuchProcess):
+        return None
+    except (LookupError, TypeError):
+        raise UsageError(
+            f"The `make run` of {folder} is one of another version: stop it, and start it again."
+        ) from None
 
 
 def _stack_file(folder: Path) -> Path:

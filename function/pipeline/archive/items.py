@@ -1,15 +1,18 @@
 """Reads the item that a message of the items topic announces."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.archive.photos import Photo, photos_of
 from pipeline.json_text import NotJsonError, read_json
 from pipeline.layout import item_name
+from pipeline.store.errors import StorageError
 from pipeline.store.items import is_item_id
 from pipeline.store.objects import Objects
+from pipeline.store.timestamps import Timestamp, read_timestamp
 
 _LARGE_BYTES = 1024 * 1024
 # Decoding a large item takes several times its size, so only one at a time.
@@ -25,6 +28,7 @@ class Announcement:
     """An item that a message announces; `line` is None where the item was too large for it."""
 
     item_id: str
+    updated_at: Timestamp | None
     event_id: str | None
     line: bytes | None = field(repr=False)
 
@@ -46,6 +50,7 @@ def read_announcement(data: bytes) -> Announcement:
         raise MessageError("item is not a text")
     return Announcement(
         item_id=value["item_id"],
+        updated_at=read_timestamp(value.get("updated_at")),
         event_id=event_id if isinstance(event_id, str) else None,
         line=None if line is None else line.encode(errors="surrogatepass"),
     )
@@ -55,9 +60,11 @@ def read_photos(announcement: Announcement, objects: Objects) -> Sequence[Photo]
     """The photos of the item; where the message does not contain it, of the stored one.
 
     Raises:
-        StorageError: the stored item cannot be read.
+        StorageError: the stored item cannot be read, or is older: reconcile announces before it
+            writes.
         MessageError: it is not an item.
     """
+    is_stored = announcement.line is None
     line = announcement.line
     if line is None:
         line = objects.get(item_name(announcement.item_id)).content
@@ -68,4 +75,11 @@ def read_photos(announcement: Announcement, objects: Objects) -> Sequence[Photo]
             raise MessageError(f"the item is {error}") from error
         if not isinstance(item, dict):
             raise MessageError("the item is not a JSON object")
+        if is_stored and _is_older(item, announcement):
+            raise StorageError("the announced version of the item is not stored yet")
         return photos_of(item)
+
+
+def _is_older(item: Mapping[str, Any], announcement: Announcement) -> bool:
+    stored, announced = read_timestamp(item.get("updated_at")), announcement.updated_at
+    return announced is not None and (stored is None or stored.compare(announced) < 0)

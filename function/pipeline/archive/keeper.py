@@ -100,9 +100,15 @@ class PhotoKeeper:
                 created = self._objects.create(name, beginning, response.content_type)
                 return STORED if created else PRESENT
             # An upload in parts has no condition. Should another attempt store the photo at the
-            # same time, the later one replaces it by itself: the address is the same.
+            # same time, this one replaces it by itself, because the address is the same, or is
+            # refused, because the role of `archive` does not include replacing.
             content = chain([beginning], response.chunks)
-            self._objects.upload(name, content, response.content_type)
+            try:
+                self._objects.upload(name, content, response.content_type)
+            except StorageError:
+                if not self._objects.exists(name):
+                    raise
+                return PRESENT
             return STORED
 
 

@@ -9,6 +9,12 @@ from urllib.parse import urlsplit
 
 _SAFE_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _HASH_CHARACTERS = 16
+# Parameters of presigned links of S3, CloudFront, Cloud Storage and Azure
+_SIGNATURE = re.compile(
+    r"(x-amz-[^=]*|awsaccesskeyid|signature|expires|policy|key-pair-id|x-goog-[^=]*|googleaccessid"
+    r"|sig|se|st|sp|sv|sr|spr|sip|ske|skoid|sks|skt|sktid|skv)(=|$)",
+    re.IGNORECASE,
+)
 _NAME = re.compile(rf"[0-9a-f]{{{_HASH_CHARACTERS}}}(-{_SAFE_SEGMENT.pattern})?")
 
 
@@ -23,8 +29,8 @@ class Photo:
 def photos_of(item: Mapping[str, Any]) -> list[Photo]:
     """The photos of all steps of a decoded item, each name once.
 
-    Where several addresses have the same name, they differ in what follows the path, and the last
-    one counts: the newest signature.
+    Where several addresses have the same name, they differ in their signatures, and the last one
+    counts: the newest signature.
     """
     photos = [
         Photo(name_of(photo.get("url")), photo.get("url"))
@@ -37,12 +43,13 @@ def photos_of(item: Mapping[str, Any]) -> list[Photo]:
 def name_of(address: object) -> str:
     """The name of the photo with this address, which may be anything.
 
-    A hash of the path, and the path's last part where that is safe, such as
-    `7e1b7a96fc4df518-67c861dc45b0e6fb32ff2ca1`. It depends on the path alone: a query may be a
-    signature, which differs each time, and another photo of the item never changes it.
+    A hash of what identifies the photo (its path, and its query without a signature), and the
+    path's last part where that is safe, such as `6f1f0c1d64dd4a5b-67c861dc45b0e6fb32ff2ca1`. Neither
+    another host nor another photo of the item changes it.
     """
-    path = _path(address)
-    digest = hashlib.sha256(path.encode(errors="surrogatepass")).hexdigest()[:_HASH_CHARACTERS]
+    path, query = _parts(address)
+    identity = f"{path}?{query}" if query else path
+    digest = hashlib.sha256(identity.encode(errors="surrogatepass")).hexdigest()[:_HASH_CHARACTERS]
     segment = path.rpartition("/")[2]
     return f"{digest}-{segment}" if _SAFE_SEGMENT.fullmatch(segment) else digest
 
@@ -52,13 +59,16 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def _path(address: object) -> str:
+def _parts(address: object) -> tuple[str, str]:
+    """Path and query of an address, without a signature, which differs each time."""
     if not isinstance(address, str):
-        return ""
+        return "", ""
     try:
-        return urlsplit(address).path
+        parts = urlsplit(address)
     except ValueError:
-        return address
+        return re.split("[?#]", address)[0], ""
+    parameters = [each for each in parts.query.split("&") if each and not _SIGNATURE.match(each)]
+    return parts.path, "&".join(parameters)
 
 
 def _objects(value: object) -> list[Mapping[str, Any]]:

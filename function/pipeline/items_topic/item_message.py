@@ -47,7 +47,9 @@ class ItemMessage:
     """
 
     item_id: str = _field("its id in Dimmy")
-    updated_at: str | None = _field("the version of the item: the newest one counts")
+    updated_at: str | None = _field(
+        "the version of the item, in milliseconds: the newest one counts"
+    )
     flow_id: str | None = _field("the flow that was run")
     owner_id: str | None = _field("the account that owns the item")
     barcode: str | None = _field("the first scanned code")
@@ -88,7 +90,7 @@ def _describe(item: Item, value: Mapping[str, Any], event_id: str | None) -> Ite
     box = _first(map(read_box, _members(value, "dimensioning", "dimensions"))) or Box()
     return ItemMessage(
         item_id=item.item_id,
-        updated_at=_time(item.updated_at),
+        updated_at=_time(_in_milliseconds(item.updated_at)),
         flow_id=_text(value.get("flow_id")),
         owner_id=_text(value.get("owner_id")),
         barcode=_first(map(_text, _members(value, "barcode_scanning", "code"))),
@@ -134,6 +136,11 @@ def _text(value: object) -> str | None:
         return None
     # JSON can escape half of a character, which UTF-8 and BigQuery do not accept.
     return value.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")
+
+
+def _in_milliseconds(time: Timestamp | None) -> Timestamp | None:
+    """A version's time as Dimmy's database keeps it; its events may have microseconds."""
+    return time and Timestamp(time.microseconds // 1000 * 1000, time.unit)
 
 
 def _time(time: Timestamp | None) -> str | None:

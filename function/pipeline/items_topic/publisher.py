@@ -53,8 +53,8 @@ class ConfirmedPublisher:
         Raises:
             ItemsTopicError: it is not confirmed, although it may have been published.
         """
+        client = self._open_client()
         try:
-            client = self._open_client()
             future = client.publish(self._settings.topic, data, **attributes)
             future.result(CONFIRMATION_SECONDS)
         except concurrent.futures.TimeoutError:
@@ -65,9 +65,13 @@ class ConfirmedPublisher:
             raise ItemsTopicError(_reason(error)) from error
 
     def _open_client(self) -> Client:
+        """The client. Raises ItemsTopicError: there are no credentials."""
         with self._lock:
             if self._client is None:
-                self._client = _open_client(self._settings.emulator_host)
+                try:
+                    self._client = _open_client(self._settings.emulator_host)
+                except (GoogleAuthError, OSError) as error:
+                    raise ItemsTopicError(_reason(error)) from error
             return self._client
 
     def _discard(self, client: Client) -> None:

@@ -1,12 +1,13 @@
 """Fetches the items of an event, stores and publishes them, many at a time."""
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from pipeline.deadline import Deadline
-from pipeline.dimmy.client import ApiKeyRejectedError, DimmyClient, DimmyError
+from pipeline.dimmy.client import ApiKeyRejectedError, DimmyClient, DimmyError, NotFoundError
 from pipeline.dimmy.refresh import refresh_item
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.items_topic.topic import ItemsTopic, ItemsTopicError
@@ -27,6 +28,9 @@ GRACE_SECONDS = 2.0
 LEAST_SECONDS = 2.0
 
 _POLL_SECONDS = 0.25  # how soon the loop notices the deadline, and that the server is asked to stop
+
+# Another writer replaces a content with the same time only after CLOCK_UNCERTAINTY.
+_SLOW_PUBLISH_SECONDS = 1.0
 
 _STATES = {
     WriteResult.CREATED: STORED,
@@ -106,12 +110,7 @@ class ItemFetcher:
         return self._store_one(item.item_id, lambda: (item, self._store.put_item(item)), attempt)
 
     def _fetch_one(self, item_id: str, attempt: Attempt) -> str:
-        def fetch_and_store() -> tuple[Item, PutResult]:
-            return refresh_item(
-                self._dimmy, self._store.put_item, item_id, attempt.deadline, attempt.statistics
-            )
-
-        return self._store_one(item_id, fetch_and_store, attempt)
+        return self._store_one(item_id, lambda: self._fetch_and_store(item_id, attempt), attempt)
 
     def _store_one(
         self, item_id: str, put: Callable[[], tuple[Item, PutResult]], attempt: Attempt
@@ -125,7 +124,7 @@ class ItemFetcher:
             item, written = put()
             state = _STATES.get(written.result) or not_comparable_state(item)
             if is_settled(state):
-                self._topic.publish(written.stored, attempt.progress.event_id)
+                self._publish(written.stored, attempt.progress.event_id)
         except ApiKeyRejectedError as error:
             _log_item("ERROR", item_id, str(error), attempt.progress)
             raise
@@ -138,6 +137,35 @@ class ItemFetcher:
             return attempt.unforeseen.log_item(error, item_id=item_id, event_id=event_id)
         _log_item("DEBUG" if is_settled(state) else "WARNING", item_id, state, attempt.progress)
         return state
+
+    def _publish(self, item: Item, event_id: str) -> None:
+        """Publish what was stored.
+
+        While a publish takes long, another writer may store another content with the same time and
+        publish it first. Of the two, subscribers keep the one that was published last.
+        """
+        started = time.monotonic()
+        self._topic.publish(item, event_id)
+        if time.monotonic() - started > _SLOW_PUBLISH_SECONDS:
+            stored = self._store.get_item(item.item_id)
+            if stored and stored.line != item.line:
+                self._topic.publish(stored, event_id)
+
+    def _fetch_and_store(self, item_id: str, attempt: Attempt) -> tuple[Item, PutResult]:
+        """Fetch and store an item.
+
+        One that an earlier attempt has stored and could not publish may have been deleted from
+        Dimmy since: then the stored one is published.
+        """
+        try:
+            return refresh_item(
+                self._dimmy, self._store.put_item, item_id, attempt.deadline, attempt.statistics
+            )
+        except NotFoundError:
+            stored = self._store.get_item(item_id) if self._topic.exists else None
+            if stored:
+                self._topic.publish(stored, attempt.progress.event_id)
+            raise
 
 
 def _log_item(severity: Severity, item_id: str, state: str, progress: Progress) -> None:

@@ -98,6 +98,11 @@ class Store:
                 return PutResult(WriteResult.REPLACED, item)
         raise _too_many_conflicts(name)
 
+    def get_item(self, item_id: str) -> Item | None:
+        """The stored item; None where there is none, or an object that is not an item."""
+        found = self._find_item(item_name(item_id))
+        return found.item if found else None
+
     def _find_item(self, name: str) -> _StoredItem | None:
         """The stored object of an item; None where there is none.
 

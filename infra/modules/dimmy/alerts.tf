@@ -132,6 +132,18 @@ locals {
     },
   )
 
+  _photo_alerts = {
+    for name in keys(local._archive_log_metrics) : name => {
+      title     = "photos are refused"
+      severity  = "ERROR"
+      filter    = local._user_metrics[name]
+      aligner   = "ALIGN_DELTA"
+      period    = "3600s"
+      threshold = 0
+      text      = "archive does not fetch photos, because their links lead to another host than those of `photo_hosts` (${join(", ", var.photo_hosts)}), or because they are too large. They are not tried again by themselves, and a link may not last.\n\n`make logs SEVERITY=WARNING ${local._make_arguments}` names the hosts. If they are Dimmy's, add them to photo_hosts in infra/envs/${var.environment}.tfvars, `make deploy ${local._make_arguments}`, and `make backfill PHOTOS=1 ${local._make_arguments}` fetches what is missing."
+    }
+  }
+
   _item_backlog_alerts = {
     for name, waiting in local._waiting : "backlog-${name}" => {
       title     = "messages of ${name} wait for more than 15 minutes"
@@ -144,7 +156,7 @@ locals {
     }
   }
 
-  _alerts = merge(local._event_alerts, local._item_dead_letter_alerts, local._item_backlog_alerts)
+  _alerts = merge(local._event_alerts, local._item_dead_letter_alerts, local._item_backlog_alerts, local._photo_alerts)
 }
 
 resource "google_monitoring_notification_channel" "email" {

@@ -57,8 +57,18 @@ locals {
   }
 }
 
+locals {
+  _archive_log_metrics = {
+    for name in local._archives_photos ? ["refused-photos"] : [] : name => {
+      description = "Items with photos that archive does not fetch"
+      filter      = "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${local._prefix}-archive\" AND jsonPayload.message=\"photos refused\""
+      labels      = {}
+    }
+  }
+}
+
 resource "google_logging_metric" "this" {
-  for_each = local._log_metrics
+  for_each = merge(local._log_metrics, local._archive_log_metrics)
 
   project          = var.project
   name             = "${local._prefix}-${each.key}"

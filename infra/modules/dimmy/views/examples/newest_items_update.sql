@@ -29,7 +29,7 @@ USING (
     ORDER BY
       TIMESTAMP_TRUNC(SAFE_CAST(JSON_VALUE(data, '$.updated_at') AS TIMESTAMP), MILLISECOND) DESC,
       publish_time DESC,
-      message_id DESC
+      SAFE_CAST(message_id AS INT64) DESC
   ) = 1
 ) AS newest
 ON stored.item_id = newest.item_id
@@ -55,7 +55,7 @@ WHEN MATCHED AND (
   started_at = newest.started_at,
   ended_at = newest.ended_at,
   created_at = newest.created_at,
-  event_id = newest.event_id,
+  event_id = IFNULL(newest.event_id, stored.event_id),
   object = newest.object,
   item = newest.item,
   published_at = newest.published_at
