@@ -192,7 +192,7 @@ def test_a_metric_keeps_its_labels(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize(
-    ("run", "alerts", "charts"), [("emails_and_silence", 10, 15), ("item_alerts", 10 + 7, 15 + 3)]
+    ("run", "alerts", "charts"), [("emails_and_silence", 10, 15), ("item_alerts", 10 + 8, 15 + 3)]
 )
 def test_alerts_and_charts_use_existing_metrics(
     plans: Plans, run: str, alerts: int, charts: int

@@ -43,8 +43,8 @@ def photos_of(item: Mapping[str, Any]) -> list[Photo]:
 def name_of(address: object) -> str:
     """The name of the photo with this address, which may be anything.
 
-    A hash of what identifies the photo (its path, and its query without a signature), and the
-    path's last part where that is safe, such as `6f1f0c1d64dd4a5b-67c861dc45b0e6fb32ff2ca1`. Neither
+    A hash of what identifies the photo (its path, and its query without a signature), and the last
+    part of the path where that is safe: `6f1f0c1d64dd4a5b-67c861dc45b0e6fb32ff2ca1`. Neither
     another host nor another photo of the item changes it.
     """
     path, query = _parts(address)
