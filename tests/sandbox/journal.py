@@ -55,7 +55,7 @@ class Journal:
             self._line("item", _ITEM, event_id, text)
         elif target == "archive":
             self._log_photos(event_id, line, f"{took}{reason}")
-        elif target == "receive" and line["status"] >= 400:
+        elif target == "receive" and line.get("status", 0) >= 400:
             hint = _HINTS.get(line["outcome"], "")
             text = f"{line['status']} {line['outcome']}{reason}{hint}"
             self._line("refused", _REFUSED, event_id, text)

@@ -404,8 +404,14 @@ MUTANTS = (
     Mutant(
         "no alert on a subscriber that does not answer",
         "modules/dimmy/alerts.tf",
-        "local._item_dead_letter_alerts, local._item_backlog_alerts)",
-        "local._item_dead_letter_alerts)",
+        "local._item_backlog_alerts, local._photo_alerts)",
+        "local._photo_alerts)",
+    ),
+    Mutant(
+        "no alert on refused photos",
+        "modules/dimmy/alerts.tf",
+        "local._item_backlog_alerts, local._photo_alerts)",
+        "local._item_backlog_alerts)",
     ),
     Mutant(
         "an alert on another subscription",
