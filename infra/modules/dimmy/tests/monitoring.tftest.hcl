@@ -150,6 +150,16 @@ run "item_alerts" {
   }
 
   assert {
+    condition     = alltrue([for text in ["photo_hosts", "`make backfill PHOTOS=1 ENV=test PROJECT=warehouse-1`"] : strcontains(google_monitoring_alert_policy.this["refused-photos"].documentation[0].content, text)])
+    error_message = "The alert about refused photos says which variable to change, and how to fetch them then."
+  }
+
+  assert {
+    condition     = google_logging_metric.this["refused-photos"].filter == "resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"dimmy-test-archive\" AND jsonPayload.message=\"photos refused\""
+    error_message = "The metric counts the lines that archive logs about refused photos."
+  }
+
+  assert {
     condition     = alltrue([for alert in google_monitoring_alert_policy.this : !strcontains(alert.documentation[0].content, "a-secret")])
     error_message = "No alert contains an endpoint, whose query may contain a key."
   }
