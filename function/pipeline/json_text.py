@@ -1,13 +1,17 @@
 """JSON that stays as it was written: numbers, escapes and the order of keys are never changed."""
 
-import contextlib
 import json
 import re
+import threading
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, NoReturn
 
 # Of nested arrays and objects. Python's own decoder reads some ten times as many, but not always as
 # many as it has read before, and what is stored must be readable again.
 MAX_DEPTH = 100
+
+_LARGE_BYTES = 1024 * 1024
+_large_text = threading.Lock()
 
 _DECODER = json.JSONDecoder()
 _OPENING_BRACKET = re.compile(r"\s*\[\s*")
@@ -34,6 +38,14 @@ class TooDeepError(NotJsonError):
 def without_byte_order_mark(body: bytes) -> bytes:
     """The text without the byte order mark that a sender may put before it (RFC 8259, 8.1)."""
     return body.removeprefix(_BYTE_ORDER_MARK)
+
+
+def turn_to_decode(body: bytes) -> AbstractContextManager[object]:
+    """A context in which to decode a body: for a large one, no other thread is in such a context.
+
+    Decoding a large body takes several times its size. One context must not be inside another.
+    """
+    return _large_text if len(body) > _LARGE_BYTES else nullcontext()
 
 
 def read_json(body: bytes, max_depth: int = MAX_DEPTH) -> Any:
@@ -117,7 +129,7 @@ def read_members_before(body: bytes, name: str, max_depth: int = MAX_DEPTH) -> A
         if end < 0:
             break
         # A marker inside a nested object does not count: what is before it lacks a brace then.
-        with contextlib.suppress(NotJsonError):
+        with suppress(NotJsonError):
             value = _read_json(memoryview(body)[:end], "}")
             check_depth(value, max_depth)
             return value

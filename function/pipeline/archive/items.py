@@ -1,22 +1,16 @@
 """Reads the item that a message of the items topic announces."""
 
-import threading
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.archive.photos import Photo, photos_of
-from pipeline.json_text import NotJsonError, read_json
+from pipeline.json_text import NotJsonError, read_json, turn_to_decode
 from pipeline.layout import item_name
 from pipeline.store.errors import StorageError
 from pipeline.store.items import is_item_id
 from pipeline.store.objects import Objects
 from pipeline.store.timestamps import Timestamp, read_timestamp
-
-_LARGE_BYTES = 1024 * 1024
-# Decoding a large item takes several times its size, so only one at a time.
-_large_item = threading.Lock()
 
 
 class MessageError(ValueError):
@@ -68,7 +62,7 @@ def read_photos(announcement: Announcement, objects: Objects) -> Sequence[Photo]
     line = announcement.line
     if line is None:
         line = objects.get(item_name(announcement.item_id)).content
-    with _large_item if len(line) > _LARGE_BYTES else nullcontext():
+    with turn_to_decode(line):
         try:
             item = read_json(line)
         except NotJsonError as error:

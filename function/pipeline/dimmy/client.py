@@ -4,7 +4,6 @@
 limits are not documented, so a 429 is expected at any time, with or without Retry-After.
 """
 
-import contextlib
 import io
 import random
 import threading
@@ -23,7 +22,13 @@ from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.dimmy.settings import DimmySettings
 from pipeline.http_client.connections import DeadlineAdapter, response_deadline
 from pipeline.http_client.network import open_session
-from pipeline.json_text import NotJsonError, TooDeepError, read_json, without_byte_order_mark
+from pipeline.json_text import (
+    NotJsonError,
+    TooDeepError,
+    read_json,
+    turn_to_decode,
+    without_byte_order_mark,
+)
 from pipeline.store.items import Item, MalformedItem, NotAnItemError, read_item, read_items
 
 T = TypeVar("T")
@@ -32,7 +37,6 @@ MAX_RESPONSE_BYTES = 32 * 1024 * 1024
 CONNECT_SECONDS = 5.0
 
 _EXPECTED_STATUSES = {200, 404}  # of an API that is up and accepts the key
-_LARGE_RESPONSE_BYTES = 1024 * 1024
 _TRIES = 4
 _REASON_CHARACTERS = 200
 _ROUTE_UNKNOWN = "404: Not Found"
@@ -91,8 +95,6 @@ class DimmyClient:
         self._timeout = settings.timeout_seconds
         self._slots = threading.BoundedSemaphore(settings.concurrency)
         self._rate_limit_lock = threading.Lock()
-        # Decoding a large response takes several times its size, so only one at a time.
-        self._large_response = threading.Lock()
         self._rate_limited_until = 0.0  # monotonic; no request begins before it
         self._session = _open_session(settings)
         # Prepared once and copied: requests differ in nothing but their URL, whose every part has
@@ -231,8 +233,7 @@ class DimmyClient:
                 statistics.add(time.monotonic() - started, failed=failed)
         self._raise_for_status(response, body)
         try:
-            is_large = len(body) > _LARGE_RESPONSE_BYTES
-            with self._large_response if is_large else contextlib.nullcontext():
+            with turn_to_decode(body):
                 return read(body)
         except TooDeepError as error:
             raise UnreadableError(f"200, but {error}") from error

@@ -5,15 +5,13 @@ keeps the newest `updated_at` of each item and, among equal ones, the one that w
 """
 
 import json
-import threading
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import UTC
 from typing import Any
 
 from pipeline.items_topic.measures import Box, read_box, read_weight
-from pipeline.json_text import read_json
+from pipeline.json_text import read_json, turn_to_decode
 from pipeline.layout import item_name
 from pipeline.store.items import Item
 from pipeline.store.timestamps import Timestamp, read_timestamp
@@ -28,10 +26,6 @@ SCHEMA_VERSION = "1"  # another one where a field is removed or changes its mean
 MAX_ITEM_BYTES = 1_000_000  # of the item's text in a message
 MAX_TEXT_CHARACTERS = 1_000
 _MAX_ATTRIBUTE_BYTES = 1_024  # Pub/Sub's own limit
-
-_LARGE_ITEM_BYTES = 1024 * 1024
-# Decoding a large item takes several times its size, so only one at a time.
-_large_item = threading.Lock()
 
 
 def _field(meaning: str) -> Any:
@@ -81,8 +75,7 @@ class ItemMessage:
 
 def describe(item: Item, event_id: str | None = None) -> ItemMessage:
     """The message of an item, which `event_id` has announced."""
-    is_large = len(item.line) > _LARGE_ITEM_BYTES
-    with _large_item if is_large else nullcontext():
+    with turn_to_decode(item.line):
         return _describe(item, read_json(item.line), event_id)
 
 
