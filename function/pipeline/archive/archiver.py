@@ -4,7 +4,7 @@ One rule decides the answer: a message is acknowledged when, and only when, ever
 is stored, or can never be. Dimmy announces items whose photos are still being uploaded, so whatever
 a server answers (403, 404, ...) is not final: Pub/Sub delivers the message again for hours and in
 the end moves it to the dead letters. Final is only what the item itself says (an address that is
-not allowed) and the size of a photo, because later attempts could not change either.
+not allowed) and the size of a photo, because both stay as they are until a person changes them.
 """
 
 import time
