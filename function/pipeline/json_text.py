@@ -78,6 +78,11 @@ def check_depth(value: Any, max_depth: int = MAX_DEPTH) -> None:
     raise TooDeepError(f"nested more than {max_depth} deep")
 
 
+def objects_in(value: object) -> list[dict[str, Any]]:
+    """The objects in a decoded array; none where the value is not an array."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
 def read_array(body: bytes) -> list[tuple[Any, bytes]]:
     """The elements of a JSON array, each as its value and as its text.
 

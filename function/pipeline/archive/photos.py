@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipeline.json_text import objects_in
+
 _SAFE_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _HASH_CHARACTERS = 16
 # Parameters of presigned links of S3, CloudFront, Cloud Storage and Azure
@@ -34,8 +36,8 @@ def photos_of(item: Mapping[str, Any]) -> list[Photo]:
     """
     photos = [
         Photo(name_of(photo.get("url")), photo.get("url"))
-        for step in _objects(item.get("photographing"))
-        for photo in _objects(step.get("photos"))
+        for step in objects_in(item.get("photographing"))
+        for photo in objects_in(step.get("photos"))
     ]
     return list({photo.name: photo for photo in photos}.values())
 
@@ -69,7 +71,3 @@ def _parts(address: object) -> tuple[str, str]:
         return re.split("[?#]", address)[0], ""
     parameters = [each for each in parts.query.split("&") if each and not _SIGNATURE.match(each)]
     return parts.path, "&".join(parameters)
-
-
-def _objects(value: object) -> list[Mapping[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

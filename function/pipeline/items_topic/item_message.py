@@ -7,11 +7,10 @@ keeps the newest `updated_at` of each item and, among equal ones, the one that w
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC
 from typing import Any
 
 from pipeline.items_topic.measures import Box, read_box, read_weight
-from pipeline.json_text import read_json, turn_to_decode
+from pipeline.json_text import objects_in, read_json, turn_to_decode
 from pipeline.layout import item_name
 from pipeline.store.items import Item
 from pipeline.store.timestamps import Timestamp, read_timestamp
@@ -91,7 +90,7 @@ def _describe(item: Item, value: Mapping[str, Any], event_id: str | None) -> Ite
         height_mm=box.height_mm,
         depth_mm=box.depth_mm,
         volume_l=box.volume_l,
-        weight_g=_first(map(read_weight, _steps(value, "weighing"))),
+        weight_g=_first(map(read_weight, objects_in(value.get("weighing")))),
         photo_count=sum(
             len(photos)
             for photos in _members(value, "photographing", "photos")
@@ -106,14 +105,9 @@ def _describe(item: Item, value: Mapping[str, Any], event_id: str | None) -> Ite
     )
 
 
-def _steps(value: Mapping[str, Any], kind: str) -> Sequence[Mapping[str, Any]]:
-    steps = value.get(kind)
-    return [step for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
-
-
 def _members(value: Mapping[str, Any], kind: str, name: str) -> Sequence[Any]:
     """This member of every step of a kind."""
-    return [step.get(name) for step in _steps(value, kind)]
+    return [step.get(name) for step in objects_in(value.get(kind))]
 
 
 def _first(values: Any) -> Any:
@@ -139,5 +133,5 @@ def _in_milliseconds(time: Timestamp | None) -> Timestamp | None:
 def _time(time: Timestamp | None) -> str | None:
     if time is None:
         return None
-    text = time.datetime.astimezone(UTC).isoformat(timespec="microseconds")
+    text = time.datetime.isoformat(timespec="microseconds")
     return text.replace("+00:00", "Z")

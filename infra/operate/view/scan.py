@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from pipeline.archive.photos import name_of
-from pipeline.json_text import NotJsonError, read_json
+from pipeline.json_text import NotJsonError, objects_in, read_json
 from pipeline.store.items import Item, NotAnItemError, as_item
 
 _MAX_CHARACTERS = 300
@@ -115,10 +115,10 @@ def read_scan(name: str, body: bytes, stored: datetime) -> Scan:
 
 
 def _summary(name: str, value: Mapping[str, Any], item: Item, stored: datetime) -> Summary:
-    barcodes = [_text(step.get("code")) for step in _steps(value, "barcode_scanning")]
-    answers = [_text(step.get("answer")) for step in _steps(value, "questions")]
+    barcodes = [_text(step.get("code")) for step in objects_in(value.get("barcode_scanning"))]
+    answers = [_text(step.get("answer")) for step in objects_in(value.get("questions"))]
     flow = _text(value.get("flow_id"))
-    weighed = next(iter(_steps(value, "weighing")), {})
+    weighed = next(iter(objects_in(value.get("weighing"))), {})
     weight = _text(weighed.get("weight"))
     return Summary(
         name=name,
@@ -126,7 +126,7 @@ def _summary(name: str, value: Mapping[str, Any], item: Item, stored: datetime) 
         flow=flow,
         sides=_sides(value),
         weight=f"{weight} {_text(weighed.get('unit'))}".strip() if weight else "",
-        photos=sum(len(_list(step, "photos")) for step in _steps(value, "photographing")),
+        photos=sum(len(_list(step, "photos")) for step in objects_in(value.get("photographing"))),
         time=item.created_at.datetime if item.created_at else stored,
         text="\n".join([name, *barcodes, flow, *answers]).casefold(),
     )
@@ -188,7 +188,7 @@ def _is_safe(address: str) -> bool:
 
 
 def _sides(item: Mapping[str, Any]) -> Sides | None:
-    for step in _steps(item, "dimensioning"):
+    for step in objects_in(item.get("dimensioning")):
         measured = step.get("dimensions")
         if isinstance(measured, dict):
             width, height, depth = (
@@ -207,10 +207,6 @@ def _length(value: object) -> float | None:
     except OverflowError:
         return None
     return length if math.isfinite(length) and 1e-6 <= length <= 1e9 else None
-
-
-def _steps(item: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
-    return [step for step in _list(item, kind) if isinstance(step, dict)]
 
 
 def _list(value: Mapping[str, Any], key: str) -> list[Any]:
