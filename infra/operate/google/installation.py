@@ -1,7 +1,6 @@
 """A deployment as the commands see it."""
 
 import functools
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -267,6 +266,4 @@ class GoogleInstallation:
         return self._secret_values[name]
 
     def _describe(self, kind: str, name: str, *options: str) -> dict[str, Any]:
-        printed = self._gcloud.run(*kind.split(), "describe", name, *options, "--format=json")
-        described: dict[str, Any] = json.loads(printed)
-        return described
+        return self._gcloud.read_json(*kind.split(), "describe", name, *options)

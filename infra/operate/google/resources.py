@@ -10,7 +10,6 @@ from operate.google.refusals import advice_about_public_invoker
 from operate.installation import Check
 
 DELETED_TOPIC = "_deleted-topic_"  # the topic of a subscription whose topic was deleted
-_AS_JSON = "--format=json"
 _INVOKER = "roles/run.invoker"
 # https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.subscriptions#State_1
 _BIGQUERY_PROBLEMS = {
@@ -41,9 +40,7 @@ def check_resources(
             yield Check(name, f"{resource} does not exist", remedy)
     yield _check_subscription(gcloud, outputs, remedy)
     for name, subscription in outputs.get("bigquery_subscriptions", {}).items():
-        described = json.loads(
-            gcloud.run("pubsub", "subscriptions", "describe", subscription, _AS_JSON)
-        )
+        described = gcloud.read_json("pubsub", "subscriptions", "describe", subscription)
         yield _check_bigquery(name, described, remedy)
     for name, function in outputs["functions"].items():
         yield check_invoker(gcloud, outputs["region"], name, function, remedy)
@@ -78,9 +75,7 @@ def _check_bigquery(name: str, described: Mapping[str, Any], remedy: str) -> Che
 
 def _check_subscription(gcloud: Gcloud, outputs: Mapping[str, Any], remedy: str) -> Check:
     name = "the subscription"
-    described = json.loads(
-        gcloud.run("pubsub", "subscriptions", "describe", outputs["subscription"], "--format=json")
-    )
+    described = gcloud.read_json("pubsub", "subscriptions", "describe", outputs["subscription"])
     if wrong_topic := describe_wrong_topic(described, outputs):
         plan = gcloud.deployment.instructions.command("plan")
         return Check(name, f"gets no new event: {wrong_topic}", f"{plan} says how to replace it.")
@@ -96,16 +91,14 @@ def check_invoker(
     """Whether the caller of a function may call it; a replaced function forgets its callers."""
     title, service, invoker = f"the caller of {name}", function["name"], function["invoker"]
     if invoker is None:
-        described = json.loads(
-            gcloud.run("run", "services", "describe", service, f"--region={region}", _AS_JSON)
-        )
+        described = gcloud.read_json("run", "services", "describe", service, f"--region={region}")
         annotations = described.get("metadata", {}).get("annotations", {})
         if annotations.get(_UNCHECKED_INVOKER) == "true":
             return Check(title, "is not checked (public_invoker = false)")
         advice = advice_about_public_invoker(gcloud.deployment)
         return Check(title, "is refused, because public_invoker = false", advice)
     printed = gcloud.run(
-        "run", "services", "get-iam-policy", service, f"--region={region}", _AS_JSON
+        "run", "services", "get-iam-policy", service, f"--region={region}", "--format=json"
     )
     members = {
         member
