@@ -16,7 +16,8 @@ import obstore
 from obstore.exceptions import BaseError
 from rich.console import Console
 
-from operate.commands.arguments import read_date, read_event_id
+from operate.commands.arguments import read_event_id
+from operate.commands.listing import stored_since
 from operate.console import (
     CommandError,
     UsageError,
@@ -66,13 +67,7 @@ def _find(
         raise UsageError(
             f"Name the events: EVENT=msg_..., or OUTCOME= followed by {', '.join(_OUTCOMES)}."
         )
-    since = read_date(settings, "SINCE") if settings.get("SINCE") else None
-    names = [
-        str(found["path"])
-        for page in obstore.list(storage, f"{RECEIPTS}/")
-        for found in page
-        if since is None or found["last_modified"] >= since
-    ]
+    names = stored_since(storage, RECEIPTS, settings)
     with ThreadPoolExecutor(_READERS) as pool:
         read = show_progress(
             console, "read", pool.map(lambda n: _read(storage, n), names), len(names)

@@ -15,7 +15,7 @@ import obstore
 from obstore.exceptions import BaseError
 from rich.console import Console
 
-from operate.commands.arguments import read_date
+from operate.commands.listing import stored_since
 from operate.console import (
     CommandError,
     confirm,
@@ -53,7 +53,7 @@ def publish_stored(
     """The same for those of the items that are wanted."""
     topic = installation.items_topic()
     storage = open_storage(installation.storage(), try_seconds=OBJECT_SECONDS)
-    names = _find(storage, settings)
+    names = stored_since(storage, ITEMS, settings)
     print_text(console, f"{count_of(len(names), 'stored item')} to publish to {topic}.")
     if not names:
         return 0
@@ -72,20 +72,6 @@ def publish_stored(
     for problem in problems:
         print_error(console, problem)
     return 1 if problems else 0
-
-
-def _find(storage: "LocalStore | GCSStore", settings: Mapping[str, str]) -> list[str]:
-    """The names of the items that were stored since."""
-    since = read_date(settings, "SINCE") if settings.get("SINCE") else None
-    try:
-        return [
-            str(found["path"])
-            for page in obstore.list(storage, f"{ITEMS}/")
-            for found in page
-            if since is None or found["last_modified"] >= since
-        ]
-    except BaseError as error:
-        raise CommandError(f"storage: {str(error).splitlines()[0]}") from error
 
 
 def _read(storage: "LocalStore | GCSStore", name: str) -> ItemMessage | str | None:
