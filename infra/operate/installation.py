@@ -16,12 +16,13 @@ from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.settings import DimmySettings, parse_api_url
 from pipeline.environment import Environment, SettingsError
 from pipeline.http_client.network import read_network
-from pipeline.items_topic.item_message import ItemMessage
 from pipeline.store.receipts import Receipt
 from pipeline.store.settings import StorageSettings
 
 # For an object of 32 MiB over an office's connection.
 OBJECT_SECONDS = 60.0
+
+EncodedMessage = tuple[Mapping[str, str], bytes]  # its attributes and its data
 
 
 @dataclass(frozen=True)
@@ -269,7 +270,7 @@ class Installation(Protocol):
             UsageError: there is none; the text says how to get one.
         """
 
-    def publish_items(self, messages: Sequence[ItemMessage]) -> None:
+    def publish_items(self, messages: Sequence[EncodedMessage]) -> None:
         """Publish to the items topic; returns once Pub/Sub has confirmed all of them."""
 
     def operator(self) -> str:

@@ -20,6 +20,7 @@ from operate.installation import (
     Backlog,
     Check,
     DeadLetters,
+    EncodedMessage,
     Endpoint,
     Finding,
     Instructions,
@@ -34,7 +35,6 @@ from operate.installation import (
 from operate.ports import is_free
 from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.settings import parse_api_key
-from pipeline.items_topic.item_message import ItemMessage
 from pipeline.layout import PHOTOS, RECEIPTS, receipt_name
 from pipeline.message import event_id_of
 from pipeline.receive.settings import parse_signing_secrets
@@ -270,11 +270,11 @@ class SandboxInstallation:
             raise UsageError("This `make run` has no items topic.")
         return topic
 
-    def publish_items(self, messages: Sequence[ItemMessage]) -> None:
+    def publish_items(self, messages: Sequence[EncodedMessage]) -> None:
         topic = self.items_topic().rpartition("/")[2]
         with closing(PubSubAdmin(self._stack().pubsub_host)) as admin:
-            for message in messages:
-                admin.publish(topic, message.data(), **message.attributes())
+            for attributes, data in messages:
+                admin.publish(topic, data, **attributes)
 
     def operator(self) -> str:
         return getpass.getuser()

@@ -24,7 +24,7 @@ from operate.console import (
     print_text,
     show_progress,
 )
-from operate.installation import OBJECT_SECONDS, Installation
+from operate.installation import OBJECT_SECONDS, EncodedMessage, Installation
 from pipeline.items_topic.item_message import ItemMessage, describe
 from pipeline.json_text import NotJsonError
 from pipeline.layout import ITEMS
@@ -66,7 +66,8 @@ def publish_stored(
             part = names[start : start + _READ_AT_ONCE]
             read = list(readers.map(partial(_read, storage), part))
             messages = [found for found in read if isinstance(found, ItemMessage)]
-            for batch in _batches(filter(is_wanted, messages)):
+            encoded = ((each.attributes(), each.data()) for each in messages if is_wanted(each))
+            for batch in _batches(encoded):
                 installation.publish_items(batch)
             problems += [found for found in read if isinstance(found, str)]
     for problem in problems:
@@ -86,12 +87,12 @@ def _read(storage: "LocalStore | GCSStore", name: str) -> ItemMessage | str | No
         raise CommandError(f"{name}: {str(error).splitlines()[0]}") from error
 
 
-def _batches(messages: Iterable[ItemMessage]) -> Iterator[list[ItemMessage]]:
+def _batches(messages: Iterable[EncodedMessage]) -> Iterator[list[EncodedMessage]]:
     """The messages, as many together as a request to Pub/Sub takes."""
-    batch: list[ItemMessage] = []
+    batch: list[EncodedMessage] = []
     size = 0
     for message in messages:
-        length = len(message.data())
+        length = len(message[1])
         if batch and size + length > _MAX_BATCH_BYTES:
             yield batch
             batch, size = [], 0

@@ -14,7 +14,7 @@ from operate.google.gcloud import Gcloud
 from operate.google.log_entries import read_events_of_item, read_log_lines
 from operate.google.monitoring import Monitoring
 from operate.google.programs import require
-from operate.google.publishing import publish, publish_items
+from operate.google.publishing import publish
 from operate.google.receipts import read_receipts
 from operate.google.reconcile import Caller, GoogleReconcile, HttpCaller
 from operate.google.resources import bigquery_state, check_resources, describe_wrong_topic
@@ -25,6 +25,7 @@ from operate.installation import (
     Backlog,
     Check,
     DeadLetters,
+    EncodedMessage,
     Endpoint,
     Finding,
     LogLine,
@@ -35,7 +36,6 @@ from operate.installation import (
 )
 from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.settings import DEFAULT_API_URL, parse_api_key
-from pipeline.items_topic.item_message import ItemMessage
 from pipeline.receive.settings import parse_signing_secrets
 from pipeline.store.receipts import Receipt
 from pipeline.store.settings import StorageSettings
@@ -219,7 +219,7 @@ class GoogleInstallation:
         return open_dimmy(api.url, key, _API_CONCURRENCY, _API_SECONDS)
 
     def publish(self, attributes: Mapping[str, str], data: bytes) -> None:
-        publish(self._gcloud, self._outputs["topic"], attributes, data)
+        publish(self._gcloud, self._outputs["topic"], [(attributes, data)])
 
     def items_topic(self) -> str:
         topic = self._outputs.get("items_topic")
@@ -231,8 +231,8 @@ class GoogleInstallation:
             )
         return str(topic)
 
-    def publish_items(self, messages: Sequence[ItemMessage]) -> None:
-        publish_items(self._gcloud, self.items_topic(), messages)
+    def publish_items(self, messages: Sequence[EncodedMessage]) -> None:
+        publish(self._gcloud, self.items_topic(), messages)
 
     def operator(self) -> str:
         return self._gcloud.run("config", "get-value", "account").strip() or "unknown"
