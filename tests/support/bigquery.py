@@ -13,11 +13,10 @@ import duckdb
 import sqlglot
 
 from operate.google.deployment import MODULE
+from sandbox.warehouse import VIEWS, view_query
 
-VIEWS = MODULE / "views"
-EXAMPLES = VIEWS / "examples"
+EXAMPLES = MODULE / "views/examples"
 DATASET = "dimmy_prod"  # that of the examples
-TABLES = {"items": "item_versions", "events": "event_attempts"}
 NOW = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
 
 Row = dict[str, Any]
@@ -41,10 +40,10 @@ class Database:
     def __init__(self) -> None:
         self._connection = duckdb.connect()
         self._connection.execute(f"CREATE SCHEMA {DATASET}; SET TimeZone = 'UTC'")
-        for view, table in TABLES.items():
+        for view, table in VIEWS.items():
             self.run(f"CREATE TABLE {DATASET}.{table} ({', '.join(_table_columns())})")
-            query = (VIEWS / f"{view}.sql").read_text().replace("${table}", f"{DATASET}.{table}")
-            self.run(f"CREATE VIEW {DATASET}.{view} AS {query}")
+            query = _without_zones(view_query(view, f"{DATASET}.{table}"))
+            self._connection.execute(f"CREATE VIEW {DATASET}.{view} AS {query}")
 
     def __enter__(self) -> Self:
         return self
@@ -64,10 +63,8 @@ class Database:
     def run(self, query: str, **parameters: str) -> list[Row]:
         """The rows of a query in BigQuery's SQL."""
         (translated,) = sqlglot.transpile(query, read="bigquery", write="duckdb")
-        # Times without a zone, in UTC: DuckDB needs another package to return zones to Python.
-        translated = translated.replace("TIMESTAMPTZ", "TIMESTAMP")
         # The only construct here that sqlglot does not translate
-        translated = translated.replace("INSERT ROW", "INSERT *")
+        translated = _without_zones(translated).replace("INSERT ROW", "INSERT *")
         found = self._connection.execute(translated, parameters)
         names = [column[0] for column in found.description]
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
@@ -82,6 +79,11 @@ class Database:
 
     def run_example(self, name: str, **parameters: str) -> list[Row]:
         return self.run((EXAMPLES / f"{name}.sql").read_text(), **parameters)
+
+
+def _without_zones(query: str) -> str:
+    """The query with times in UTC, for whose zone DuckDB needs another package in Python."""
+    return query.replace("TIMESTAMPTZ", "TIMESTAMP")
 
 
 def _table_columns() -> list[str]:
