@@ -17,12 +17,14 @@ import pytest
 import requests
 
 from sandbox.background import Background
+from sandbox.dimmy_api import DimmyApi
 from sandbox.google_pubsub import start_emulator
 from sandbox.pubsub import PubSub
 from sandbox.pubsub_admin import PubSubAdmin
 from sandbox.secret_search import assert_no_secrets
 from sandbox.stack import SANDBOX_API_KEY, PubSubKind, Stack, start_stack
 from sandbox.warehouse import WAREHOUSE_FILE, Warehouse
+from support.dimmy_api import running_api
 from support.operator import Endpoint, Operator
 from support.programs import GOOGLE_PROVIDER, skip_or_fail
 from support.pubsub import BOTH_PUBSUBS, Topic
@@ -82,6 +84,13 @@ def search_responses_for_secrets() -> Iterator[None]:
 def background() -> Iterator[Background]:
     with Background() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def api(background: Background) -> Iterator[DimmyApi]:
+    """Dimmy's API, one for the tests of a module."""
+    with running_api(background) as api:
+        yield api
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import pytest
 
 from pipeline.archive.photos import name_of
 from sandbox import catalogue
-from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi
 from sandbox.photos import FaultKind, PhotoFault
 from support.archiving import (
@@ -28,14 +27,6 @@ from support.memory import peak_mebibytes
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.xdist_group("archive")
-
-
-@pytest.fixture(scope="module")
-def api(background: Background) -> Iterator[DimmyApi]:
-    server = DimmyApi("a-test-api-key")
-    background.run(server.start())
-    yield server
-    background.run(server.stop())
 
 
 @pytest.fixture(scope="module")

@@ -32,14 +32,11 @@ def bucket(background: Background) -> Iterator[CloudStorage]:
 
 
 @pytest.fixture(scope="module")
-def archive(background: Background, bucket: CloudStorage) -> Iterator[RunningArchive]:
-    api = DimmyApi("a-test-api-key")
-    background.run(api.start())
+def archive(api: DimmyApi, bucket: CloudStorage) -> Iterator[RunningArchive]:
     settings = {"STORAGE_URL": "gs://scans", "STORAGE_EMULATOR_HOST": bucket.url}
     function = start_archive(api, Path(), **settings)
     yield RunningArchive(function, api, Path())
     function.stop()
-    background.run(api.stop())
 
 
 @pytest.fixture(autouse=True)

@@ -32,6 +32,7 @@ from pipeline.environment import Environment
 from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi, Fault
+from support.dimmy_api import running_api
 from support.waiting import wait_for
 
 RNG = random.Random()
@@ -39,10 +40,8 @@ RNG = random.Random()
 
 @pytest.fixture
 def api(background: Background) -> Iterator[DimmyApi]:
-    server = DimmyApi("a-test-api-key")
-    background.run(server.start())
-    yield server
-    background.run(server.stop())
+    with running_api(background) as api:
+        yield api
 
 
 def make_client(api: DimmyApi, **changes: str) -> DimmyClient:

@@ -36,6 +36,7 @@ from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi
 from sandbox.svix_sender import new_message_id
+from support.dimmy_api import running_api
 from support.items_topic import PublishedItems, values
 from support.pubsub import HaltingPubSub
 from support.resolving import RunningResolve, envelope, start_resolve
@@ -43,14 +44,6 @@ from support.resolving import RunningResolve, envelope, start_resolve
 RNG = random.Random()
 
 pytestmark = pytest.mark.xdist_group("items-topic")
-
-
-@pytest.fixture(scope="module")
-def api(background: Background) -> Iterator[DimmyApi]:
-    server = DimmyApi("a-test-api-key")
-    background.run(server.start())
-    yield server
-    background.run(server.stop())
 
 
 @pytest.fixture(scope="module")
@@ -98,21 +91,19 @@ class InProcess:
 def functions(
     background: Background, items_topic: PublishedItems, tmp_path: Path
 ) -> Iterator[InProcess]:
-    api = DimmyApi("a-test-api-key")
-    background.run(api.start())
-    settings = {
-        "STORAGE_URL": f"file://{tmp_path}",
-        "DIMMY_API_URL": api.url,
-        "DIMMY_API_KEY": api.key,
-        **items_topic.settings,
-    }
-    yield InProcess(
-        api,
-        tmp_path,
-        Resolver(read_resolve_settings(settings)),
-        Reconciler(read_reconcile_settings(settings)),
-    )
-    background.run(api.stop())
+    with running_api(background) as api:
+        settings = {
+            "STORAGE_URL": f"file://{tmp_path}",
+            "DIMMY_API_URL": api.url,
+            "DIMMY_API_KEY": api.key,
+            **items_topic.settings,
+        }
+        yield InProcess(
+            api,
+            tmp_path,
+            Resolver(read_resolve_settings(settings)),
+            Reconciler(read_reconcile_settings(settings)),
+        )
 
 
 def test_every_item_of_an_event_is_published_before_the_event_is_acknowledged(

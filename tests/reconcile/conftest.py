@@ -7,15 +7,14 @@ import pytest
 
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi
+from support.dimmy_api import running_api
 from support.reconciling import RunningReconcile, start_reconcile
 
 
 @pytest.fixture
 def dimmy_api(background: Background) -> Iterator[DimmyApi]:
-    api = DimmyApi("a-test-api-key")
-    background.run(api.start())
-    yield api
-    background.run(api.stop())
+    with running_api(background) as api:
+        yield api
 
 
 @pytest.fixture

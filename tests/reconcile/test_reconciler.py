@@ -27,7 +27,6 @@ from pipeline.reconcile.reconciler import Reconciler
 from pipeline.reconcile.settings import read_reconcile_settings
 from pipeline.reconcile.window import DEFAULT_LENGTH, WindowError, read_window
 from sandbox import catalogue
-from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi, Fault
 from support.reconciling import RunningReconcile
 
@@ -292,24 +291,21 @@ def test_an_invalid_window_is_an_error(parameters: dict[str, Any]) -> None:
 
 
 def test_a_page_that_is_too_large_is_requested_in_smaller_pages(
-    background: Background, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    dimmy_api: DimmyApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """In this process, so that the limit can be small."""
     monkeypatch.setattr(client, "MAX_RESPONSE_BYTES", 20_000)
-    api = DimmyApi("a-test-api-key")
-    background.run(api.start())
     settings = {
         "STORAGE_URL": f"file://{tmp_path}",
-        "DIMMY_API_URL": api.url,
-        "DIMMY_API_KEY": api.key,
+        "DIMMY_API_URL": dimmy_api.url,
+        "DIMMY_API_KEY": dimmy_api.key,
     }
     reconciler = Reconciler(read_reconcile_settings(settings))
     for _ in range(30):
-        api.put(catalogue.make_item(RNG))
+        dimmy_api.put(catalogue.make_item(RNG))
 
     summary, status = reconciler.handle(flask.Request(EnvironBuilder().get_environ()))
 
-    background.run(api.stop())
     assert timedelta(hours=48) == DEFAULT_LENGTH
     assert (status, summary["stored"]) == (200, 30)
 

@@ -12,7 +12,6 @@ import pytest
 import requests
 
 from sandbox import catalogue
-from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi
 from sandbox.functions import Function
 from sandbox.processes import StartError
@@ -31,16 +30,11 @@ pytestmark = pytest.mark.xdist_group("cloud-events")
 
 
 @pytest.fixture(scope="module")
-def resolve(
-    background: Background, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningResolve]:
-    api = DimmyApi("a-test-api-key")
-    background.run(api.start())
+def resolve(api: DimmyApi, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningResolve]:
     folder = tmp_path_factory.mktemp("resolve")
     function = start_resolve(api, folder, signature_type="cloudevent")
     yield RunningResolve(function, api, folder)
     function.stop()
-    background.run(api.stop())
 
 
 def send(resolve: RunningResolve, data: dict[str, Any], mode: str) -> requests.Response:

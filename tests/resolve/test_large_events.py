@@ -21,6 +21,7 @@ from sandbox.background import Background
 from sandbox.cloud_storage import CloudStorage
 from sandbox.dimmy_api import DimmyApi
 from sandbox.functions import Function
+from support.dimmy_api import running_api
 from support.memory import peak_mebibytes
 from support.resolving import RunningResolve, envelope, start_resolve
 from support.waiting import wait_for
@@ -35,10 +36,8 @@ TIMES = {"created_at": "2026-11-01T08:00:00", "updated_at": "2026-11-01T08:00:00
 
 @pytest.fixture
 def api(background: Background) -> Iterator[DimmyApi]:
-    server = DimmyApi("a-test-api-key")
-    background.run(server.start())
-    yield server
-    background.run(server.stop())
+    with running_api(background) as api:
+        yield api
 
 
 def id_of(number: int) -> str:

@@ -21,7 +21,6 @@ from pipeline.resolve.settings import read_resolve_settings
 from pipeline.store.items import Item
 from pipeline.store.store import PutResult, Store
 from sandbox import catalogue
-from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi, Fault
 from sandbox.svix_sender import new_message_id
 from support.resolving import RunningResolve, envelope, start_resolve
@@ -30,14 +29,6 @@ from support.waiting import wait_for
 RNG = random.Random()
 
 pytestmark = pytest.mark.xdist_group("resolve")
-
-
-@pytest.fixture(scope="module")
-def api(background: Background) -> Iterator[DimmyApi]:
-    server = DimmyApi("a-test-api-key")
-    background.run(server.start())
-    yield server
-    background.run(server.stop())
 
 
 @pytest.fixture(scope="module")

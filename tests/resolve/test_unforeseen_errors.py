@@ -24,6 +24,7 @@ from pipeline.store.store import Store
 from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi
+from support.dimmy_api import running_api
 from support.resolving import envelope
 
 RNG = random.Random()
@@ -65,12 +66,10 @@ class InProcess:
 def resolve(
     background: Background, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[InProcess]:
-    api = DimmyApi("a-test-api-key")
-    background.run(api.start())
-    running = InProcess(api, tmp_path)
-    monkeypatch.setattr(logs, "write_line", running.lines.append)
-    yield running
-    background.run(api.stop())
+    with running_api(background) as api:
+        running = InProcess(api, tmp_path)
+        monkeypatch.setattr(logs, "write_line", running.lines.append)
+        yield running
 
 
 def test_items_that_fail_in_an_unforeseen_way_have_it_as_their_state(
