@@ -20,6 +20,7 @@ CHECKOV := $(VENV)/checkov/.installed
 
 # Variables of make's command line, passed to the commands in their environment.
 export ENV PROJECT SINCE UNTIL YES LAST LIMIT EVENT ITEM SEVERITY OUTCOME REPAIR PHOTOS
+export FILE ITEMS FULL URL SECRET DEAD_LETTER
 # QUERY reaches the command as it was typed: make would expand the $ of a JSON path.
 override QUERY := $(value QUERY)
 export QUERY
@@ -31,7 +32,7 @@ INSTALLATION := $(if $(ENV),$(ON_CLOUD),$(ON_SANDBOX))
 INSTALLED := $(if $(ENV),$(OPERATOR),$(DEVELOPER))
 
 .PHONY: help demo run sql view chaos bench bootstrap secrets rotate retire plan deploy unlock destroy \
-	status logs trace doctor backfill verify redrive replay republish discard \
+	status logs trace doctor backfill verify redrive send replay republish discard \
 	package test lint format screenshots mutants provider-schema lock clean
 
 help: ## Show what each command does
@@ -81,6 +82,9 @@ verify: $(INSTALLED) ## Compare what Dimmy lists with what is stored, day by day
 
 redrive: $(INSTALLED) ## Push the dead letters to resolve again
 	@$(INSTALLATION) redrive
+
+send: $(INSTALLED) ## Send an event, signed as Svix signs (FILE=event.json, ITEMS=id,id or FULL=item.json; DEAD_LETTER=1)
+	@$(INSTALLATION) send
 
 replay: $(INSTALLED) ## Resolve stored events again (OUTCOME=unrecognised [SINCE=...] or EVENT=msg_...)
 	@$(INSTALLATION) replay

@@ -19,6 +19,7 @@ COMMANDS = (
     "redrive",
     "replay",
     "republish",
+    "send",
     "status",
     "trace",
     "verify",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any, Protocol
 
 from operate.console import UsageError
@@ -21,6 +22,10 @@ from pipeline.store.settings import StorageSettings
 
 # For an object of 32 MiB over an office's connection.
 OBJECT_SECONDS = 60.0
+
+# The fields of a log line with ids of events and of items.
+EVENT_ID_FIELDS = ("event_id",)
+ITEM_ID_FIELDS = ("item_id", "item_ids")
 
 EncodedMessage = tuple[Mapping[str, str], bytes]  # its attributes and its data
 
@@ -57,6 +62,13 @@ class LogLine:
     fields: Mapping[str, Any]
 
 
+def ids_in(fields: Mapping[str, Any], names: Iterable[str]) -> Iterator[str]:
+    """The ids in these fields of a log line, each of which has one id or a list of them."""
+    for name in names:
+        value = fields.get(name, ())
+        yield from value if isinstance(value, list) else [str(value)] if value else []
+
+
 @dataclass(frozen=True)
 class LogQuery:
     """Which log lines to read: the newest `limit` of the last `last` (such as 30m, 1h or 2d)."""
@@ -71,12 +83,26 @@ class LogQuery:
 
 @dataclass(frozen=True)
 class Backlog:
-    """What Pub/Sub still has to deliver. None where a number is unknown."""
+    """What Pub/Sub still has to deliver. None where a number is unknown.
+
+    `is_paused`: nothing is delivered until the installation is started.
+    """
 
     waiting: int | None
     oldest_seconds: float | None = None
     oldest_event_id: str = ""
     dead_letters: int | None = None
+    is_paused: bool = False
+
+
+class Place(Enum):
+    """Where the message of an unfinished event is; the values are for people."""
+
+    PUBSUB = "Pub/Sub has it and delivers it again by itself"
+    DEAD_LETTERS = "Pub/Sub has given up and keeps it among the dead letters"
+    DISK = "it waits on disk, and `make run` goes on with it"
+    DEAD_LETTERS_ON_DISK = "it is among the dead letters, on disk"
+    NOWHERE = "Pub/Sub no longer has it"
 
 
 @dataclass(frozen=True)
@@ -202,8 +228,17 @@ class Installation(Protocol):
     def events_of_item(self, item_id: str, last: str) -> list[str]:
         """The ids of the events that named an item, oldest first, within a time such as 30d."""
 
+    def event_ids_ending(self, ending: str, last: str) -> set[str]:
+        """The ids of known events that end like this, within a time such as 30d."""
+
+    def item_ids_ending(self, ending: str, last: str) -> set[str]:
+        """The ids of known items that end like this, within a time such as 30d."""
+
     def receipts(self, event_ids: Iterable[str]) -> dict[str, Receipt]:
         """The receipts of those events that have one."""
+
+    def place_of(self, event_id: str) -> Place:
+        """Where the message of an unfinished event is."""
 
     def dead_letters(self) -> DeadLetters:
         """The subscription to the dead letters.
@@ -262,6 +297,13 @@ class Installation(Protocol):
 
     def publish(self, attributes: Mapping[str, str], data: bytes) -> None:
         """Publish a message to the topic of the events; returns once Pub/Sub has confirmed it."""
+
+    def publish_dead_letter(self, attributes: Mapping[str, str], data: bytes) -> None:
+        """Publish a message to the dead letters.
+
+        Raises:
+            UsageError: this installation takes none from a person.
+        """
 
     def items_topic(self) -> str:
         """The name of the items topic.

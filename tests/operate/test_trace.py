@@ -8,6 +8,7 @@ import json
 import pytest
 
 from support.operator import (
+    FINISHED_RECEIPT,
     PARTIAL,
     PUBLISHED,
     RECEIPT,
@@ -78,6 +79,55 @@ def test_trace_of_an_unknown_event_names_the_commands_that_recover_it(operator: 
 
     assert "Nothing is known about it" in operator.printed
     assert "make backfill SINCE=... ENV=dev PROJECT=warehouse-1" in operator.printed
+
+
+def answer_for(operator: Operator, *event_ids: str) -> None:
+    """Log lines of these events, whatever is asked for, but none of an event with another id."""
+    lines = [
+        PUBLISHED | {"jsonPayload": PUBLISHED["jsonPayload"] | {"event_id": each}}
+        for each in event_ids
+    ]
+    operator.set_answers(
+        ('event_id="', "[]", 0, 1),
+        ("logging read", json.dumps(lines), 0),
+        ("storage cat", "matched no objects", 1, 1),
+        ("storage cat", json.dumps(FINISHED_RECEIPT), 0),
+        ("subscriptions pull", "[]", 0),
+    )
+
+
+@pytest.mark.parametrize("typed", ["BhZItVmgjmi", "…BhZItVmgjmi"])
+def test_the_ending_of_an_id_suffices(operator: Operator, typed: str) -> None:
+    answer_for(operator, "msg_1BhZItVmgjmi")
+
+    assert operator.run("trace", EVENT=typed, LAST="2d") == 0
+
+    assert "msg_1BhZItVmgjmi" in operator.printed
+    searched = [call[3] for call in operator.calls if "logging" in call][1]
+    assert '(jsonPayload.event_id=~"BhZItVmgjmi$")' in searched
+
+
+def test_an_ending_of_several_ids_is_refused_with_them(operator: Operator) -> None:
+    answer_for(operator, "msg_1mgjmi", "msg_2mgjmi")
+
+    assert operator.run("trace", EVENT="mgjmi") == 2
+
+    assert "2 ids end with mgjmi, such as msg_1mgjmi, msg_2mgjmi: give more" in operator.printed
+
+
+def test_the_ending_of_an_items_id_suffices(operator: Operator) -> None:
+    attempt = log_entry("resolve", 9, outcome="done", item_ids=["5f67c8", "5f67c9"], items=2.0)
+    operator.set_answers(
+        ('item_ids="67c8"', "[]", 0),
+        ("logging read", json.dumps([attempt]), 0),
+        ("storage cat", json.dumps(FINISHED_RECEIPT), 0),
+    )
+
+    assert operator.run("trace", ITEM="67c8") == 0
+
+    searches = [call[3] for call in operator.calls if "logging" in call]
+    assert '(jsonPayload.item_id=~"67c8$" OR jsonPayload.item_ids=~"67c8$")' in searches[1]
+    assert 'jsonPayload.item_ids="5f67c8"' in searches[2]
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ class ReceivedRequest:
 class DimmyApi:
     """The server. Start and stop it in the same event loop; `put` may be called from any thread."""
 
-    def __init__(self, key: str, seed: int = 0) -> None:
+    def __init__(self, key: str, seed: int = 0, port: int = 0) -> None:
         self.key = key
         self.photos = Photos()
         self.requests: list[ReceivedRequest] = []
@@ -92,7 +92,7 @@ class DimmyApi:
         self._faults: list[Fault] = []
         self._rng = random.Random(seed)
         self._runner: web.AppRunner | None = None
-        self._port = 0
+        self._port = port
 
     @property
     def url(self) -> str:

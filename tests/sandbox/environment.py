@@ -40,6 +40,8 @@ class RunningStack:
     signing_secrets: Sequence[str] = field(repr=False)
     items_topic: str | None = None
     archives_photos: bool = False
+    keeps_messages: bool = False  # on the disk, which its Pub/Sub reads at the next start
+    started_at: float = field(default_factory=lambda: psutil.Process().create_time())
 
 
 def read_settings() -> dict[str, str]:
@@ -90,7 +92,7 @@ def announce(stack: RunningStack, folder: Path) -> Iterator[None]:
     """Write the file by which other commands find the stack, and delete it at the end."""
     file = _stack_file(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    process = {"pid": os.getpid(), "started": psutil.Process().create_time()}
+    process = {"pid": os.getpid(), "started": stack.started_at}
     unfinished = file.with_suffix(".new")
     unfinished.touch(mode=0o600)  # it contains signing secrets
     unfinished.write_text(json.dumps({"stack": asdict(stack), "process": process}))

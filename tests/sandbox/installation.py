@@ -2,7 +2,6 @@
 
 import contextlib
 import getpass
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -16,6 +15,8 @@ from google.api_core.exceptions import ServiceUnavailable
 from operate.commands.arguments import as_timedelta
 from operate.console import CommandError, UsageError
 from operate.installation import (
+    EVENT_ID_FIELDS,
+    ITEM_ID_FIELDS,
     Api,
     Backlog,
     Check,
@@ -26,16 +27,18 @@ from operate.installation import (
     Instructions,
     LogLine,
     LogQuery,
+    Place,
     Reconcile,
     ReconcileAnswer,
     Secret,
+    ids_in,
     open_dimmy,
     request_parameters,
 )
 from operate.ports import is_free
 from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.settings import parse_api_key
-from pipeline.layout import PHOTOS, RECEIPTS, receipt_name
+from pipeline.layout import ITEMS, PHOTOS, RECEIPTS, receipt_name
 from pipeline.message import event_id_of
 from pipeline.receive.settings import parse_signing_secrets
 from pipeline.reconcile.counts import COUNTS
@@ -53,15 +56,23 @@ from sandbox.environment import (
 from sandbox.functions import Function
 from sandbox.log_file import LogFile, LogTail
 from sandbox.processes import StartError
-from sandbox.pubsub_admin import PubSubAdmin, PulledMessage
-from sandbox.stack import DEAD_LETTERS, EVENTS, SANDBOX_API_KEY
+from sandbox.pubsub_admin import PubSubAdmin, PulledMessage, subscription_path
+from sandbox.pubsub_file import QUEUE_FILE, QueueFileError, Waiting, read_waiting
+from sandbox.pubsub_queue import dead_letter_source
+from sandbox.stack import (
+    ARCHIVE,
+    ARCHIVE_DEAD_LETTERS,
+    DEAD_LETTERS,
+    EVENTS,
+    RESOLVE,
+    SANDBOX_API_KEY,
+)
 
 _SEVERITIES = ["DEBUG", "INFO", "WARNING", "ERROR"]
 _DELIVERY_SECONDS = 15.0
 _RECONCILE_SECONDS = 1800
 _CONCURRENCY = 8
 _API_SECONDS = 10.0
-_UNFINISHED = {"waiting", "unavailable"}  # outcomes of an attempt of archive
 
 
 class SandboxInstallation:
@@ -76,7 +87,6 @@ class SandboxInstallation:
         self._settings = settings
         self._folder = data_folder(settings)
         self._status_lines = LogTail(self._folder, _is_for_status)
-        self._finished: set[str] = set()
         self.title = str(
             self._folder.relative_to(ROOT) if self._folder.is_relative_to(ROOT) else self._folder
         )
@@ -98,15 +108,33 @@ class SandboxInstallation:
             for line in LogFile(self._folder).lines()
             if line.time > since
             and "event_id" in line.fields
-            and (
-                line.fields.get("item_id") == item_id or item_id in line.fields.get("item_ids", ())
-            )
+            and item_id in ids_in(line.fields, ITEM_ID_FIELDS)
         ]
         paths = (self._folder / RECEIPTS).glob("*.json")
         by_age = sorted(paths, key=lambda path: path.stat().st_mtime)
         receipts = self.receipts(path.stem for path in by_age)
         recorded = [event_id for event_id, receipt in receipts.items() if item_id in receipt.items]
         return list(dict.fromkeys([*recorded, *logged]))
+
+    def event_ids_ending(self, ending: str, last: str) -> set[str]:
+        waiting = [*(self._waiting(RESOLVE) or ()), *(self._waiting(DEAD_LETTERS) or ())]
+        kept = {*self._names(RECEIPTS), *map(_event_id, waiting)}
+        return self._ending(kept, EVENT_ID_FIELDS, ending, last)
+
+    def item_ids_ending(self, ending: str, last: str) -> set[str]:
+        return self._ending(self._names(ITEMS), ITEM_ID_FIELDS, ending, last)
+
+    def _ending(
+        self, kept: Iterable[str], fields: Sequence[str], ending: str, last: str
+    ) -> set[str]:
+        since = datetime.now(UTC) - as_timedelta(last)
+        lines = (line for line in LogFile(self._folder).lines() if line.time > since)
+        logged = (each for line in lines for each in ids_in(line.fields, fields))
+        return {each for each in (*kept, *logged) if each.endswith(ending)}
+
+    def _names(self, part: str) -> set[str]:
+        """The names of the objects in a part of the storage."""
+        return {path.stem for path in (self._folder / part).glob("*.json")}
 
     def receipts(self, event_ids: Iterable[str]) -> dict[str, Receipt]:
         found = {}
@@ -118,6 +146,37 @@ class SandboxInstallation:
                 except ReceiptError as error:
                     raise CommandError(f"{path}: {error}") from error
         return found
+
+    def place_of(self, event_id: str) -> Place:
+        stack = running_stack(self._folder)
+        if stack and not stack.keeps_messages:
+            return self._place_in_memory(event_id, stack)
+        if event_id in map(_event_id, self._waiting(DEAD_LETTERS) or ()):
+            return Place.DEAD_LETTERS if stack else Place.DEAD_LETTERS_ON_DISK
+        if event_id in map(_event_id, self._waiting(RESOLVE) or ()):
+            return Place.PUBSUB if stack else Place.DISK
+        return Place.NOWHERE
+
+    def _place_in_memory(self, event_id: str, stack: RunningStack) -> Place:
+        """Where an event is whose Pub/Sub has forgotten what it had before its start."""
+        if event_id in self.dead_letters().event_ids():
+            return Place.DEAD_LETTERS
+        started = datetime.fromtimestamp(stack.started_at, UTC)
+        is_known = any(
+            line.time > started and line.fields.get("event_id") == event_id
+            for line in LogFile(self._folder).lines()
+        )
+        return Place.PUBSUB if is_known else Place.NOWHERE
+
+    def _waiting(self, subscription: str) -> list[Waiting] | None:
+        """What waits in a subscription; None where that is only in the memory of a Pub/Sub."""
+        stack = running_stack(self._folder)
+        if stack and not stack.keeps_messages:
+            return None
+        try:
+            return read_waiting(self._folder / QUEUE_FILE, subscription_path(subscription))
+        except QueueFileError as error:
+            raise CommandError(str(error)) from error
 
     def dead_letters(self) -> DeadLetters:
         stack = self._stack()
@@ -133,51 +192,25 @@ class SandboxInstallation:
             yield Finding("make run", "is not running", "make run")
 
     def backlog(self) -> Backlog:
-        lines = list(self._status_lines.lines())
-        published = [line for line in lines if line.fields.get("message") == "webhook published"]
-        received = {str(line.fields["event_id"]): line.time for line in reversed(published)}
-        attempts = {
-            str(line.fields["event_id"]): int(line.fields["attempt"] or 0)
-            for line in lines
-            if line.fields.get("attempt")
-            and "event_id" in line.fields
-            and line.function == "resolve"
-        }
-        stack = running_stack(self._folder)
-        waiting: dict[str, datetime] = {}
-        dead_letters = 0
-        for event_id, time in received.items():
-            if event_id in self._finished:
-                continue
-            receipt = self.receipts([event_id]).get(event_id)
-            tried = max(attempts.get(event_id, 0), receipt.attempts if receipt else 0)
-            if receipt and receipt.is_finished:
-                self._finished.add(event_id)
-            elif stack and tried >= stack.max_delivery_attempts:
-                dead_letters += 1
-            else:
-                waiting[event_id] = time
+        return self._backlog(RESOLVE, DEAD_LETTERS)
+
+    def _backlog(self, subscription: str, dead_letters: str) -> Backlog:
+        waiting, dead = self._waiting(subscription), self._waiting(dead_letters)
+        if waiting is None or dead is None:
+            return Backlog(None)
+        is_paused = running_stack(self._folder) is None
         if not waiting:
-            return Backlog(0, dead_letters=dead_letters)
-        oldest, since = min(waiting.items(), key=lambda item: item[1])
-        age = (datetime.now(UTC) - since).total_seconds()
-        return Backlog(len(waiting), age, oldest, dead_letters)
+            return Backlog(0, dead_letters=len(dead), is_paused=is_paused)
+        oldest = waiting[0]
+        age = (datetime.now(UTC) - oldest.published_at).total_seconds()
+        return Backlog(len(waiting), age, _event_id(oldest), len(dead), is_paused)
 
     def archives_photos(self) -> bool:
         stack = running_stack(self._folder)
         return stack.archives_photos if stack else (self._folder / PHOTOS).exists()
 
     def photo_backlog(self) -> Backlog:
-        latest = {
-            line.fields["item_id"]: line.fields
-            for line in self._status_lines.lines()
-            if line.function == "archive" and "item_id" in line.fields and "outcome" in line.fields
-        }
-        unfinished = [line for line in latest.values() if line["outcome"] in _UNFINISHED]
-        stack = running_stack(self._folder)
-        limit = stack.max_delivery_attempts if stack else math.inf
-        dead_letters = sum((line.get("attempt") or 0) >= limit for line in unfinished)
-        return Backlog(len(unfinished) - dead_letters, dead_letters=dead_letters)
+        return self._backlog(ARCHIVE, ARCHIVE_DEAD_LETTERS)
 
     def events_received(self) -> tuple[int, int]:
         now = datetime.now(UTC)
@@ -263,6 +296,14 @@ class SandboxInstallation:
     def publish(self, attributes: Mapping[str, str], data: bytes) -> None:
         with closing(PubSubAdmin(self._stack().pubsub_host)) as admin:
             admin.publish(EVENTS, data, **attributes)
+
+    def publish_dead_letter(self, attributes: Mapping[str, str], data: bytes) -> None:
+        stack = self._stack()
+        source = dead_letter_source(
+            subscription_path(RESOLVE), stack.max_delivery_attempts, datetime.now(UTC)
+        )
+        with closing(PubSubAdmin(stack.pubsub_host)) as admin:
+            admin.publish(DEAD_LETTERS, data, **attributes, **source)
 
     def items_topic(self) -> str:
         topic = self._stack().items_topic
@@ -407,6 +448,10 @@ def _running_reconcile(
         function.stop()
 
 
+def _event_id(message: Waiting) -> str:
+    return event_id_of(message.attributes, str(message.number))
+
+
 def _matches(line: LogLine, query: LogQuery) -> bool:
     fields = line.fields
     if query.event_id and fields.get("event_id") != query.event_id:
@@ -423,14 +468,11 @@ _STATUS_MESSAGES = {
     "webhook published",
     "webhook signature_mismatch",
     "event partial",
+    "photos refused",
     "reconcile done",
 }
 
 
 def _is_for_status(line: LogLine) -> bool:
     """Whether `make status` needs the line."""
-    return (
-        line.fields.get("message") in _STATUS_MESSAGES
-        or (line.function == "archive" and "outcome" in line.fields)
-        or line.fields.get("severity") == "ERROR"
-    )
+    return line.fields.get("message") in _STATUS_MESSAGES or line.fields.get("severity") == "ERROR"

@@ -15,7 +15,7 @@ from rich.text import Text
 from sandbox.svix_sender import Attempt, Message
 
 _SENT, _REFUSED, _RECEIVED, _ITEM, _RESOLVED = "cyan", "red", "blue", "green", "magenta"
-_SHOWN_ID = 12
+_ID_WIDTH = 32  # of the longest id that Svix makes, and a space
 _PHOTO_KINDS = ("stored", "present", "waiting", "refused")
 
 
@@ -92,11 +92,10 @@ class Journal:
 
     def _line(self, step: str, colour: str, event_id: str, text: str) -> None:
         time = datetime.now().astimezone().strftime("%H:%M:%S.%f")[:-3]
-        shown_id = event_id if len(event_id) <= _SHOWN_ID else f"…{event_id[-_SHOWN_ID + 1 :]}"
         line = Text.assemble(
             (f"{time}  ", "dim"),
             (f"{step:<9}", colour),
-            (f"{shown_id:<13}", "dim"),
+            (f"{as_plain_text(event_id):<{_ID_WIDTH}}", "dim"),
             as_plain_text(text),
         )
         with self._lock:

@@ -1,10 +1,11 @@
 """A small Pub/Sub server: publish, push, BigQuery subscriptions, pull, backoff, dead letters.
 
-It implements the gRPC API of google.pubsub.v1, so clients only need PUBSUB_EMULATOR_HOST. It stores
-messages in memory. The same tests run against it and against Google's emulator. It does not support
-ordering keys, filters, schemas, snapshots, streaming pull, exactly-once delivery or authentication.
+It implements the gRPC API of google.pubsub.v1, so clients only need PUBSUB_EMULATOR_HOST. It keeps
+messages in memory or, with a file, on the disk. The same tests run against it and against Google's
+emulator. It does not support ordering keys, filters, schemas, snapshots, streaming pull,
+exactly-once delivery or authentication.
 
-To run it alone: python -m sandbox.pubsub --port 8085
+To run it alone: python -m sandbox.pubsub --port 8085 [--file queue.sqlite3]
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import itertools
 import json
 import random
 import signal
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -28,6 +31,7 @@ from google.pubsub_v1 import types
 
 from sandbox.bigquery_rows import Tables, state_of, table_of
 from sandbox.bigquery_subscriptions import write_all
+from sandbox.pubsub_file import NoFile, QueueFile
 from sandbox.pubsub_queue import (
     Message,
     QueuedMessage,
@@ -54,7 +58,8 @@ class PubSub:
 
     `tables` are what BigQuery subscriptions write to. `attempt_reset_share` is the share of
     repeated pushes that say they are the first attempt: Google's counter is "best effort".
-    `repeat_share` is the share of acknowledged deliveries that are made once more.
+    `repeat_share` is the share of acknowledged deliveries that are made once more. A subscription
+    begins with the messages that `file` has kept for one of its name.
     """
 
     def __init__(
@@ -62,14 +67,17 @@ class PubSub:
         attempt_reset_share: float = 0.0,
         repeat_share: float = 0.0,
         tables: Tables | None = None,
+        file: NoFile | None = None,
     ) -> None:
+        self._file = file or NoFile()
         self._attempt_reset_share = attempt_reset_share
         self._repeat_share = repeat_share
         self._tables = tables
         self._topics: dict[str, Message] = {}
         self._subscriptions: dict[str, Subscription] = {}
         # Ids of one length, like Google's: a view that compares them as text compares their order.
-        self._numbers = itertools.count(10**15)
+        first = max(time.time_ns() // 1000, self._file.last_number + 1)
+        self._numbers = itertools.count(first)
         self._pushes: set[asyncio.Task[None]] = set()
         self._server: grpc.aio.Server | None = None
         self._http: aiohttp.ClientSession | None = None
@@ -141,10 +149,20 @@ class PubSub:
         await self._topic(request.topic, context)
         if problem := _publish_problem(request):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
-        ids = [self._accept(request.topic, message) for message in request.messages]
+        ids = self._accept(request.topic, request.messages)
         return types.PublishResponse.pb()(message_ids=ids)
 
-    def _accept(self, topic: str, message: Message) -> str:
+    def _accept(self, topic: str, messages: Sequence[Message]) -> list[str]:
+        """Queue messages for the subscriptions of a topic, on the disk first; return their ids."""
+        subscriptions = [s for s in self._subscriptions.values() if s.config.topic == topic]
+        accepted = [self._number(message) for message in messages]
+        self._file.add([s.config.name for s in subscriptions], [each.stored for each in accepted])
+        for subscription in subscriptions:
+            for each in accepted:
+                subscription.add(QueuedMessage(now(), each.number, each.message))
+        return [each.message.message_id for each in accepted]
+
+    def _number(self, message: Message) -> QueuedMessage:
         number = next(self._numbers)
         published = Timestamp()
         published.GetCurrentTime()
@@ -154,10 +172,7 @@ class PubSub:
             message_id=str(number),
             publish_time=published,
         )
-        for subscription in self._subscriptions.values():
-            if subscription.config.topic == topic:
-                subscription.add(QueuedMessage(now(), number, accepted))
-        return str(number)
+        return QueuedMessage(now(), number, accepted)
 
     async def _topic(self, name: str, context: Context) -> Message:
         await _check_name(name, "topics", context)
@@ -202,6 +217,8 @@ class PubSub:
         if config.bigquery_config.table:
             await self._check_bigquery(config, context)
         subscription = Subscription(config)
+        for stored in self._file.messages(config.name):
+            subscription.add(QueuedMessage.restored(stored, now()))
         self._subscriptions[config.name] = subscription
         self._start_deliverer(subscription)
         return config
@@ -237,6 +254,7 @@ class PubSub:
         if subscription.deliverer:
             subscription.deliverer.cancel()
         del self._subscriptions[request.subscription]
+        self._file.remove_all(request.subscription)
         return Empty()
 
     async def _modify_push_config(self, request: Message, context: Context) -> Message:
@@ -257,7 +275,8 @@ class PubSub:
     async def _acknowledge(self, request: Message, context: Context) -> Message:
         subscription = await self._subscription(request.subscription, context)
         for ack_id in request.ack_ids:
-            subscription.leased.pop(ack_id, None)
+            if queued := subscription.leased.pop(ack_id, None):
+                self._file.remove(subscription.config.name, queued.number)
         return Empty()
 
     async def _pull(self, request: Message, context: Context) -> Message:
@@ -323,8 +342,10 @@ class PubSub:
         exhausted = queued.attempts >= policy.max_delivery_attempts
         # If the dead-letter topic is missing, the message stays, as in Google Cloud.
         if exhausted and subscription.dead_letter_topic in self._topics:
-            self._accept(subscription.dead_letter_topic, dead_letter(subscription, queued))
+            self._accept(subscription.dead_letter_topic, [dead_letter(subscription, queued)])
+            self._file.remove(subscription.config.name, queued.number)
             return
+        self._file.set_attempts(subscription.config.name, queued.number, queued.attempts)
         queued.due = now() + backoff(subscription.config, queued.attempts)
         subscription.add(queued)
 
@@ -335,6 +356,8 @@ class PubSub:
         elif random.random() < self._repeat_share:
             queued.due = now() + random.uniform(0, MAX_REPEAT_SECONDS)
             subscription.add(queued)
+        else:
+            self._file.remove(subscription.config.name, queued.number)
 
     def _start_deliverer(self, subscription: Subscription) -> None:
         if subscription.deliverer:
@@ -446,8 +469,9 @@ def _push_body(config: Message, queued: QueuedMessage, attempt: int) -> bytes:
     return json.dumps(envelope).encode()
 
 
-async def _serve(port: int) -> None:
-    pubsub = PubSub()
+async def _serve(port: int, path: Path | None) -> None:
+    file = QueueFile(path) if path else NoFile()
+    pubsub = PubSub(file=file)
     bound = await pubsub.start(port)
     print(f"Pub/Sub is running: export PUBSUB_EMULATOR_HOST=127.0.0.1:{bound}", flush=True)
     stopped = asyncio.Event()
@@ -455,9 +479,12 @@ async def _serve(port: int) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     await stopped.wait()
     await pubsub.stop()
+    file.close()
 
 
 if __name__ == "__main__":
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--port", type=int, default=8085)
-    asyncio.run(_serve(arguments.parse_args().port))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=8085)
+    parser.add_argument("--file", type=Path, help="keeps the messages; without it: in memory")
+    arguments = parser.parse_args()
+    asyncio.run(_serve(arguments.port, arguments.file))

@@ -83,6 +83,9 @@ class PubSubAdmin:
             )
         )
 
+    def delete_subscription(self, subscription: str) -> None:
+        self._subscriber.delete_subscription(subscription=subscription_path(subscription))
+
     def bigquery_state(self, subscription: str) -> str:
         """The state of a BigQuery subscription: ACTIVE, NOT_FOUND, ..."""
         found = self._subscriber.get_subscription(subscription=subscription_path(subscription))

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.pubsub_v1 import types
+
+from sandbox.pubsub_file import StoredMessage
 
 MIN_BACKOFF_SECONDS = 0.02
 
@@ -23,6 +26,28 @@ class QueuedMessage:
     number: int
     message: Message = field(compare=False)
     attempts: int = field(default=0, compare=False)
+
+    @property
+    def stored(self) -> StoredMessage:
+        """The message as a file keeps it."""
+        published_at = self.message.publish_time.ToJsonString()
+        attributes = dict(self.message.attributes)
+        return StoredMessage(
+            self.number, self.attempts, published_at, attributes, self.message.data
+        )
+
+    @classmethod
+    def restored(cls, stored: StoredMessage, due: float) -> QueuedMessage:
+        """The message that a file has kept."""
+        published = Timestamp()
+        published.FromJsonString(stored.published_at)
+        message = types.PubsubMessage.pb()(
+            data=stored.data,
+            attributes=dict(stored.attributes),
+            message_id=str(stored.number),
+            publish_time=published,
+        )
+        return cls(due, stored.number, message, stored.attempts)
 
 
 @dataclass
@@ -50,17 +75,22 @@ class Subscription:
 
 def dead_letter(subscription: Subscription, queued: QueuedMessage) -> Message:
     """The message as it is published to the dead-letter topic."""
-    _, project, _, name = subscription.config.name.split("/")
-    published = datetime.fromtimestamp(queued.message.publish_time.ToNanoseconds() / 1e9, UTC)
-    source = {
-        "CloudPubSubDeadLetterSourceDeliveryCount": str(queued.attempts),
-        "CloudPubSubDeadLetterSourceSubscription": name,
-        "CloudPubSubDeadLetterSourceSubscriptionProject": project,
-        "CloudPubSubDeadLetterSourceTopicPublishTime": published.isoformat(),
-    }
+    published_at = datetime.fromtimestamp(queued.message.publish_time.ToNanoseconds() / 1e9, UTC)
+    source = dead_letter_source(subscription.config.name, queued.attempts, published_at)
     return types.PubsubMessage.pb()(
         data=queued.message.data, attributes=dict(queued.message.attributes) | source
     )
+
+
+def dead_letter_source(subscription: str, attempts: int, published_at: datetime) -> dict[str, str]:
+    """The attributes by which a dead letter names the subscription that has given it up."""
+    _, project, _, name = subscription.split("/")
+    return {
+        "CloudPubSubDeadLetterSourceDeliveryCount": str(attempts),
+        "CloudPubSubDeadLetterSourceSubscription": name,
+        "CloudPubSubDeadLetterSourceSubscriptionProject": project,
+        "CloudPubSubDeadLetterSourceTopicPublishTime": published_at.isoformat(),
+    }
 
 
 def backoff(config: Message, attempts: int) -> float:

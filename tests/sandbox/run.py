@@ -4,18 +4,14 @@ Settings come from .env (.env.example describes them) and from the environment, 
 precedence. Exit status 0 after Ctrl-C; 2 when it could not start.
 """
 
-import random
 import signal
 import sys
 import threading
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from operate.console import UsageError, open_console
 from operate.ports import read_port
-from sandbox import catalogue
-from sandbox.dimmy_api import DimmyApi
 from sandbox.env_file import read_env_file
 from sandbox.environment import (
     DEFAULT_PORT,
@@ -31,10 +27,20 @@ from sandbox.journal import Journal
 from sandbox.log_file import LogFile
 from sandbox.processes import StartError
 from sandbox.proxies import describe_proxy, never_use_for_loopback
+from sandbox.pubsub_file import QueueFileError
+from sandbox.sample_scans import SampleScans
 from sandbox.stack import Stack, new_secret, pubsub_kind, start_stack
 from sandbox.svix_sender import new_message
 from sandbox.warehouse import WarehouseError
 
+_START_ERRORS = (
+    UsageError,
+    ValueError,
+    MissingEmulatorError,
+    StartError,
+    WarehouseError,
+    QueueFileError,
+)
 FUNCTION_SETTINGS = (
     "ALLOWED_SOURCES",
     "TRUSTED_PROXY_HOPS",
@@ -69,6 +75,7 @@ def main() -> int:
         journal.print_text("Starting ...")
         with claim(folder):
             log_file.prepare()
+            scans = None if api else SampleScans(folder)
             with start_stack(
                 folder,
                 pubsub=kind,
@@ -81,16 +88,16 @@ def main() -> int:
                 max_delivery_attempts=20,
                 warehouse=True,
                 photos=api is None or settings.get("PHOTOS") == "archive",
+                keeps_messages=True,
+                own_api=scans.api if scans else None,
                 on_log=on_log,
             ) as stack:
-                if stack.api:
-                    _add_earlier_items(stack.api)
+                _scan_on_enter(stack, scans, journal)
                 _print_instructions(stack, journal)
-                _scan_on_enter(stack, journal)
                 with announce(stack.running, folder):
                     stopped.wait()
                 journal.print_text("\nStopping ...")
-    except (UsageError, ValueError, MissingEmulatorError, StartError, WarehouseError) as error:
+    except _START_ERRORS as error:
         journal.print_text(str(error), "red")
         return 2
     journal.print_text(f"Stopped. Stored objects remain in {folder}")
@@ -109,20 +116,6 @@ def _secrets(settings: Mapping[str, str]) -> tuple[str, ...]:
             " Dimmy's webhook dashboard into .env."
         )
     return (new_secret(),)
-
-
-_EARLIER_ITEMS = 40
-_EARLIER_DAYS = 10
-
-
-def _add_earlier_items(api: DimmyApi) -> None:
-    """Add items without a webhook to the API, for `make backfill`."""
-    rng = random.Random(1)
-    now = datetime.now(UTC).replace(tzinfo=None)
-    for _ in range(_EARLIER_ITEMS):
-        created = (now - timedelta(days=rng.uniform(0, _EARLIER_DAYS))).isoformat()
-        item = catalogue.make_item(rng, photo_url_prefix=api.photo_url_prefix)
-        api.put(item | {"created_at": created, "updated_at": created})
 
 
 def _print_instructions(stack: Stack, journal: Journal) -> None:
@@ -160,17 +153,14 @@ def _print_instructions(stack: Stack, journal: Journal) -> None:
     show("")
 
 
-def _scan_on_enter(stack: Stack, journal: Journal) -> None:
+def _scan_on_enter(stack: Stack, scans: SampleScans | None, journal: Journal) -> None:
     """Send a sample scan on each Enter, if there is a terminal and the API is the sandbox's."""
-    api = stack.api
-    if not (api and sys.stdin.isatty()):
+    if not (scans and sys.stdin.isatty()):
         return
-    rng = random.Random()
 
     def scan_on_each_line() -> None:
         for _ in sys.stdin:
-            item = catalogue.make_item(rng, photo_url_prefix=api.photo_url_prefix)
-            message = new_message({"item_ids": [api.put(item)]})
+            message = new_message({"item_ids": [scans.add()]})
             journal.sent(message, "items.scanned, 1 item")
             journal.answered(message, stack.attempt(message))
 

@@ -8,7 +8,7 @@ import base64
 import contextlib
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from sandbox.functions import Function
 from sandbox.google_pubsub import start_emulator
 from sandbox.pubsub import PubSub
 from sandbox.pubsub_admin import PubSubAdmin, topic_path
+from sandbox.pubsub_file import QUEUE_FILE, NoFile, QueueFile
 from sandbox.relay import Relay
 from sandbox.secret_search import assert_no_secrets_below
 from sandbox.svix_sender import Attempt, Message, SvixSender, new_message
@@ -55,6 +56,7 @@ class Stack:
     max_delivery_attempts: int
     warehouse: Warehouse | None = None  # None: there are no tables
     archive: Function | None = None  # None: photos are not archived
+    keeps_messages: bool = False
 
     @property
     def running(self) -> RunningStack:
@@ -68,6 +70,7 @@ class Stack:
             self.receive.settings["SIGNING_SECRETS"].split(),
             self.resolve.settings.get("ITEMS_TOPIC"),
             archives_photos=self.archive is not None,
+            keeps_messages=self.keeps_messages,
         )
 
     def send(self, content: Any, message_id: str | None = None) -> Message:
@@ -118,9 +121,14 @@ def start_stack(
     repeat_share: float = 0.0,
     warehouse: bool = False,
     photos: bool = False,
+    keeps_messages: bool = False,
+    own_api: DimmyApi | None = None,
     on_log: Callable[[str, dict[str, Any]], None] = lambda _target, _line: None,
 ) -> Iterator[Stack]:
     """Start the pipeline; stop it when the context ends.
+
+    No event is received before the subscriptions exist, and none is pushed before the functions
+    answer.
 
     Args:
         folder: becomes the storage (file://).
@@ -137,12 +145,15 @@ def start_stack(
         repeat_share: of its acknowledged deliveries, as its class says.
         warehouse: publish items, and fill the tables of `scans.duckdb` in the folder.
         photos: publish items, and store their photos.
+        keeps_messages: the sandbox's Pub/Sub keeps what is not acknowledged in the folder.
+        own_api: the sandbox's own API, which is started; by default a new one.
         on_log: gets each log line of the functions.
 
     Raises:
         MissingEmulatorError: Google's emulator is not installed.
         StartError: a process did not start.
         WarehouseError: the file of the warehouse cannot be used.
+        QueueFileError: the file of the messages cannot be used.
     """
     secrets = secrets or (new_secret(),)
     with contextlib.ExitStack() as cleanup:
@@ -150,7 +161,10 @@ def start_stack(
         cleanup.callback(lambda: assert_no_secrets_below(folder, [*secrets, SANDBOX_API_KEY]))
         background = cleanup.enter_context(Background())
         tables = _create_warehouse(folder) if warehouse else None
-        server = PubSub(attempt_reset_share, repeat_share, tables)
+        keeps_messages &= pubsub == "own"
+        file = QueueFile(folder / QUEUE_FILE) if keeps_messages else NoFile()
+        cleanup.callback(file.close)
+        server = PubSub(attempt_reset_share, repeat_share, tables, file)
         pubsub_host = _start_pubsub(pubsub, server, background, cleanup)
         admin = PubSubAdmin(pubsub_host)
         cleanup.callback(admin.close)
@@ -163,7 +177,7 @@ def start_stack(
         relay_host = f"127.0.0.1:{background.run(relay.start())}"
         cleanup.callback(lambda: background.run(relay.cut()))
 
-        own_api = None if api else _start_api(background, cleanup)
+        own_api = None if api else _start_api(own_api, background, cleanup)
         api_url, api_key = api or (own_api.url, own_api.key)  # type: ignore[union-attr]
 
         common = {
@@ -172,9 +186,13 @@ def start_stack(
             **(settings or {}),
         }
         if cloud_storage:
-            background.run(cloud_storage.start())
-            cleanup.callback(lambda: background.run(cloud_storage.stop()))
-            common |= {"STORAGE_URL": "gs://scans", "STORAGE_EMULATOR_HOST": cloud_storage.url}
+            common |= _start_storage(cloud_storage, background, cleanup)
+        retries = {
+            "max_delivery_attempts": max_delivery_attempts,
+            "backoff_seconds": backoff_seconds,
+        }
+        _create_subscriptions(admin, retries, photos=photos, has_items_topic=bool(tables))
+
         receive = Function(
             "receive",
             common
@@ -213,14 +231,10 @@ def start_stack(
         functions = [function for function in (receive, resolve, archive) if function]
         for function in functions:
             cleanup.callback(function.terminate)
-        topics = {EVENTS, DEAD_LETTERS}
-        endpoints = {RESOLVE: resolve.url}
-        if archive:
-            topics |= {ARCHIVE_DEAD_LETTERS} | (set() if tables else {ITEM_VERSIONS_TOPIC})
-            endpoints[ARCHIVE] = archive.url
-        _connect(admin, topics, endpoints, max_delivery_attempts, backoff_seconds)
         for function in functions:
             function.wait_until_up()
+        for function, subscription in zip(functions[1:], (RESOLVE, ARCHIVE), strict=False):
+            admin.modify_push_config(subscription, function.url)
 
         sender = SvixSender(f"{receive.url}webhook", *secrets, speed=sender_speed)
         background.run(sender.__aenter__())
@@ -237,6 +251,7 @@ def start_stack(
             max_delivery_attempts,
             tables,
             archive,
+            keeps_messages=keeps_messages,
         )
 
 
@@ -272,6 +287,15 @@ def _start_pubsub(
     return f"127.0.0.1:{port}"
 
 
+def _start_storage(
+    storage: CloudStorage, background: Background, cleanup: contextlib.ExitStack
+) -> dict[str, str]:
+    """The settings of functions that store in it."""
+    background.run(storage.start())
+    cleanup.callback(lambda: background.run(storage.stop()))
+    return {"STORAGE_URL": "gs://scans", "STORAGE_EMULATOR_HOST": storage.url}
+
+
 def _create_warehouse(folder: Path) -> Warehouse:
     tables = Warehouse(folder / WAREHOUSE_FILE)
     tables.create()
@@ -286,40 +310,32 @@ def _items_topic(pubsub_host: str) -> dict[str, str]:
     }
 
 
-def _start_api(background: Background, cleanup: contextlib.ExitStack) -> DimmyApi:
-    api = DimmyApi(SANDBOX_API_KEY)
+def _start_api(
+    api: DimmyApi | None, background: Background, cleanup: contextlib.ExitStack
+) -> DimmyApi:
+    api = api or DimmyApi(SANDBOX_API_KEY)
     background.run(api.start())
     cleanup.callback(lambda: background.run(api.stop()))
     return api
 
 
-_SUBSCRIPTIONS = {
-    RESOLVE: (EVENTS, DEAD_LETTERS),
-    ARCHIVE: (ITEM_VERSIONS_TOPIC, ARCHIVE_DEAD_LETTERS),
-}
-
-
-def _connect(
-    admin: PubSubAdmin,
-    topics: Iterable[str],
-    endpoints: Mapping[str, str],
-    max_delivery_attempts: int,
-    backoff_seconds: tuple[float, float] | None,
+def _create_subscriptions(
+    admin: PubSubAdmin, retries: dict[str, Any], *, photos: bool, has_items_topic: bool
 ) -> None:
-    """Create these topics, the subscriptions that push to these endpoints, and dead letters."""
+    """Create what the functions need in Pub/Sub; nothing is pushed yet."""
+    topics = [EVENTS]
+    sources = {RESOLVE: (EVENTS, DEAD_LETTERS)}
+    if photos:
+        topics += [] if has_items_topic else [ITEM_VERSIONS_TOPIC]
+        sources[ARCHIVE] = (ITEM_VERSIONS_TOPIC, ARCHIVE_DEAD_LETTERS)
     for topic in topics:
         admin.create_topic(topic)
-    for subscription, endpoint in endpoints.items():
-        topic, dead_letters = _SUBSCRIPTIONS[subscription]
-        admin.create_subscription(dead_letters, dead_letters, backoff_seconds=backoff_seconds)
+    for subscription, (topic, dead_letters) in sources.items():
+        admin.create_topic(dead_letters)
         admin.create_subscription(
-            subscription,
-            topic,
-            push_endpoint=endpoint,
-            dead_letter_topic=dead_letters,
-            max_delivery_attempts=max_delivery_attempts,
-            backoff_seconds=backoff_seconds,
+            dead_letters, dead_letters, backoff_seconds=retries["backoff_seconds"]
         )
+        admin.create_subscription(subscription, topic, dead_letter_topic=dead_letters, **retries)
 
 
 def _archive(

@@ -70,6 +70,18 @@ def test_a_hostile_value_is_printed_as_plain_text_on_one_line(hostile: str, tmp_
         assert hostile in line
 
 
+def test_ids_are_printed_whole_so_that_they_can_be_pasted(tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=140)
+    event_id, item_id = "msg_3MfH1wBsCWCV5KtKYvzjIxWh9Jl", "67c861de20bb29fb40d2cbbd"
+
+    Journal(console, tmp_path).log(
+        "resolve", {"message": "item", "event_id": event_id, "item_id": item_id, "state": "404"}
+    )
+
+    assert isinstance(console.file, io.StringIO)
+    assert f" {event_id} {item_id} 404" in console.file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "description"),
     [

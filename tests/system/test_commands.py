@@ -3,7 +3,6 @@
 One of them: .venv/bin/pytest tests/system/test_commands.py -k busy
 """
 
-import asyncio
 import io
 import json
 import os
@@ -11,11 +10,10 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psutil
 import pytest
@@ -28,49 +26,20 @@ from pipeline.store.items import read_item
 from sandbox import catalogue, google_pubsub, sql
 from sandbox.bigquery_rows import as_row
 from sandbox.processes import Process, free_port
-from sandbox.secret_search import assert_no_secrets
-from sandbox.stack import SANDBOX_API_KEY, new_secret
-from sandbox.svix_sender import SvixSender, new_message
+from sandbox.stack import new_secret
+from sandbox.svix_sender import new_message
 from sandbox.warehouse import EVENT_ATTEMPTS, ITEM_VERSIONS, WAREHOUSE_FILE, Warehouse
 from sandbox.warehouse_topics import log_entry
+from support.commands import Start, send, starting
 from support.programs import needs
 from support.waiting import wait_for
-
-# Without the settings of the developer who runs the tests.
-TERMINAL_ENVIRONMENT = {
-    name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}
-}
-
-
-class Start(Protocol):
-    def __call__(self, command: str, **changes: str) -> Process: ...
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
     """Starts commands of the sandbox, and stops them after the test."""
-    started: list[Process] = []
-
-    def start_one(command: str, **changes: str) -> Process:
-        started.append(_start(command, **changes))
-        return started[-1]
-
-    yield start_one
-    for process in started:
-        process.stop()
-    for process in started:
-        assert_no_secrets("a command", process.lines, [SANDBOX_API_KEY])
-
-
-def _start(command: str, **changes: str) -> Process:
-    return Process(
-        [sys.executable, "-m", *command.split()],
-        {name: v for name, v in os.environ.items() if name.startswith("COVERAGE")}
-        | TERMINAL_ENVIRONMENT
-        | {"PYTHONPATH": f"{ROOT / 'function'}:{ROOT / 'infra'}:{ROOT / 'tests'}"}
-        | changes,
-        folder=ROOT,
-    )
+    with starting() as starter:
+        yield starter
 
 
 @pytest.fixture(params=["own", pytest.param("google", marks=needs("pubsub-emulator"))])
@@ -224,7 +193,7 @@ def test_run_prints_instructions_and_events_and_ends_cleanly_on_ctrl_c(
     assert any(str(tmp_path / "data") in line for line in running.lines)
 
     message = new_message({"_id": "67c861de20bb29fb40d2cbbd", "flow_id": "\x1b[31mred"})
-    send(f"http://127.0.0.1:{port}/webhook", secret, message.body)
+    send(f"http://127.0.0.1:{port}/webhook", secret, message)
 
     stored = tmp_path / "data" / "items" / "67c861de20bb29fb40d2cbbd.json"
     wait_for(stored.exists, "the item in storage")
@@ -453,14 +422,6 @@ def test_make_names_the_python_version_it_needs(tmp_path: Path) -> None:
 
     assert make.returncode != 0
     assert "Python 3.11 or newer is needed" in make.stdout
-
-
-def send(url: str, secret: str, body: bytes) -> None:
-    async def once() -> None:
-        async with SvixSender(url, secret) as sender:
-            assert (await sender.attempt(new_message(body))).delivered
-
-    asyncio.run(once())
 
 
 def descendants(process: Process) -> set[int]:

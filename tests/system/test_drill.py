@@ -97,6 +97,7 @@ def start_drill(folder: Path, max_delivery_attempts: int = 100) -> Iterator[Dril
             on_log=log_file.add,
             backoff_seconds=(0.2, 0.5),
             max_delivery_attempts=max_delivery_attempts,
+            keeps_messages=True,
         ) as stack,
         announce(stack.running, folder),
     ):

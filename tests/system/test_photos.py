@@ -3,16 +3,16 @@
 One of them: .venv/bin/pytest tests/system/test_photos.py -k late
 """
 
+import dataclasses
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
-from io import StringIO
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
-from rich.console import Console
 
 from operate.commands import status, trace
-from operate.installation import Backlog, Installation
 from pipeline.archive.photos import is_name, name_of, photos_of
 from sandbox import catalogue
 from sandbox.catalogue import Item
@@ -21,7 +21,10 @@ from sandbox.environment import announce
 from sandbox.installation import SandboxInstallation
 from sandbox.log_file import LogFile
 from sandbox.photos import PhotoFault
-from sandbox.stack import ARCHIVE_DEAD_LETTERS, PubSubKind, Stack, start_stack
+from sandbox.pubsub_admin import subscription_path
+from sandbox.pubsub_file import QUEUE_FILE, QueueFile, StoredMessage
+from sandbox.stack import ARCHIVE, ARCHIVE_DEAD_LETTERS, PubSubKind, Stack, start_stack
+from support.commands import printed_by
 from support.waiting import wait_for
 
 RNG = random.Random()
@@ -39,6 +42,7 @@ def stack(pubsub_kind: PubSubKind, tmp_path_factory: pytest.TempPathFactory) -> 
             folder,
             pubsub=pubsub_kind,
             photos=True,
+            keeps_messages=True,
             backoff_seconds=backoff,
             max_delivery_attempts=ATTEMPTS,
             on_log=log_file.add,
@@ -80,24 +84,12 @@ def all_of(api: DimmyApi, item: Item) -> dict[str, bytes]:
     return {name_of(api.photo_url_prefix + name): api.photos.content_of(name) for name in names}
 
 
-def printed_by(
-    command: Callable[[Installation, Mapping[str, str], Console], int],
-    stack: Stack,
-    **settings: str,
-) -> tuple[int, str]:
-    """The exit status and the output of an operator's command."""
-    output = StringIO()
-    console = Console(file=output, width=200)
-    installation = SandboxInstallation({"DATA": str(stack.folder)})
-    return command(installation, settings, console), output.getvalue()
-
-
 def test_the_photos_of_a_scan_are_stored(stack: Stack, api: DimmyApi) -> None:
     scan(stack, api, item := new_item(api, 3))
 
     wait_for(lambda: stored(stack, item) == all_of(api, item), "the photos")
 
-    code, output = printed_by(trace.run, stack, ITEM=item["_id"])
+    code, output = printed_by(trace.run, stack.folder, ITEM=item["_id"])
     assert code == 0
     assert "3 of 3 photos in storage." in output
 
@@ -132,7 +124,7 @@ def test_a_photo_that_never_comes_ends_among_the_dead_letters_and_is_listed(
     assert item["_id"] in wait_for(dead_letters, "the dead letter")
     name, other = (name_of(api.photo_url_prefix + each) for each in (missing, present))
     assert stored(stack, item) == {other: api.photos.content_of(present)}
-    code, output = printed_by(trace.run, stack, ITEM=item["_id"])
+    code, output = printed_by(trace.run, stack.folder, ITEM=item["_id"])
     assert code == 0, "the item itself is stored"
     assert f"{name}  404: Not Found" in output
     assert f"{other}  stored" in output
@@ -145,13 +137,13 @@ def test_a_photo_on_another_host_is_refused_and_listed(stack: Stack, api: DimmyA
     (photo,) = photos_of(item)
 
     def output() -> str:
-        return printed_by(trace.run, stack, ITEM=item["_id"])[1]
+        return printed_by(trace.run, stack.folder, ITEM=item["_id"])[1]
 
     wait_for(lambda: f"{photo.name}  refused: its address is not on a host" in output())
 
-    assert printed_by(trace.run, stack, ITEM=item["_id"])[0] == 1
+    assert printed_by(trace.run, stack.folder, ITEM=item["_id"])[0] == 1
     assert "make republish SINCE=..." in output()
-    code, status_output = printed_by(status.run, stack)
+    code, status_output = printed_by(status.run, stack.folder)
     assert code == 1
     assert "items with refused photos" in status_output
     assert f"make trace ITEM={item['_id']}" in status_output
@@ -161,24 +153,22 @@ def test_the_status_counts_what_waits_and_what_pubsub_has_given_up(
     tmp_path_factory: pytest.TempPathFactory, stack: Stack
 ) -> None:
     folder = tmp_path_factory.mktemp("status")
-    log_file = LogFile(folder)
-
-    def attempt(item_id: str, outcome: str, number: int | None) -> None:
-        fields = {"item_id": item_id, "outcome": outcome, "attempt": number}
-        log_file.add("archive", {"message": f"photos {outcome}", "severity": "INFO"} | fields)
-
-    for number in range(1, ATTEMPTS + 1):
-        attempt("gone", "waiting", number)
-    attempt("waits", "waiting", 1)
-    attempt("waits", "unavailable", 2)
-    attempt("late", "waiting", 1)
-    attempt("late", "archived", 2)
-    attempt("refused", "refused", 1)
+    published_at = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
+    waiting = {"waits": ARCHIVE, "late": ARCHIVE, "gone": ARCHIVE_DEAD_LETTERS}
+    with closing(QueueFile(folder / QUEUE_FILE)) as queue:
+        for number, (event_id, subscription) in enumerate(waiting.items()):
+            message = StoredMessage(number, 1, published_at, {"svix-id": event_id}, b"{}")
+            queue.add([subscription_path(subscription)], [message])
     installation = SandboxInstallation({"DATA": str(folder)})
 
-    with announce(stack.running, folder):
+    with announce(dataclasses.replace(stack.running, keeps_messages=True), folder):
         assert installation.archives_photos()
-        assert installation.photo_backlog() == Backlog(1, dead_letters=1)
+        backlog = installation.photo_backlog()
+
+    assert (backlog.waiting, backlog.dead_letters) == (2, 1)
+    assert backlog.oldest_event_id == "waits"
+    assert backlog.oldest_seconds
+    assert backlog.oldest_seconds >= 7200
 
 
 def test_the_history_of_an_event_includes_its_photos(stack: Stack, api: DimmyApi) -> None:
@@ -186,6 +176,6 @@ def test_the_history_of_an_event_includes_its_photos(stack: Stack, api: DimmyApi
     message = stack.send({"item_ids": [api.put(item)]})
 
     def output() -> str:
-        return printed_by(trace.run, stack, EVENT=message.message_id)[1]
+        return printed_by(trace.run, stack.folder, EVENT=message.message_id)[1]
 
     wait_for(lambda: f"photos     archived of {item['_id']}" in output(), "the photos")

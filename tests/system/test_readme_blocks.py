@@ -193,4 +193,4 @@ def test_the_demo_prints_what_the_readme_shows(tree: Path) -> None:
 
 def _without_variable_parts(line: str) -> str:
     line = re.sub(r"^\d\d:\d\d:\d\d\.\d{3}|\(\d+\.\d ms\)", "TIME", line)
-    return re.sub(r"…\w{11}\b|demo-\w{8}/", "NAME", line)
+    return re.sub(r"msg_\w{27}\b|demo-\w{8}/", "NAME", line)

@@ -28,6 +28,7 @@ def read_item_id(settings: Mapping[str, str]) -> str:
 
 
 def _read_id(text: str, is_id: Callable[[str], bool]) -> str:
+    text = text.removeprefix("…")  # of an id that was shown shortened
     if text and not is_id(text):
         raise UsageError(f"{text} is not an id: letters, digits, _ and - only.")
     return text

@@ -1,7 +1,8 @@
 """`make trace EVENT=msg_...` (or ITEM=...): what happened to an event, and what to do next.
 
-It reads the log (LAST=30d says how far back), the receipt and the dead letters. Exit status 0 when
-nothing is left to do; 1 when a person is needed; 2 when it could not begin.
+The ending of an id suffices where only one id ends like that. It reads the log (LAST=30d says how
+far back), the receipt and the dead letters. Exit status 0 when nothing is left to do; 1 when a
+person is needed; 2 when it could not begin.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from operate.commands.arguments import read_event_id, read_item_id, read_last
 from operate.console import CommandError, UsageError, print_text
 from operate.diagnosis.photo_story import PhotoEvidence, tell_photos
 from operate.diagnosis.story import Evidence, Story, tell
-from operate.installation import OBJECT_SECONDS, Installation, LogQuery
+from operate.installation import OBJECT_SECONDS, Installation, LogQuery, Place
 from operate.view.photos import StoredPhotos
 from operate.view.storage_errors import UnreadableError
 from pipeline.archive.photos import photos_of
@@ -39,11 +40,17 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
             " followed by the id of an item."
         )
     last = read_last(settings, "30d")
-    event_ids = [event_id] if event_id else _events_of_item(installation, item_id, last, console)
-    needs_person = not event_ids
-    for each in event_ids[-_MAX_EVENTS:]:
-        story = tell(_collect(installation, each, last), installation.instructions)
-        _print_story(console, each, story)
+    if event_id:
+        traced = [_collect(installation, event_id, last)]
+        if not traced[0].is_known and (whole := _complete(installation, event_id, last)):
+            traced = [_collect(installation, whole, last)]
+    else:
+        item_id, event_ids = _events_of_item(installation, item_id, last, console)
+        traced = [_collect(installation, each, last) for each in event_ids]
+    needs_person = not traced
+    for evidence in traced:
+        story = tell(evidence, installation.instructions)
+        _print_story(console, evidence.event_id, story)
         needs_person |= story.needs_person
     if item_id and installation.archives_photos():
         story = tell_photos(_collect_photos(installation, item_id, last), installation.instructions)
@@ -52,10 +59,27 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
     return 1 if needs_person else 0
 
 
+def _complete(installation: Installation, ending: str, last: str) -> str:
+    """The id of the only known event with this ending; empty where there is none."""
+    return _only_one(ending, installation.event_ids_ending(ending, last))
+
+
+def _only_one(ending: str, ids: set[str]) -> str:
+    if len(ids) > 1:
+        shown = ", ".join(sorted(ids)[:_MAX_EVENTS])
+        raise UsageError(f"{len(ids)} ids end with {ending}, such as {shown}: give more of it.")
+    return next(iter(ids), "")
+
+
 def _events_of_item(
     installation: Installation, item_id: str, last: str, console: Console
-) -> list[str]:
+) -> tuple[str, list[str]]:
+    """The whole id of an item, and the latest events that named it."""
     event_ids = installation.events_of_item(item_id, last)
+    if not event_ids:
+        whole = _only_one(item_id, installation.item_ids_ending(item_id, last))
+        if whole and whole != item_id:
+            item_id, event_ids = whole, installation.events_of_item(whole, last)
     if not event_ids:
         backfill = installation.instructions.command("backfill", SINCE="...")
         print_text(
@@ -63,7 +87,7 @@ def _events_of_item(
         )
     if len(event_ids) > _MAX_EVENTS:
         print_text(console, f"{len(event_ids)} events named it; these are the last {_MAX_EVENTS}:")
-    return event_ids
+    return item_id, event_ids[-_MAX_EVENTS:]
 
 
 def _collect_photos(installation: Installation, item_id: str, last: str) -> PhotoEvidence:
@@ -83,13 +107,15 @@ def _collect(installation: Installation, event_id: str, last: str) -> Evidence:
     lines = installation.log_lines(LogQuery(last, _MAX_LINES, event_id=event_id))
     receipt = installation.receipts([event_id]).get(event_id)
     if receipt and receipt.is_finished:
-        is_dead_letter: bool | None = False
-    else:
-        is_dead_letter = _is_dead_letter(installation, event_id)
+        return Evidence(event_id, lines, receipt, Place.NOWHERE)
+    place = installation.place_of(event_id)
+    if place is Place.NOWHERE:
+        # It may have been finished since.
+        receipt = installation.receipts([event_id]).get(event_id)
     unsettled = receipt.unsettled if receipt else {}
     waits_for_unknown = bool(unsettled) and reason_class(unsettled.values()) == "not_found"
     knows_others = _api_knows_items(installation) if waits_for_unknown else None
-    return Evidence(event_id, lines, receipt, is_dead_letter, knows_others)
+    return Evidence(event_id, lines, receipt, place, knows_others)
 
 
 def _api_knows_items(installation: Installation) -> bool | None:
@@ -98,13 +124,6 @@ def _api_knows_items(installation: Installation) -> bool | None:
         return installation.dimmy().has_items(Deadline(_API_SECONDS), RequestStatistics())
     except (DimmyError, UsageError, CommandError):
         return None
-
-
-def _is_dead_letter(installation: Installation, event_id: str) -> bool | None:
-    try:
-        return event_id in installation.dead_letters().event_ids()
-    except UsageError:
-        return None  # Pub/Sub is not running
 
 
 def _print_story(console: Console, event_id: str, story: Story) -> None:

@@ -13,17 +13,16 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import requests
-from svix.webhooks import Webhook
 
 from operate.console import UsageError
 from operate.diagnosis.refusals import TEST_EVENT_PREFIX, Refusals
 from operate.installation import Api, Check, Endpoint, Instructions, Secret, open_dimmy
+from operate.signed_webhooks import HTTP_SECONDS, message_of, send_signed
 from pipeline.deadline import Deadline
 from pipeline.dimmy.client import DimmyClient, DimmyError
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.layout import receipt_name
 
-HTTP_SECONDS = 15.0
 _TOLERANCE_SECONDS = 300  # of a webhook's timestamp
 _GOOD_CLOCK_SECONDS = 60
 _POLL_SECONDS = 0.2
@@ -138,7 +137,7 @@ def check_delivery(
 ) -> Check:
     """Whether a signed event arrives in storage: topic, push, permissions and storage at once."""
     name = "from there into storage"
-    event_id, _ = _send_signed(endpoint.url, endpoint.signing_secrets[0])
+    event_id, _ = _send_test_event(endpoint.url, endpoint.signing_secrets[0])
     started = time.monotonic()
     while not is_stored(event_id):
         if time.monotonic() - started > endpoint.patience_seconds:
@@ -152,21 +151,10 @@ def check_delivery(
     return Check(name, f"{receipt_name(event_id)} has arrived after {took:.1f} s")
 
 
-def _send_signed(url: str, secret: str) -> tuple[str, requests.Response]:
+def _send_test_event(url: str, secret: str) -> tuple[str, requests.Response]:
     """Send a signed event of no known shape, which changes nothing: its id and the answer."""
     event_id = f"{TEST_EVENT_PREFIX}{secrets.token_hex(8)}"
-    now = datetime.fromtimestamp(int(time.time()), UTC)
-    body = json.dumps({"test": "make doctor"})
-    headers = {
-        "svix-id": event_id,
-        "svix-timestamp": str(int(now.timestamp())),
-        "svix-signature": Webhook(secret).sign(event_id, now, body),
-        "Content-Type": "application/json",
-    }
-    response = requests.post(
-        url, data=body, headers=headers, timeout=HTTP_SECONDS, allow_redirects=False
-    )
-    return event_id, response
+    return event_id, send_signed(url, secret, event_id, json.dumps({"test": "make doctor"}))
 
 
 def _check_refusal(response: requests.Response) -> Check:
@@ -188,16 +176,13 @@ def _check_refusal(response: requests.Response) -> Check:
 
 def _check_acceptance(name: str, url: str, secret: str, remedy: str) -> Check:
     try:
-        _, response = _send_signed(url, secret)
+        _, response = _send_test_event(url, secret)
     except OSError as error:
         return Check(name, f"gets no answer: {type(error).__name__}", remedy)
     if response.status_code == 204:
         return Check(name, "is accepted")
-    try:
-        message = str(response.json()["message"])
-    except (ValueError, LookupError, TypeError):
-        message = response.text[:200]
-    return Check(name, f"is refused with {response.status_code}: {message}", remedy)
+    result = f"is refused with {response.status_code}: {message_of(response)}"
+    return Check(name, result, remedy)
 
 
 def _clock_difference(response: requests.Response) -> float | None:

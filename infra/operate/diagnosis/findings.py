@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from operate.diagnosis.refusals import Refusals
-from operate.installation import Finding, Installation, LogLine, LogQuery
+from operate.installation import Backlog, Finding, Installation, LogLine, LogQuery
 
 _LATE_SECONDS = 15 * 60
 _MAX_ERRORS = 100
@@ -31,7 +31,8 @@ def findings(installation: Installation) -> Iterator[Finding]:
 def _backlog(installation: Installation) -> Iterator[Finding]:
     backlog = installation.backlog()
     instructions = installation.instructions
-    yield Finding("events waiting", _number(backlog.waiting))
+    on_disk = ", on disk: `make run` goes on with them" if _is_on_disk(backlog) else ""
+    yield Finding("events waiting", f"{_number(backlog.waiting)}{on_disk}")
     remedy = ""
     if (backlog.oldest_seconds or 0) > _LATE_SECONDS:
         if backlog.oldest_event_id:
@@ -40,8 +41,15 @@ def _backlog(installation: Installation) -> Iterator[Finding]:
             remedy = instructions.command("logs", SEVERITY="WARNING")
     oldest = backlog.oldest_seconds
     yield Finding("oldest event waiting", "-" if oldest is None else f"{oldest:.0f} s", remedy)
-    remedy = instructions.command("redrive") if backlog.dead_letters else ""
+    redrive = instructions.command("redrive")
+    if backlog.is_paused:
+        redrive = f"make run, then {redrive}"
+    remedy = redrive if backlog.dead_letters else ""
     yield Finding("dead letters", _number(backlog.dead_letters), remedy)
+
+
+def _is_on_disk(backlog: Backlog) -> bool:
+    return backlog.is_paused and bool(backlog.waiting)
 
 
 def _refused(installation: Installation) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from operate.console import count_of
-from operate.installation import Instructions, LogLine
+from operate.installation import Instructions, LogLine, Place
 from pipeline import unforeseen
 from pipeline.store.receipts import Receipt
 from pipeline.store.states import DISCARDED, EVENT, ITEMS_TOPIC, PENDING, is_settled
@@ -18,15 +18,21 @@ _SHOWN_ITEMS = 10
 class Evidence:
     """Everything known about one event.
 
-    `is_dead_letter` is None where it is unknown. `api_knows_others` is whether the API knows any
-    item with this key; it is asked for only where the event waits for unknown items.
+    `api_knows_others` is whether the API knows any item with this key; it is asked for only where
+    the event waits for unknown items.
     """
 
     event_id: str
     log_lines: Sequence[LogLine]
     receipt: Receipt | None
-    is_dead_letter: bool | None
+    place: Place
     api_knows_others: bool | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything at all is known about the event."""
+        is_kept = self.place not in {Place.PUBSUB, Place.NOWHERE}
+        return bool(self.log_lines or self.receipt or is_kept)
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,8 @@ def _conclusion(evidence: Evidence, instructions: Instructions) -> tuple[str, st
     if receipt and receipt.is_finished:
         return _finished(receipt)
     is_published = any(line.fields.get("outcome") == "published" for line in evidence.log_lines)
-    if receipt or is_published or evidence.is_dead_letter or _failed_attempts(evidence.log_lines):
+    is_kept = evidence.place not in {Place.PUBSUB, Place.NOWHERE}
+    if receipt or is_published or is_kept or _failed_attempts(evidence.log_lines):
         return _unfinished(evidence, instructions)
     refusals = [line for line in evidence.log_lines if line.function == "receive"]
     if refusals:
@@ -141,19 +148,28 @@ def _unfinished(evidence: Evidence, instructions: Instructions) -> tuple[str, st
     if evidence.api_knows_others is not None:
         remedy = _remedy_for_unknown_items(evidence, instructions)
     missing = f"{count_of(len(states), 'item')} not stored yet" if states else "Not resolved yet"
-    if evidence.is_dead_letter:
-        return (
-            f"{missing}; Pub/Sub has given up and keeps it among the dead letters.",
-            f"{remedy} Then {instructions.command('redrive')}.".strip()
-            if remedy
-            else f"{instructions.command('redrive')}.",
-            True,
-        )
-    return (
-        f"{missing}; Pub/Sub has it and delivers it again by itself.",
-        remedy or f"Wait; {instructions.command('status')} shows what else waits.",
-        needs_person,
-    )
+    state = f"{missing}; {evidence.place.value}."
+    if evidence.place is Place.PUBSUB:
+        wait = f"Wait; {instructions.command('status')} shows what else waits."
+        return state, remedy or wait, needs_person
+    if evidence.place is Place.NOWHERE:
+        return state, _recover(evidence, instructions), True
+    next_steps = {
+        Place.DEAD_LETTERS: instructions.command("redrive"),
+        Place.DISK: instructions.command("run"),
+        Place.DEAD_LETTERS_ON_DISK: f"{instructions.command('run')} and, in another terminal,"
+        f" {instructions.command('redrive')}",
+    }
+    next_step = f"{next_steps[evidence.place]}."
+    return state, f"{remedy} Then {next_step}" if remedy else next_step, True
+
+
+def _recover(evidence: Evidence, instructions: Instructions) -> str:
+    """How an event is resolved that only its receipt or the sender still has."""
+    if evidence.receipt:
+        replay = instructions.command("replay", EVENT=evidence.event_id)
+        return f"{replay} resolves it again from its receipt."
+    return "Resend it in the webhook dashboard."
 
 
 def _remedy_for_unknown_items(evidence: Evidence, instructions: Instructions) -> str:

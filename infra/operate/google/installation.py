@@ -11,7 +11,7 @@ from operate.console import CommandError, UsageError
 from operate.google.dead_letters import GoogleDeadLetters
 from operate.google.deployment import Deployment, read_deployment
 from operate.google.gcloud import Gcloud
-from operate.google.log_entries import read_events_of_item, read_log_lines
+from operate.google.log_entries import read_events_of_item, read_ids_ending, read_log_lines
 from operate.google.monitoring import Monitoring
 from operate.google.programs import require
 from operate.google.publishing import publish
@@ -21,6 +21,8 @@ from operate.google.resources import bigquery_state, check_resources, describe_w
 from operate.google.scheduled_reconcile import ScheduledCaller
 from operate.google.terraform import Terraform
 from operate.installation import (
+    EVENT_ID_FIELDS,
+    ITEM_ID_FIELDS,
     Api,
     Backlog,
     Check,
@@ -30,6 +32,7 @@ from operate.installation import (
     Finding,
     LogLine,
     LogQuery,
+    Place,
     Reconcile,
     Secret,
     open_dimmy,
@@ -84,8 +87,18 @@ class GoogleInstallation:
     def events_of_item(self, item_id: str, last: str) -> list[str]:
         return read_events_of_item(self._gcloud, item_id, last, _MAX_LINES_OF_ITEM)
 
+    def event_ids_ending(self, ending: str, last: str) -> set[str]:
+        return read_ids_ending(self._gcloud, EVENT_ID_FIELDS, ending, last, _MAX_LINES_OF_ITEM)
+
+    def item_ids_ending(self, ending: str, last: str) -> set[str]:
+        return read_ids_ending(self._gcloud, ITEM_ID_FIELDS, ending, last, _MAX_LINES_OF_ITEM)
+
     def receipts(self, event_ids: Iterable[str]) -> dict[str, Receipt]:
         return read_receipts(self._gcloud, self._outputs["bucket"], event_ids)
+
+    def place_of(self, event_id: str) -> Place:
+        is_dead_letter = event_id in self.dead_letters().event_ids()
+        return Place.DEAD_LETTERS if is_dead_letter else Place.PUBSUB
 
     def dead_letters(self) -> DeadLetters:
         return GoogleDeadLetters(self._gcloud, self._outputs, self._settings)
@@ -220,6 +233,9 @@ class GoogleInstallation:
 
     def publish(self, attributes: Mapping[str, str], data: bytes) -> None:
         publish(self._gcloud, self._outputs["topic"], [(attributes, data)])
+
+    def publish_dead_letter(self, _attributes: Mapping[str, str], _data: bytes) -> None:
+        raise UsageError("Only `make run` takes a dead letter: leave out ENV and PROJECT.")
 
     def items_topic(self) -> str:
         topic = self._outputs.get("items_topic")

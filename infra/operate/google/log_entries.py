@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from operate.google.gcloud import Gcloud
-from operate.installation import LogLine, LogQuery
+from operate.installation import LogLine, LogQuery, ids_in
 
 _MAX_RECONCILE_LINES = 100
 _FUNCTIONS = ("receive", "resolve", "reconcile", "archive")
@@ -32,6 +32,15 @@ def read_events_of_item(gcloud: Gcloud, item_id: str, last: str, limit: int) -> 
     lines = _read(gcloud, [named], last, limit)
     event_ids = (str(line.fields["event_id"]) for line in lines if "event_id" in line.fields)
     return list(dict.fromkeys(event_ids))
+
+
+def read_ids_ending(
+    gcloud: Gcloud, names: Sequence[str], ending: str, last: str, limit: int
+) -> set[str]:
+    """The ids with an ending, in any of these fields of the log lines. Raises CommandError."""
+    named = " OR ".join(f'jsonPayload.{name}=~"{ending}$"' for name in names)
+    lines = _read(gcloud, [f"({named})"], last, limit)
+    return {each for line in lines for each in ids_in(line.fields, names) if each.endswith(ending)}
 
 
 def read_reconcile_lines(gcloud: Gcloud, since: datetime) -> list[Mapping[str, Any]]:

@@ -1,0 +1,112 @@
+"""`make send FILE=event.json` (or ITEMS=id,id or FULL=item.json): sends an event as Svix does.
+
+It is signed with the secret of the installation and posted to its endpoint; SECRET and URL choose
+others, EVENT the id of the event. DEAD_LETTER=1 puts it among the dead letters of `make run`
+instead, to try `make redrive`. Exit status 0 when it was accepted; 1 when it was refused; 2 when it
+could not be sent.
+"""
+
+import json
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rich.console import Console
+
+from operate.commands.arguments import read_event_id
+from operate.console import CommandError, UsageError, confirm, print_text
+from operate.installation import Installation
+from operate.signed_webhooks import message_of, send_signed
+from pipeline.json_text import NotJsonError
+from pipeline.message import MAX_DATA_BYTES, write_attributes
+from pipeline.receive.settings import parse_signing_secrets
+from pipeline.store.items import NotAnItemError, is_item_id, read_item
+
+_SOURCES = ("FILE", "ITEMS", "FULL")
+
+
+def run(installation: Installation, settings: Mapping[str, str], console: Console) -> int:
+    """Send the event, print the answer, and return the exit status."""
+    body = _body(settings)
+    event_id = read_event_id(settings) or f"msg_send{secrets.token_hex(8)}"
+    trace = installation.instructions.command("trace", EVENT=event_id)
+    if settings.get("DEAD_LETTER") == "1":
+        _put_among_dead_letters(installation, event_id, body)
+        redrive = installation.instructions.command("redrive")
+        print_text(console, f"{event_id} is a dead letter: {redrive} resolves it.")
+        return 0
+    url, secret = _endpoint(installation, settings)
+    if installation.asks_before_changes:
+        confirm(console, settings, f"Send {event_id} to {url}?", refused="Nothing was sent.")
+    try:
+        response = send_signed(url, secret, event_id, body)
+    except OSError as error:
+        raise CommandError(f"{url} cannot be reached: {type(error).__name__}") from error
+    if response.status_code == 204:
+        print_text(console, f"204: {event_id} was accepted. {trace} tells what happens to it.")
+        return 0
+    console.print(
+        f"{response.status_code}: {message_of(response)}", style="red", markup=False, soft_wrap=True
+    )
+    return 1
+
+
+def _body(settings: Mapping[str, str]) -> str:
+    given = [name for name in _SOURCES if settings.get(name)]
+    if len(given) != 1:
+        raise UsageError(
+            "Name what to send: FILE=event.json (any body), ITEMS=id,id (an event that names these"
+            " items) or FULL=item.json (an event with the whole item)."
+        )
+    (name,) = given
+    if name == "ITEMS":
+        item_ids = re.split(r"[\s,]+", settings[name].strip())
+        wrong = [each for each in item_ids if not is_item_id(each)]
+        if wrong:
+            raise UsageError(f"{wrong[0]!r} is not an item's id: letters, digits, _ and - only.")
+        return json.dumps({"item_ids": item_ids})
+    path = Path(settings[name])
+    try:
+        content = path.read_bytes()
+        body = content.decode()
+    except OSError as error:
+        raise UsageError(f"{name}={path} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError:
+        raise UsageError(f"{name}={path} is not UTF-8 text, as every webhook is.") from None
+    if name == "FULL":
+        try:
+            read_item(content)
+        except (NotJsonError, NotAnItemError) as error:
+            raise UsageError(f"FULL={path} is not an item: {error}.") from error
+    return body
+
+
+def _endpoint(installation: Installation, settings: Mapping[str, str]) -> tuple[str, str]:
+    """Where to send to, and the secret to sign with."""
+    url, secret = settings.get("URL", ""), settings.get("SECRET", "")
+    if url and not (urlsplit(url).scheme in {"http", "https"} and urlsplit(url).hostname):
+        raise UsageError(f"URL={url} is not a URL: it begins with https:// or http://.")
+    if secret:
+        try:
+            secret = parse_signing_secrets(secret)[0]
+        except ValueError as error:
+            raise UsageError(f"SECRET {error}.") from error
+    if url and secret:
+        return url, secret
+    endpoint = installation.endpoint()
+    if endpoint is None or not endpoint.signing_secrets:
+        raise UsageError(
+            "There is no endpoint: start `make run` in another terminal, or name URL and SECRET."
+        )
+    return url or endpoint.url, secret or endpoint.signing_secrets[0]
+
+
+def _put_among_dead_letters(installation: Installation, event_id: str, body: str) -> None:
+    if len(body.encode()) > MAX_DATA_BYTES:
+        raise UsageError(f"A dead letter has at most {MAX_DATA_BYTES:,} bytes.")
+    attributes = write_attributes(event_id, str(int(time.time())), datetime.now(UTC), None)
+    installation.publish_dead_letter(attributes, body.encode())

@@ -1,0 +1,77 @@
+"""Runs the operators' commands on a sandbox, in this process or, as `make` does, in another one."""
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+
+from operate.google.deployment import ROOT
+from operate.installation import Installation
+from sandbox.installation import SandboxInstallation
+from sandbox.processes import Process
+from sandbox.secret_search import assert_no_secrets
+from sandbox.stack import SANDBOX_API_KEY
+from sandbox.svix_sender import Message, SvixSender
+
+# Without the settings of the developer who runs the tests.
+TERMINAL_ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}
+}
+
+
+def printed_by(
+    command: Callable[[Installation, Mapping[str, str], Console], int],
+    folder: Path,
+    **settings: str,
+) -> tuple[int, str]:
+    """The exit status and the output of a command on the `make run` of a folder."""
+    output = StringIO()
+    console = Console(file=output, width=200)
+    return command(SandboxInstallation({"DATA": str(folder)}), settings, console), output.getvalue()
+
+
+class Start(Protocol):
+    def __call__(self, command: str, **changes: str) -> Process: ...
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[Start]:
+    """A function that starts a module with its arguments, and these environment variables.
+
+    At the end the processes are stopped, and what they printed is searched for secrets.
+    """
+    started: list[Process] = []
+
+    def start(command: str, **changes: str) -> Process:
+        process = Process(
+            [sys.executable, "-m", *command.split()],
+            {name: v for name, v in os.environ.items() if name.startswith("COVERAGE")}
+            | TERMINAL_ENVIRONMENT
+            | {"PYTHONPATH": f"{ROOT / 'function'}:{ROOT / 'infra'}:{ROOT / 'tests'}"}
+            | changes,
+            folder=ROOT,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.stop()
+    for process in started:
+        assert_no_secrets("a command", process.lines, [SANDBOX_API_KEY])
+
+
+def send(url: str, secret: str, message: Message) -> None:
+    """Send an event once, as Svix does; it must be accepted."""
+
+    async def once() -> None:
+        async with SvixSender(url, secret) as sender:
+            assert (await sender.attempt(message)).delivered
+
+    asyncio.run(once())
