@@ -8,6 +8,7 @@ import contextlib
 import gc
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,10 @@ from support.dimmy_api import running_api
 from support.operator import Endpoint, Operator
 from support.programs import GOOGLE_PROVIDER, skip_or_fail
 from support.pubsub import BOTH_PUBSUBS, Topic
+
+# Times are shown in the zone of the person who runs the commands.
+os.environ["TZ"] = "UTC"
+time.tzset()
 
 # Without a deadline per example, because a slow machine would exceed it.
 hypothesis.settings.register_profile("untimed", deadline=None)

@@ -1,5 +1,6 @@
 """Sends a webhook as Svix does: signed, with Svix's headers."""
 
+import secrets
 import time
 from datetime import UTC, datetime
 
@@ -7,6 +8,23 @@ import requests
 from svix.webhooks import Webhook
 
 HTTP_SECONDS = 15.0
+_PREFIXES = {"make doctor": "msg_doctor", "make send": "msg_send"}
+
+
+def new_event_id(command: str) -> str:
+    """The id of an event that this command sends."""
+    return f"{_PREFIXES[command]}{secrets.token_hex(8)}"
+
+
+def sender_of(event_id: str) -> str:
+    """The command that has sent an event; empty for one of Svix."""
+    return next((name for name, each in _PREFIXES.items() if event_id.startswith(each)), "")
+
+
+def name_of_event(event_id: str) -> str:
+    """The id of an event and, if it is none of Svix, the command that has sent it."""
+    sender = sender_of(event_id)
+    return f"{event_id} (sent by {sender})" if sender else event_id
 
 
 def send_signed(url: str, secret: str, event_id: str, body: str) -> requests.Response:

@@ -70,7 +70,7 @@ def test_status_names_each_problem_and_the_command_that_solves_it(
         r"events +13 in the last hour, 13 in the last day",
         r"errors in the last hour +1 +make trace EVENT=msg_1 ENV=dev",
         r"repaired by reconcile +3 stored and 1 updated of 340, 2026-11-01 08:00:09 UTC",
-        r"hourly reconcile +2026-11-01T08:17:00Z, failed",
+        r"hourly reconcile +2026-11-01 08:17:00 UTC, failed",
     ):
         assert re.search(row, operator.printed), row
 

@@ -4,6 +4,7 @@ One of them: .venv/bin/pytest tests/operate/test_trace.py -k item
 """
 
 import json
+import re
 
 import pytest
 
@@ -19,10 +20,10 @@ from support.operator import (
 
 EXPECTED = """\
 msg_1
-2026-11-01 08:00:01.123  receive   refused    503 unavailable: storage: unreachable
-2026-11-01 08:00:06.123  receive   received   204 published, 1,490 bytes, from 52.215.16.239
-2026-11-01 08:00:08.123  resolve   attempt 1  partial, 2 items, 1 of them not stored: 67c9: 404
-The receipt: items.scanned, partial, attempts 1, received 2026-11-01T08:00:06Z
+2026-11-01 08:00:01.123 UTC  receive   refused    503 unavailable: storage: unreachable
+2026-11-01 08:00:06.123 UTC  receive   received   204 published, 1,490 bytes, from 52.215.16.239
+2026-11-01 08:00:08.123 UTC  resolve   attempt 1  partial, 2 items, 1 of them not stored: 67c9: 404
+The receipt: items.scanned, partial, attempts 1, received 2026-11-01 08:00:06 UTC
 67c9  404: Item not found
 67c8  stored
 1 item not stored yet; Pub/Sub has given up and keeps it among the dead letters.
@@ -79,6 +80,49 @@ def test_trace_of_an_unknown_event_names_the_commands_that_recover_it(operator: 
 
     assert "Nothing is known about it" in operator.printed
     assert "make backfill SINCE=... ENV=dev PROJECT=warehouse-1" in operator.printed
+
+
+def test_times_are_in_the_zone_of_the_person_who_reads_them(operator: Operator) -> None:
+    operator.set_answers(
+        ("logging read", json.dumps([PUBLISHED]), 0), ("storage cat", json.dumps(RECEIPT), 0)
+    )
+
+    operator.run("trace", EVENT="msg_1", TZ="CET-1")
+
+    assert "2026-11-01 09:00:06.123 CET  receive" in operator.printed
+    assert "received 2026-11-01 09:00:06 CET" in operator.printed
+
+
+def test_a_long_history_is_collapsed(operator: Operator) -> None:
+    attempts = [
+        log_entry("resolve", second, outcome="partial", attempt=second, items=1)
+        for second in range(1, 60)
+    ]
+    operator.set_answers(
+        ("logging read", json.dumps(attempts[::-1]), 0), ("storage cat", json.dumps(RECEIPT), 0)
+    )
+
+    operator.run("trace", EVENT="msg_1")
+
+    shown = [int(number) for number in re.findall(r"attempt (\d+) +partial", operator.printed)]
+    assert shown == [*range(1, 7), *range(46, 60)]
+    assert (
+        "... 39 lines more: make logs EVENT=msg_1 LAST=30d LIMIT=1000 ENV=dev" in operator.printed
+    )
+
+
+@pytest.mark.parametrize(
+    ("event_id", "shown"),
+    [("msg_doctor1", "msg_doctor1 (sent by make doctor)"), ("msg_1", "msg_1")],
+)
+def test_events_of_our_own_commands_are_named_as_such(
+    operator: Operator, event_id: str, shown: str
+) -> None:
+    operator.set_answers(("storage cat", json.dumps(FINISHED_RECEIPT), 0))
+
+    operator.run("trace", EVENT=event_id)
+
+    assert operator.printed.splitlines()[1] == shown
 
 
 def answer_for(operator: Operator, *event_ids: str) -> None:

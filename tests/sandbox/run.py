@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from operate.console import UsageError, open_console
@@ -121,7 +122,12 @@ def _secrets(settings: Mapping[str, str]) -> tuple[str, ...]:
 def _print_instructions(stack: Stack, journal: Journal) -> None:
     url = f"http://localhost:{stack.receive.port}/webhook"
     show = journal.print_text
-    show("\nUp. Each event and each item is printed below as it arrives; Ctrl-C stops.\n", "bold")
+    zone = datetime.now().astimezone().tzname()
+    show(
+        "\nUp. Each event and each item is printed below as it arrives, with its time in"
+        f" {zone}; Ctrl-C stops.\n",
+        "bold",
+    )
     show(f"  Webhooks   {url}")
     show(f"  Items      {stack.folder}/items/")
     show(f"  Receipts   {stack.folder}/events/")

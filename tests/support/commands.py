@@ -21,7 +21,7 @@ from sandbox.svix_sender import Message, SvixSender
 
 # Without the settings of the developer who runs the tests.
 TERMINAL_ENVIRONMENT = {
-    name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}
+    name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TZ"}
 }
 
 

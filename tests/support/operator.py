@@ -212,6 +212,7 @@ class Operator:
             "ENV": "dev",
             "PROJECT": "warehouse-1",
             "TERM": "dumb",
+            "TZ": "UTC",
             **self._environ,
             **settings,
         }

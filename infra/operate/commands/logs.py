@@ -11,6 +11,7 @@ from rich.console import Console
 from operate.commands.arguments import read_last, read_number
 from operate.console import UsageError, print_text
 from operate.installation import Installation, LogLine, LogQuery
+from operate.times import shown_exactly
 from pipeline.message import is_event_id
 
 _SEVERITIES = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -48,5 +49,4 @@ def _text(line: LogLine) -> str:
     fields = dict(line.fields)
     message, severity = fields.pop("message", ""), fields.pop("severity", "")
     rest = " ".join(f"{name}={value}" for name, value in fields.items())
-    time = line.time.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
-    return f"{time} {severity:<8}{line.function:<10}{message} {rest}".rstrip()
+    return f"{shown_exactly(line.time)} {severity:<8}{line.function:<10}{message} {rest}".rstrip()

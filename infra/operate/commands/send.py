@@ -8,7 +8,6 @@ could not be sent.
 
 import json
 import re
-import secrets
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from rich.console import Console
 from operate.commands.arguments import read_event_id
 from operate.console import CommandError, UsageError, confirm, print_text
 from operate.installation import Installation
-from operate.signed_webhooks import message_of, send_signed
+from operate.signed_webhooks import message_of, new_event_id, send_signed
 from pipeline.json_text import NotJsonError
 from pipeline.message import MAX_DATA_BYTES, write_attributes
 from pipeline.receive.settings import parse_signing_secrets
@@ -32,7 +31,7 @@ _SOURCES = ("FILE", "ITEMS", "FULL")
 def run(installation: Installation, settings: Mapping[str, str], console: Console) -> int:
     """Send the event, print the answer, and return the exit status."""
     body = _body(settings)
-    event_id = read_event_id(settings) or f"msg_send{secrets.token_hex(8)}"
+    event_id = read_event_id(settings) or new_event_id("make send")
     trace = installation.instructions.command("trace", EVENT=event_id)
     if settings.get("DEAD_LETTER") == "1":
         _put_among_dead_letters(installation, event_id, body)

@@ -14,6 +14,7 @@ from operate.console import CommandError, UsageError, print_text
 from operate.diagnosis.photo_story import PhotoEvidence, tell_photos
 from operate.diagnosis.story import Evidence, Story, tell
 from operate.installation import OBJECT_SECONDS, Installation, LogQuery, Place
+from operate.signed_webhooks import name_of_event
 from operate.view.photos import StoredPhotos
 from operate.view.storage_errors import UnreadableError
 from pipeline.archive.photos import photos_of
@@ -50,7 +51,7 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
     needs_person = not traced
     for evidence in traced:
         story = tell(evidence, installation.instructions)
-        _print_story(console, evidence.event_id, story)
+        _print_story(console, name_of_event(evidence.event_id), story)
         needs_person |= story.needs_person
     if item_id and installation.archives_photos():
         story = tell_photos(_collect_photos(installation, item_id, last), installation.instructions)
@@ -126,8 +127,8 @@ def _api_knows_items(installation: Installation) -> bool | None:
         return None
 
 
-def _print_story(console: Console, event_id: str, story: Story) -> None:
-    console.print(f"\n{event_id}", style="bold", markup=False)
+def _print_story(console: Console, name: str, story: Story) -> None:
+    console.print(f"\n{name}", style="bold", markup=False)
     for line in story.history:
         print_text(console, f"  {line}")
     style = "red" if story.needs_person else "green"

@@ -5,7 +5,6 @@ finds.
 """
 
 import json
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -15,9 +14,9 @@ from urllib.parse import urlsplit
 import requests
 
 from operate.console import UsageError
-from operate.diagnosis.refusals import TEST_EVENT_PREFIX, Refusals
+from operate.diagnosis.refusals import Refusals
 from operate.installation import Api, Check, Endpoint, Instructions, Secret, open_dimmy
-from operate.signed_webhooks import HTTP_SECONDS, message_of, send_signed
+from operate.signed_webhooks import HTTP_SECONDS, message_of, new_event_id, send_signed
 from pipeline.deadline import Deadline
 from pipeline.dimmy.client import DimmyClient, DimmyError
 from pipeline.dimmy.request_statistics import RequestStatistics
@@ -153,7 +152,7 @@ def check_delivery(
 
 def _send_test_event(url: str, secret: str) -> tuple[str, requests.Response]:
     """Send a signed event of no known shape, which changes nothing: its id and the answer."""
-    event_id = f"{TEST_EVENT_PREFIX}{secrets.token_hex(8)}"
+    event_id = new_event_id("make doctor")
     return event_id, send_signed(url, secret, event_id, json.dumps({"test": "make doctor"}))
 
 

@@ -1,10 +1,11 @@
 """The status of an installation, and which command helps where something needs a person."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 
 from operate.diagnosis.refusals import Refusals
 from operate.installation import Backlog, Finding, Installation, LogLine, LogQuery
+from operate.signed_webhooks import sender_of
+from operate.times import shown
 
 _LATE_SECONDS = 15 * 60
 _MAX_ERRORS = 100
@@ -16,7 +17,7 @@ def findings(installation: Installation) -> Iterator[Finding]:
     yield from installation.components()
     yield from _backlog(installation)
     last_event = _last(installation, "webhook published", "30d")
-    yield Finding("last event", _shown(last_event.time) if last_event else "none in 30 days")
+    yield Finding("last event", _when(last_event))
     hour, day = installation.events_received()
     yield Finding("events", f"{hour} in the last hour, {day} in the last day")
     yield from _refused(installation)
@@ -26,6 +27,13 @@ def findings(installation: Installation) -> Iterator[Finding]:
     yield from _photos(installation)
     yield _repairs(last_reconcile, installation)
     yield from installation.schedules()
+
+
+def _when(last_event: LogLine | None) -> str:
+    if last_event is None:
+        return "none in 30 days"
+    sender = sender_of(str(last_event.fields.get("event_id", "")))
+    return f"{shown(last_event.time)}{f', sent by {sender}' if sender else ''}"
 
 
 def _backlog(installation: Installation) -> Iterator[Finding]:
@@ -139,7 +147,7 @@ def _repairs(last_reconcile: LogLine | None, installation: Installation) -> Find
     if counts.get("warning"):
         return Finding(name, str(counts["warning"]), installation.instructions.command("doctor"))
     stored, updated, seen = (int(counts.get(count, 0)) for count in ("stored", "updated", "seen"))
-    value = f"{stored} stored and {updated} updated of {seen}, {_shown(last_reconcile.time)}"
+    value = f"{stored} stored and {updated} updated of {seen}, {shown(last_reconcile.time)}"
     return Finding(name, value)
 
 
@@ -154,7 +162,3 @@ def _is_after(line: LogLine, success: LogLine | None) -> bool:
 
 def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.0f}"
-
-
-def _shown(time: datetime) -> str:
-    return f"{time:%Y-%m-%d %H:%M:%S} UTC"

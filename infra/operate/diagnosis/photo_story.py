@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from operate.console import count_of
 from operate.diagnosis.story import Story
 from operate.installation import Instructions, LogLine
+from operate.times import shown
 from pipeline.archive.photos import Photo
 from pipeline.archive.states import PRESENT, STORED, kind_of
 
@@ -57,7 +58,7 @@ def _state_of(line: LogLine | None) -> str:
 def _when(line: LogLine | None, state: str) -> str:
     if line is None or state in {STORED, _NEVER_TRIED}:
         return ""
-    return f" ({line.time:%Y-%m-%d %H:%M:%S} UTC)"
+    return f" ({shown(line.time)})"
 
 
 def _conclusion(states: Iterable[str], instructions: Instructions) -> tuple[str, str, bool]:

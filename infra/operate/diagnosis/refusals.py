@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from operate.installation import Installation, LogLine, LogQuery
-
-TEST_EVENT_PREFIX = "msg_doctor"  # of the events that `make doctor` sends
+from operate.signed_webhooks import sender_of
+from operate.times import shown
 
 _OUTCOME = "signature_mismatch"
 _MAX_LINES = 200
@@ -41,15 +41,11 @@ class Refusals:
 
     def __str__(self) -> str:
         count = f"{_MAX_LINES} or more" if len(self.lines) == _MAX_LINES else str(len(self.lines))
-        last = f"{self.lines[-1].time:%Y-%m-%d %H:%M:%S} UTC"
+        last = shown(self.lines[-1].time)
         return f"{count} in the last day, {_OUTCOME}, the last at {last}"
 
 
 def _of_the_sender(installation: Installation, outcome: str) -> list[LogLine]:
-    """The lines of webhooks with this outcome, oldest first, without those of `make doctor`."""
+    """The lines of webhooks with this outcome, oldest first, without those of our commands."""
     lines = installation.log_lines(LogQuery("1d", _MAX_LINES, message=f"webhook {outcome}"))
-    return [
-        line
-        for line in lines
-        if not str(line.fields.get("event_id", "")).startswith(TEST_EVENT_PREFIX)
-    ]
+    return [line for line in lines if not sender_of(str(line.fields.get("event_id", "")))]

@@ -7,11 +7,13 @@ from typing import Any
 
 from operate.console import count_of
 from operate.installation import Instructions, LogLine, Place
+from operate.times import shown_exactly, shown_text
 from pipeline import unforeseen
 from pipeline.store.receipts import Receipt
 from pipeline.store.states import DISCARDED, EVENT, ITEMS_TOPIC, PENDING, is_settled
 
 _SHOWN_ITEMS = 10
+_FIRST_LINES, _LAST_LINES = 6, 14  # of a longer history
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,26 @@ class Story:
 def tell(evidence: Evidence, instructions: Instructions) -> Story:
     """The story of an event."""
     lines = sorted(evidence.log_lines, key=lambda line: line.time)
-    history = [_history_line(line) for line in lines]
+    history = _collapsed([_history_line(line) for line in lines], evidence, instructions)
     if evidence.receipt:
         history += _receipt_lines(evidence.receipt)
     state, next_step, needs_person = _conclusion(evidence, instructions)
     return Story(history, state, next_step, needs_person)
 
 
+def _collapsed(history: list[str], evidence: Evidence, instructions: Instructions) -> list[str]:
+    """The beginning and the end of a long history."""
+    left_out = len(history) - _FIRST_LINES - _LAST_LINES
+    if left_out <= 1:
+        return history
+    logs = instructions.command("logs", EVENT=evidence.event_id, LAST="30d", LIMIT="1000")
+    note = f"  ... {left_out} lines more: {logs}"
+    return [*history[:_FIRST_LINES], note, *history[-_LAST_LINES:]]
+
+
 def _history_line(line: LogLine) -> str:
     fields = line.fields
-    time = line.time.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    time = shown_exactly(line.time)
     reason = f": {fields['reason']}" if fields.get("reason") else ""
     took = f", {fields['milliseconds']} ms" if "milliseconds" in fields else ""
     if line.function == "receive" and "status" in fields:
@@ -88,7 +100,7 @@ def _receipt_lines(receipt: Receipt) -> list[str]:
     redriven = ", re-driven from the dead letters" if receipt.redriven else ""
     head = (
         f"The receipt: {receipt.kind}, {receipt.outcome}, attempts {receipt.attempts}{redriven},"
-        f" received {receipt.received_at}"
+        f" received {shown_text(receipt.received_at)}"
     )
     unsettled_first = sorted(receipt.items.items(), key=lambda item: is_settled(item[1]))
     shown = [

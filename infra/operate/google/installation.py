@@ -37,6 +37,7 @@ from operate.installation import (
     Secret,
     open_dimmy,
 )
+from operate.times import shown_text
 from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.settings import DEFAULT_API_URL, parse_api_key
 from pipeline.receive.settings import parse_signing_secrets
@@ -164,7 +165,7 @@ class GoogleInstallation:
             failed = bool((described.get("status") or {}).get("code"))
             yield Finding(
                 f"{name} reconcile",
-                f"{described['lastAttemptTime']}, {'failed' if failed else 'done'}",
+                f"{shown_text(described['lastAttemptTime'])}, {'failed' if failed else 'done'}",
                 self.instructions.command("logs", SEVERITY="ERROR") if failed else "",
             )
 
