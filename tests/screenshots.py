@@ -15,6 +15,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from operate.google.deployment import ROOT
+from pipeline.archive.photos import photos_of
+from pipeline.layout import photo_name
 from sandbox import catalogue
 from sandbox.environment import announce
 from sandbox.log_file import LogFile
@@ -84,7 +86,10 @@ def _pipeline(folder: Path) -> Iterator[Stack]:
     """The pipeline, with its log in the folder, from which the page reads the status."""
     log_file = LogFile(folder)
     log_file.prepare()
-    with start_stack(folder, on_log=log_file.add) as stack, announce(stack.running, folder):
+    with (
+        start_stack(folder, photos=True, keeps_messages=True, on_log=log_file.add) as stack,
+        announce(stack.running, folder),
+    ):
         yield stack
 
 
@@ -121,6 +126,8 @@ def _scan(stack: Stack) -> str:
         item_id = stack.api.put(item)
         stack.send({"item_ids": [item_id]})
     wait_for(lambda: all(stack.item(item["_id"]) for item in items), "the items in storage")
+    names = [photo_name(item["_id"], photo.name) for item in items for photo in photos_of(item)]
+    wait_for(lambda: all((stack.folder / name).exists() for name in names), "their photos")
     complete = (item for item in items if all(item.get(kind) for kind in _KINDS))
     return str(next(complete)["_id"])
 

@@ -107,11 +107,15 @@ class Place(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of a status. `remedy` is the command that helps, empty where all is well."""
+    """One line of a status. `remedy` is the command that helps, empty where all is well.
+
+    `events` is the state of the events that the line is about, or "all".
+    """
 
     name: str
     value: str
     remedy: str = ""
+    events: str = ""
 
 
 @dataclass(frozen=True)
@@ -239,6 +243,9 @@ class Installation(Protocol):
 
     def place_of(self, event_id: str) -> Place:
         """Where the message of an unfinished event is."""
+
+    def dead_letter_ids(self) -> set[str] | None:
+        """The events among the dead letters; None where they could only be listed by leasing."""
 
     def dead_letters(self) -> DeadLetters:
         """The subscription to the dead letters.

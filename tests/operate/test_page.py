@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import requests
-from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 from selenium import webdriver
@@ -26,72 +25,25 @@ from selenium.webdriver.common.keys import Keys
 
 from operate.google.deployment import ROOT
 from operate.view.drawing import HEIGHT, WIDTH, draw
-from operate.view.index import Index
-from operate.view.photos import StoredPhotos
-from operate.view.scan import Sides, indented, read_scan, read_summary
-from operate.view.site import Site
+from operate.view.scan import Sides, indented, read_scan, read_summary, when
 from pipeline.archive.photos import name_of
 from pipeline.json_text import compact
-from pipeline.store.objects import open_storage
 from pipeline.store.receipts import DeliveryId, Receipt
-from pipeline.store.settings import StorageSettings
 from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.cloud_storage import CloudStorage
 from sandbox.environment import announce
-from sandbox.installation import SandboxInstallation
 from sandbox.log_file import LogFile
 from sandbox.photos import PhotoFault, draw_photo
 from sandbox.processes import Process, free_port
 from sandbox.secret_search import assert_no_secrets
 from sandbox.stack import SANDBOX_API_KEY, Stack, start_stack
 from support.browser import console_messages, emulate_phone, open_browser
+from support.page import HOSTILE, Serve
 from support.programs import needs
 from support.waiting import wait_for
 
 NOW = datetime(2026, 11, 1, 8, 0, tzinfo=UTC)
-HOSTILE = (
-    "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">'\"&"
-)
-
-
-class Served(SandboxInstallation):
-    """A sandbox installation that reads the given storage."""
-
-    storage_poll_seconds = 0.05
-
-    def __init__(self, folder: Path, storage: StorageSettings) -> None:
-        super().__init__({"DATA": str(folder)})
-        self.title = "the test's sandbox"
-        self._storage = storage
-
-    def storage(self) -> StorageSettings:
-        return self._storage
-
-
-Serve = Callable[..., str]
-
-
-@pytest.fixture
-def serve(background: Background, tmp_path: Path) -> Iterator[Serve]:
-    """Serve the items of a folder or a bucket; the result is the page's URL."""
-    runners: list[web.AppRunner] = []
-
-    async def start(installation: Served, limit: int) -> str:
-        storage = open_storage(installation.storage())
-        site = Site(installation, Index(storage, limit), StoredPhotos(storage))
-        runners.append(web.AppRunner(site.app, access_log=None, shutdown_timeout=0.1))
-        await runners[-1].setup()
-        await web.TCPSite(runners[-1], "127.0.0.1", 0).start()
-        return f"http://127.0.0.1:{runners[-1].addresses[0][1]}"
-
-    def serve(url: str, emulator: str | None = None, limit: int = 10_000) -> str:
-        installation = Served(tmp_path, StorageSettings(url, emulator))
-        return background.run(start(installation, limit))
-
-    yield serve
-    for runner in runners:
-        background.run(runner.cleanup())
 
 
 def put(folder: Path, item: dict[str, Any]) -> str:
@@ -329,6 +281,42 @@ def test_an_archived_photo_that_is_no_image_is_a_download(
     assert photo.headers["Content-Disposition"] == "attachment"
 
 
+def test_the_thumbnail_of_a_photo_that_is_not_archived_yet_is_empty(
+    tmp_path: Path, serve: Serve
+) -> None:
+    """So that a page of them puts no errors on the browser's console."""
+    url = serve(f"file://{tmp_path}")
+
+    missing = requests.get(f"{url}/photos/67c8/0123456789abcdef?optional", timeout=5)
+
+    assert (missing.status_code, missing.headers["Content-Type"]) == (200, "image/svg+xml")
+    assert requests.get(f"{url}/photos/67c8/0123456789abcdef", timeout=5).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"barcode_scanning": [{"code": "A1"}, {"code": "B2"}], "code": "C3"}, "A1, B2"),
+        ({"barcode_scanning": [{"code": None}], "code": "C3"}, "C3"),
+        ({"order_reference": 4711, "flow_id": "Inbound"}, "4711"),
+        ({"decode": "x", "code": ["y"], "barcode": ""}, ""),
+    ],
+)
+def test_an_item_is_named_by_its_barcode_or_by_another_code(
+    fields: dict[str, Any], name: str
+) -> None:
+    body = json.dumps({"_id": "67c8"} | fields).encode()
+
+    assert read_summary("67c8", body, NOW).code == name
+
+
+def test_times_of_an_item_are_shown_with_a_zone_and_other_texts_as_they_are() -> None:
+    assert when("2025-03-05T14:38:22.903000") == "2025-03-05 14:38:22 UTC"
+    assert when("2025-03-05T14:38:22+02:00") == "2025-03-05 12:38:22 UTC"
+    assert when("2025-03-05") == "2025-03-05"
+    assert when("2025-03-05T99:99") == "2025-03-05T99:99"
+
+
 def test_a_photo_of_a_bucket_that_cannot_be_read_is_reported(
     background: Background, serve: Serve
 ) -> None:
@@ -391,7 +379,8 @@ def test_an_object_that_is_not_an_item_is_shown_with_the_reason(
     wait_for(lambda: "not an item" in requests.get(url, timeout=5).text, "the object")
     page = requests.get(url, timeout=5).text
 
-    assert "&lt;b&gt;: This is not an item: not JSON" in page
+    assert ">&lt;b&gt;</a>" in page
+    assert "This is not an item: not JSON" in page
     shown = requests.get(f"{url}/items/%3Cb%3E", timeout=5)
     assert shown.status_code == 200
     assert "by hand" in shown.text
@@ -494,7 +483,7 @@ def test_a_new_item_appears_can_be_searched_and_opened_and_its_page_updates(
             }
         ],
     }
-    other = catalogue.make_item(random.Random(5))
+    other = catalogue.make_item(random.Random(5), photos=0)
 
     message = running.send({"item_ids": [running.api.put(item), running.api.put(other)]})
 
@@ -524,6 +513,12 @@ def test_a_new_item_appears_can_be_searched_and_opened_and_its_page_updates(
     wait_for(lambda: "Newer" in text_of(browser, "h2"), "the newer item on its page")
     wait_for(lambda: second.message_id in text_of(browser, "#item"), "the second receipt")
     browser.find_element(By.PARTIAL_LINK_TEXT, message.message_id).click()
+    wait_for(lambda: message.message_id in text_of(browser, "h2"), "the event's page")
+    assert "Done: 2 items of 2 in storage." in text_of(browser, "#event")
+    browser.find_element(By.PARTIAL_LINK_TEXT, other["_id"]).click()
+    wait_for(lambda: browser.current_url.endswith(f"/items/{other['_id']}"), "the other item")
+    browser.back()
+    browser.find_element(By.LINK_TEXT, "The receipt as JSON").click()
     assert '"event_id":"' + message.message_id in browser.page_source
 
 
@@ -534,11 +529,11 @@ def test_a_hostile_item_is_shown_as_text(
     name = put(tmp_path, hostile_item())
     url = serve(f"file://{tmp_path}")
     browser.get(url)
-    wait_for(lambda: HOSTILE in text_of(browser, "tbody .barcode"), "the barcode as text")
+    wait_for(lambda: HOSTILE in text_of(browser, "tbody .code"), "the barcode as text")
     press(browser, "nothing like it")
     wait_for(lambda: "No item has all these words" in text_of(browser, "#items"))
     press(browser, Keys.ESCAPE)
-    wait_for(lambda: HOSTILE in text_of(browser, "tbody .barcode"), "the barcode after the search")
+    wait_for(lambda: HOSTILE in text_of(browser, "tbody .code"), "the barcode after the search")
     assert browser.title == "Items · the test's sandbox"
 
     browser.get(f"{url}/items/{name}")
@@ -576,6 +571,25 @@ def test_archived_photos_are_shown_although_their_links_are_gone(
         return sources == [f"{url}{stored}", link] and is_complete
 
     wait_for(shown, "both photos")
+
+
+@browser_test
+def test_a_row_begins_with_the_first_archived_photo(
+    tmp_path: Path, serve: Serve, browser: webdriver.Chrome
+) -> None:
+    item = catalogue.make_item(random.Random(14), 2)
+    put(tmp_path, item)
+    path = put_photo(tmp_path, item, 0, draw_photo("any"))
+    url = serve(f"file://{tmp_path}")
+    browser.get(url)
+
+    def is_shown() -> bool:
+        photos = browser.find_elements(By.CSS_SELECTOR, "tbody img")
+        return [photo.get_property("src") for photo in photos] == [f"{url}{path}?optional"] and all(
+            photo.get_property("naturalWidth") for photo in photos
+        )
+
+    wait_for(is_shown, "the thumbnail")
 
 
 @browser_test

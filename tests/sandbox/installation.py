@@ -95,7 +95,7 @@ class SandboxInstallation:
 
     def log_lines(self, query: LogQuery) -> list[LogLine]:
         # `make view` polls these few lines twice a second.
-        is_for_status = query.message or query.severity == "ERROR"
+        is_for_status = query.message or query.severity in _STATUS_SEVERITIES
         lines = self._status_lines if is_for_status else LogFile(self._folder)
         since = datetime.now(UTC) - as_timedelta(query.last)
         found = [line for line in lines.lines() if line.time > since and _matches(line, query)]
@@ -177,6 +177,10 @@ class SandboxInstallation:
             return read_waiting(self._folder / QUEUE_FILE, subscription_path(subscription))
         except QueueFileError as error:
             raise CommandError(str(error)) from error
+
+    def dead_letter_ids(self) -> set[str] | None:
+        waiting = self._waiting(DEAD_LETTERS)
+        return None if waiting is None else set(map(_event_id, waiting))
 
     def dead_letters(self) -> DeadLetters:
         stack = self._stack()
@@ -466,13 +470,16 @@ def _matches(line: LogLine, query: LogQuery) -> bool:
 
 _STATUS_MESSAGES = {
     "webhook published",
-    "webhook signature_mismatch",
     "event partial",
     "photos refused",
     "reconcile done",
 }
+_STATUS_SEVERITIES = {"WARNING", "ERROR"}
 
 
 def _is_for_status(line: LogLine) -> bool:
     """Whether `make status` needs the line."""
-    return line.fields.get("message") in _STATUS_MESSAGES or line.fields.get("severity") == "ERROR"
+    return (
+        line.fields.get("message") in _STATUS_MESSAGES
+        or line.fields.get("severity") in _STATUS_SEVERITIES
+    )

@@ -79,7 +79,7 @@ def interrupt(running: Process) -> None:
 def test_an_event_that_waits_is_resolved_by_the_next_run(
     runs: Runs, end: Callable[[Process], None]
 ) -> None:
-    item = catalogue.make_item(random.Random())
+    item = catalogue.make_item(random.Random(), photos=0)
     message = new_message({"item_ids": [item["_id"]]})
     running = runs.begin()
     runs.send(message)
@@ -112,7 +112,7 @@ def test_an_event_that_waits_is_resolved_by_the_next_run(
 
 
 def test_a_scan_of_the_sandbox_is_still_in_its_api_after_a_restart(runs: Runs) -> None:
-    item = catalogue.make_item(random.Random())
+    item = catalogue.make_item(random.Random(), photos=0)
     interrupt(runs.begin())
     url, *_ = lines = (runs.folder / "sandbox-api.jsonl").read_text().splitlines()
     runs.scan_later(item)

@@ -11,25 +11,21 @@ from rich.console import Console
 
 from operate.commands.arguments import read_event_id, read_item_id, read_last
 from operate.console import CommandError, UsageError, print_text
+from operate.diagnosis.evidence import collect
 from operate.diagnosis.photo_story import PhotoEvidence, tell_photos
-from operate.diagnosis.story import Evidence, Story, tell
-from operate.installation import OBJECT_SECONDS, Installation, LogQuery, Place
+from operate.diagnosis.story import Story, tell
+from operate.installation import OBJECT_SECONDS, Installation, LogQuery
 from operate.signed_webhooks import name_of_event
 from operate.view.photos import StoredPhotos
 from operate.view.storage_errors import UnreadableError
 from pipeline.archive.photos import photos_of
-from pipeline.deadline import Deadline
-from pipeline.dimmy.client import DimmyError
-from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.json_text import NotJsonError, read_json
 from pipeline.layout import item_name
 from pipeline.store.errors import ObjectNotFoundError, StorageError
 from pipeline.store.objects import Objects, open_storage
-from pipeline.store.states import reason_class
 
 _MAX_LINES = 1000
 _MAX_EVENTS = 5  # of an item, the latest
-_API_SECONDS = 20.0
 
 
 def run(installation: Installation, settings: Mapping[str, str], console: Console) -> int:
@@ -42,12 +38,12 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
         )
     last = read_last(settings, "30d")
     if event_id:
-        traced = [_collect(installation, event_id, last)]
+        traced = [collect(installation, event_id, last)]
         if not traced[0].is_known and (whole := _complete(installation, event_id, last)):
-            traced = [_collect(installation, whole, last)]
+            traced = [collect(installation, whole, last)]
     else:
         item_id, event_ids = _events_of_item(installation, item_id, last, console)
-        traced = [_collect(installation, each, last) for each in event_ids]
+        traced = [collect(installation, each, last) for each in event_ids]
     needs_person = not traced
     for evidence in traced:
         story = tell(evidence, installation.instructions)
@@ -102,29 +98,6 @@ def _collect_photos(installation: Installation, item_id: str, last: str) -> Phot
     except (StorageError, UnreadableError, NotJsonError) as error:
         raise CommandError(f"storage: {error}") from error
     return PhotoEvidence(photos_of(item) if isinstance(item, dict) else [], stored, lines)
-
-
-def _collect(installation: Installation, event_id: str, last: str) -> Evidence:
-    lines = installation.log_lines(LogQuery(last, _MAX_LINES, event_id=event_id))
-    receipt = installation.receipts([event_id]).get(event_id)
-    if receipt and receipt.is_finished:
-        return Evidence(event_id, lines, receipt, Place.NOWHERE)
-    place = installation.place_of(event_id)
-    if place is Place.NOWHERE:
-        # It may have been finished since.
-        receipt = installation.receipts([event_id]).get(event_id)
-    unsettled = receipt.unsettled if receipt else {}
-    waits_for_unknown = bool(unsettled) and reason_class(unsettled.values()) == "not_found"
-    knows_others = _api_knows_items(installation) if waits_for_unknown else None
-    return Evidence(event_id, lines, receipt, place, knows_others)
-
-
-def _api_knows_items(installation: Installation) -> bool | None:
-    """Whether the API lists any item with this key; None where that is unknown."""
-    try:
-        return installation.dimmy().has_items(Deadline(_API_SECONDS), RequestStatistics())
-    except (DimmyError, UsageError, CommandError):
-        return None
 
 
 def _print_story(console: Console, name: str, story: Story) -> None:

@@ -17,9 +17,9 @@ def findings(installation: Installation) -> Iterator[Finding]:
     yield from installation.components()
     yield from _backlog(installation)
     last_event = _last(installation, "webhook published", "30d")
-    yield Finding("last event", _when(last_event))
+    yield Finding("last event", _when(last_event), events="all")
     hour, day = installation.events_received()
-    yield Finding("events", f"{hour} in the last hour, {day} in the last day")
+    yield Finding("events", f"{hour} in the last hour, {day} in the last day", events="all")
     yield from _refused(installation)
     last_reconcile = _last(installation, "reconcile done", "7d")
     yield _errors(installation, last_event, last_reconcile)
@@ -40,7 +40,7 @@ def _backlog(installation: Installation) -> Iterator[Finding]:
     backlog = installation.backlog()
     instructions = installation.instructions
     on_disk = ", on disk: `make run` goes on with them" if _is_on_disk(backlog) else ""
-    yield Finding("events waiting", f"{_number(backlog.waiting)}{on_disk}")
+    yield Finding("events waiting", f"{_number(backlog.waiting)}{on_disk}", events="waiting")
     remedy = ""
     if (backlog.oldest_seconds or 0) > _LATE_SECONDS:
         if backlog.oldest_event_id:
@@ -48,12 +48,13 @@ def _backlog(installation: Installation) -> Iterator[Finding]:
         else:
             remedy = instructions.command("logs", SEVERITY="WARNING")
     oldest = backlog.oldest_seconds
-    yield Finding("oldest event waiting", "-" if oldest is None else f"{oldest:.0f} s", remedy)
+    age = "-" if oldest is None else f"{oldest:.0f} s"
+    yield Finding("oldest event waiting", age, remedy, "waiting")
     redrive = instructions.command("redrive")
     if backlog.is_paused:
         redrive = f"make run, then {redrive}"
     remedy = redrive if backlog.dead_letters else ""
-    yield Finding("dead letters", _number(backlog.dead_letters), remedy)
+    yield Finding("dead letters", _number(backlog.dead_letters), remedy, "dead letter")
 
 
 def _is_on_disk(backlog: Backlog) -> bool:
@@ -64,8 +65,9 @@ def _refused(installation: Installation) -> Iterator[Finding]:
     """Webhooks whose signature does not match; Svix shows this to nobody but its dashboard."""
     refusals = Refusals.read(installation)
     if refusals.lines:
-        remedy = installation.instructions.change_secret("SIGNING_SECRETS")
-        yield Finding("refused webhooks", str(refusals), remedy if refusals.go_on else "")
+        change = installation.instructions.change_secret("SIGNING_SECRETS")
+        remedy = change if refusals.go_on else ""
+        yield Finding("refused webhooks", str(refusals), remedy, "refused")
 
 
 def _errors(
@@ -119,7 +121,7 @@ def _unknown_items(installation: Installation) -> Iterator[Finding]:
     ]
     if waiting:
         trace = installation.instructions.command("trace", EVENT=waiting[-1])
-        yield Finding("waiting for unknown items", str(len(waiting)), trace)
+        yield Finding("waiting for unknown items", str(len(waiting)), trace, "partial")
 
 
 def _photos(installation: Installation) -> Iterator[Finding]:

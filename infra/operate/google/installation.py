@@ -101,6 +101,9 @@ class GoogleInstallation:
         is_dead_letter = event_id in self.dead_letters().event_ids()
         return Place.DEAD_LETTERS if is_dead_letter else Place.PUBSUB
 
+    def dead_letter_ids(self) -> set[str] | None:
+        return None
+
     def dead_letters(self) -> DeadLetters:
         return GoogleDeadLetters(self._gcloud, self._outputs, self._settings)
 

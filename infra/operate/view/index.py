@@ -80,6 +80,20 @@ class Index:
         """The number of older items, which are not in the index."""
         return self._items.left_out
 
+    @property
+    def since(self) -> datetime | None:
+        """How far back the items go; None for all of them."""
+        return None
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be listed, for people."""
+        return []
+
+    def has(self, name: str) -> bool:
+        """Whether there is an item of this name."""
+        return name in self._items.values
+
     def item(self, name: str) -> tuple[bytes, datetime] | None:
         """An item as it is stored now, and the time when it was stored.
 
@@ -92,6 +106,11 @@ class Index:
         """A receipt as it is stored now."""
         found = self._receipts.get(event_id)
         return found[0] if found else None
+
+    @property
+    def receipts(self) -> Mapping[str, Receipt]:
+        """The receipts that have been read, by the ids of their events."""
+        return self._receipts.values
 
     def receipts_of(self, name: str) -> list[Receipt]:
         """The receipts of the events that named an item, newest first."""

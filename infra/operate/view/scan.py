@@ -4,15 +4,18 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from operate.times import shown
 from pipeline.archive.photos import name_of
 from pipeline.json_text import NotJsonError, objects_in, read_json
 from pipeline.store.items import Item, NotAnItemError, as_item
+from pipeline.store.timestamps import read_timestamp
 
 _MAX_CHARACTERS = 300
+_IDENTIFIER = re.compile(r"(?:\w+_)?(?:code|barcode|identifier|reference|sku)")
 _MAX_FIELDS = 60  # of a step; the raw JSON has them all
 _MAX_PHOTOS = 60
 _MAX_DEPTH = 10
@@ -32,25 +35,6 @@ class Sides(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """An item as a row of the table.
-
-    `name` is that of the object, without folder and suffix: the item's id, unless the object was
-    not written by this software. `text` is what a search looks at, `fault` why it is not an item.
-    """
-
-    name: str
-    barcode: str
-    flow: str
-    sides: Sides | None
-    weight: str
-    photos: int
-    time: datetime
-    text: str
-    fault: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Photo:
     """`link` is empty where the address is not safe to open.
 
@@ -60,6 +44,27 @@ class Photo:
     address: str
     link: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """An item as a row of the table.
+
+    `name` is that of the object, without folder and suffix: the item's id, unless the object was
+    not written by this software. `code` is its barcode or another code that identifies it, `photo`
+    the first one. `text` is what a search looks at, `fault` why it is not an item.
+    """
+
+    name: str
+    code: str
+    flow: str
+    sides: Sides | None
+    weight: str
+    photos: int
+    photo: Photo | None
+    time: datetime
+    text: str
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,11 @@ class Scan:
     facts: list[tuple[str, str]]
     steps: list[Step]
 
+    @property
+    def photos(self) -> list[Photo]:
+        """The photos of all steps."""
+        return [photo for step in self.steps for photo in step.photos]
+
 
 def read_summary(name: str, body: bytes, stored: datetime) -> Summary:
     """The row of an object, which may not be an item."""
@@ -94,7 +104,16 @@ def read_summary(name: str, body: bytes, stored: datetime) -> Summary:
         return _summary(name, value, as_item(value, body), stored)
     except (NotJsonError, NotAnItemError) as error:
         return Summary(
-            name, "", "", None, "", 0, stored, name.casefold(), f"This is not an item: {error}"
+            name,
+            "",
+            "",
+            None,
+            "",
+            0,
+            None,
+            stored,
+            name.casefold(),
+            f"This is not an item: {error}",
         )
 
 
@@ -115,21 +134,41 @@ def read_scan(name: str, body: bytes, stored: datetime) -> Scan:
 
 
 def _summary(name: str, value: Mapping[str, Any], item: Item, stored: datetime) -> Summary:
-    barcodes = [_text(step.get("code")) for step in objects_in(value.get("barcode_scanning"))]
+    codes = _codes(value)
     answers = [_text(step.get("answer")) for step in objects_in(value.get("questions"))]
     flow = _text(value.get("flow_id"))
     weighed = next(iter(objects_in(value.get("weighing"))), {})
     weight = _text(weighed.get("weight"))
+    photos = [
+        photo for step in objects_in(value.get("photographing")) for photo in _list(step, "photos")
+    ]
+    first = next((_photo(photo) for photo in photos if isinstance(photo, dict)), None)
     return Summary(
         name=name,
-        barcode=", ".join(filter(None, barcodes)),
+        code=", ".join(codes),
         flow=flow,
         sides=_sides(value),
         weight=f"{weight} {_text(weighed.get('unit'))}".strip() if weight else "",
-        photos=sum(len(_list(step, "photos")) for step in objects_in(value.get("photographing"))),
+        photos=len(photos),
+        photo=first,
         time=item.created_at.datetime if item.created_at else stored,
-        text="\n".join([name, *barcodes, flow, *answers]).casefold(),
+        text="\n".join([name, *codes, flow, *answers]).casefold(),
     )
+
+
+def _codes(item: Mapping[str, Any]) -> list[str]:
+    """The scanned barcodes or, without one, other fields that identify the item.
+
+    A deep link into the app stores a code on the item itself, in a field that is not documented.
+    """
+    scanned = [_text(step.get("code")) for step in objects_in(item.get("barcode_scanning"))]
+    if any(scanned):
+        return [code for code in scanned if code]
+    return [
+        _text(value)
+        for name, value in item.items()
+        if _IDENTIFIER.fullmatch(name) and isinstance(value, str | int) and _text(value)
+    ]
 
 
 def _step(kind: str, result: Mapping[str, Any]) -> Step:
@@ -227,11 +266,15 @@ def _text(value: object) -> str:
     return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]} ..."
 
 
-def utc(time: datetime) -> str:
-    """A time in UTC, as the pages show it."""
-    return f"{time.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+def when(text: str) -> str:
+    """A time of an item as people read it; another text as it is."""
+    if not _TIME.match(text):
+        return text
+    time = read_timestamp(text)
+    return shown(time.datetime) if time else text
 
 
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s"\[\]{},:]+')
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,19 @@ import jinja2
 from aiohttp import web
 
 from operate.console import CommandError, UsageError
+from operate.diagnosis.evidence import collect
 from operate.diagnosis.findings import findings
+from operate.diagnosis.story import Evidence, tell
 from operate.installation import Finding, Installation
+from operate.signed_webhooks import name_of_event
+from operate.times import shown
 from operate.view.drawing import HEIGHT, WIDTH, draw
+from operate.view.events import STATES, Event, Sources, list_events, read_sources, search
 from operate.view.index import Index
 from operate.view.photos import StoredPhotos
-from operate.view.scan import indented, read_scan, utc
+from operate.view.scan import indented, read_scan, when
 from operate.view.storage_errors import UnreadableError
+from pipeline.message import is_event_id
 
 _PAGES = Path(__file__).with_name("pages")
 _FILES = {
@@ -27,6 +34,9 @@ _FILES = {
 _ROWS = 100
 _MAX_ROWS = 10_000
 _MAX_RAW_BYTES = 200_000
+_LAST = "30d"  # how far back the log is read for an event
+_MAX_EVIDENCE = 100  # events that are kept
+_NO_PHOTO = b'<svg xmlns="http://www.w3.org/2000/svg"/>'  # in place of one not archived yet
 _IDLE_SECONDS = 60.0  # after the last request; then nothing is read until the next one
 
 # A second line of defence: should the content of an item ever become markup, it could do nothing.
@@ -55,8 +65,13 @@ class Site:
         self._index = index
         self._photos = photos
         self._findings: list[Finding] = []
+        self._sources = Sources()
+        self._archives_photos = False
+        self._evidence: dict[str, tuple[float, Evidence]] = {}  # by event, with the time of reading
         self._storage_error = ""
         self._version = 0  # of what the pages show
+        self._listed_events: list[Event] = []
+        self._events_version = -1  # the version that they were listed at
         self._changed = asyncio.Event()
         self._requested = asyncio.Event()
         self._requested_at = 0.0
@@ -67,14 +82,16 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._pages.filters["utc"] = utc
+        self._pages.filters["shown"] = shown
+        self._pages.filters["when"] = when
 
     @property
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._guard])
         app.router.add_get("/", self._show_items)
         app.router.add_get("/items/{name}", self._show_item)
-        app.router.add_get("/events/{name}", self._show_receipt)
+        app.router.add_get("/events", self._show_events)
+        app.router.add_get("/events/{name}", self._show_event)
         app.router.add_get("/photos/{item}/{name}", self._show_photo)
         app.router.add_get("/changes", self._send_changes)
         app.router.add_get("/{file}", _send_file)
@@ -83,14 +100,42 @@ class Site:
         return app
 
     async def _show_items(self, request: web.Request) -> web.Response:
-        text = request.query.get("q", "")[:200]
-        wanted = request.query.get("rows", "")
-        limit = min(int(wanted), _MAX_ROWS) if wanted.isdecimal() else _ROWS
+        text, limit = _searched(request)
         rows, found = self._index.search(text, limit)
-        more = limit * 5 if len(rows) < min(found, _MAX_ROWS) else 0
         return self._page(
-            "items.html", text=text, rows=rows, found=found, more=more, index=self._index
+            "items.html",
+            text=text,
+            rows=rows,
+            found=found,
+            more=_next_limit(limit, found),
+            index=self._index,
+            archives_photos=self._archives_photos,
+            events=search(self._events(), text, "", 0)[1] if text else 0,
         )
+
+    async def _show_events(self, request: web.Request) -> web.Response:
+        text, limit = _searched(request)
+        state = request.query.get("state", "")
+        if state not in {"", *STATES}:
+            return self._page("nothing.html", status=404, message=f"No event is ever {state}.")
+        rows, found = search(self._events(), text, state, limit)
+        return self._page(
+            "events.html",
+            text=text,
+            rows=rows,
+            found=found,
+            more=_next_limit(limit, found),
+            state=state,
+            states=("", *STATES),
+            are_dead_letters_unknown=self._sources.dead_letters is None,
+            redrive=self._installation.instructions.command("redrive"),
+        )
+
+    def _events(self) -> list[Event]:
+        if self._events_version != self._version:
+            self._listed_events = list_events(self._index.receipts, self._sources)
+            self._events_version = self._version
+        return self._listed_events
 
     async def _show_item(self, request: web.Request) -> web.Response:
         path = request.match_info["name"]
@@ -116,20 +161,56 @@ class Site:
             is_cut=len(body) > _MAX_RAW_BYTES,
         )
 
-    async def _show_receipt(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"].removesuffix(".json")
-        body = await asyncio.to_thread(self._index.receipt, name)
-        if body is None:
-            return self._page("nothing.html", status=404, message=f"There is no receipt {name}.")
-        return web.Response(body=body, content_type="application/json")
+    async def _show_event(self, request: web.Request) -> web.Response:
+        """The history of an event in words or, with .json at the end, its receipt."""
+        path = request.match_info["name"]
+        event_id = path.removesuffix(".json")
+        if event_id != path:
+            body = await asyncio.to_thread(self._index.receipt, event_id)
+            if body is None:
+                message = f"There is no receipt {event_id}."
+                return self._page("nothing.html", status=404, message=message)
+            return web.Response(body=body, content_type="application/json")
+        if not is_event_id(event_id):
+            return self._page("nothing.html", status=404, message=f"There is no event {event_id}.")
+        try:
+            evidence = await asyncio.to_thread(self._evidence_of, event_id)
+        except (CommandError, UsageError) as error:
+            return self._page("nothing.html", status=503, message=str(error))
+        if not evidence.is_known:
+            message = f"Nothing is known about {event_id}."
+            return self._page("nothing.html", status=404, message=message)
+        receipt = evidence.receipt
+        return self._page(
+            "event.html",
+            event_id=event_id,
+            name=name_of_event(event_id),
+            story=tell(evidence, self._installation.instructions),
+            receipt=receipt,
+            stored=[each for each in receipt.items if self._index.has(each)] if receipt else [],
+        )
+
+    def _evidence_of(self, event_id: str) -> Evidence:
+        """What is known about an event, read at most once per interval of the status."""
+        read_at, evidence = self._evidence.get(event_id, (0.0, None))
+        now = time.monotonic()
+        if evidence is None or now - read_at >= self._installation.status_poll_seconds:
+            evidence = collect(self._installation, event_id, _LAST)
+            if len(self._evidence) > _MAX_EVIDENCE:
+                self._evidence.clear()
+            self._evidence[event_id] = (now, evidence)
+        return evidence
 
     async def _show_photo(self, request: web.Request) -> web.StreamResponse:
         photo = await self._photos.open(request.match_info["item"], request.match_info["name"])
+        if photo is None and "optional" in request.query:
+            return web.Response(body=_NO_PHOTO, content_type="image/svg+xml")
         if photo is None:
             return self._page("nothing.html", status=404, message="There is no such photo.")
         response = web.StreamResponse()
         response.content_type = photo.content_type or "application/octet-stream"
         response.content_length = photo.size
+        response.headers["Cache-Control"] = "private, max-age=86400"  # its name is a hash
         if not photo.content_type:
             response.headers["Content-Disposition"] = "attachment"
         await response.prepare(request)
@@ -203,16 +284,17 @@ class Site:
     async def _follow_status(self) -> None:
         while True:
             current = await asyncio.to_thread(self._read_status)
-            if current != self._findings:
-                self._findings = current
+            if current != (self._findings, self._sources):
+                self._findings, self._sources = current
                 self._announce_change()
             await self._pause(self._installation.status_poll_seconds)
 
-    def _read_status(self) -> list[Finding]:
+    def _read_status(self) -> tuple[list[Finding], Sources]:
         try:
-            return list(findings(self._installation))
+            self._archives_photos = self._installation.archives_photos()
+            return list(findings(self._installation)), read_sources(self._installation)
         except (CommandError, UsageError) as error:
-            return [Finding("status", "unknown", str(error))]
+            return [Finding("status", "unknown", str(error))], Sources()
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -239,6 +321,18 @@ class Site:
         return web.Response(text=html, content_type="text/html", status=status)
 
 
+def _searched(request: web.Request) -> tuple[str, int]:
+    """The text that is searched for, and the number of rows to show."""
+    wanted = request.query.get("rows", "")
+    limit = min(int(wanted), _MAX_ROWS) if wanted.isdecimal() else _ROWS
+    return request.query.get("q", "")[:200], limit
+
+
+def _next_limit(limit: int, found: int) -> int:
+    """The number of rows that "Show more" asks for; 0 if all are shown."""
+    return limit * 5 if limit < min(found, _MAX_ROWS) else 0
+
+
 async def _send_file(request: web.Request) -> web.Response:
     found = _FILES.get(request.match_info["file"])
     if found is None:
@@ -248,4 +342,5 @@ async def _send_file(request: web.Request) -> web.Response:
 
 
 async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(_HEADERS)
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)

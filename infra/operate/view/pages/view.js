@@ -80,7 +80,9 @@ const search = document.getElementById("search");
 if (search) {
   search.form.addEventListener("submit", (event) => event.preventDefault());
   search.addEventListener("input", () => {
-    history.replaceState(null, "", search.value ? `/?q=${encodeURIComponent(search.value)}` : "/");
+    const query = new URLSearchParams(new FormData(search.form));
+    if (!search.value) query.delete("q");
+    history.replaceState(null, "", query.size ? `${location.pathname}?${query}` : location.pathname);
     refresh();
   });
 }
@@ -94,7 +96,7 @@ document.addEventListener("keydown", (event) => {
     search.focus();
     search.select();
   } else if (key === "Escape") {
-    if (!search) location.href = document.referrer.startsWith(location.origin) ? document.referrer : "/";
+    if (!search) location.href = document.referrer.startsWith(location.origin) ? document.referrer : back();
     else if (search.value) {
       search.value = "";
       search.dispatchEvent(new Event("input"));
@@ -111,6 +113,10 @@ document.addEventListener("keydown", (event) => {
   }
   event.preventDefault();
 });
+
+function back() {
+  return document.querySelector("a.back")?.href ?? "/";
+}
 
 function step(by) {
   const all = links(document);

@@ -1,0 +1,178 @@
+"""The events on the page of `make view`: the list, its states, and the story of each.
+
+One of them: .venv/bin/pytest tests/operate/test_event_pages.py -k state
+"""
+
+import re
+from contextlib import closing
+from html import unescape
+from pathlib import Path
+
+import pytest
+import requests
+
+from pipeline.store.receipts import DeliveryId, Kind, Receipt
+from sandbox.log_file import LogFile
+from sandbox.pubsub_admin import subscription_path
+from sandbox.pubsub_file import QUEUE_FILE, QueueFile, StoredMessage
+from sandbox.stack import DEAD_LETTERS, RESOLVE
+from support.page import HOSTILE, Serve
+from support.waiting import wait_for
+
+STATES = {
+    "msg_waits": "waiting",
+    "msg_partial": "partial, waiting",
+    "msg_dead": "partial, dead letter",
+    "msg_refused": "refused",
+    "": "refused",
+    "msg_doctor1": "unrecognised",
+    "msg_done": "done",
+}
+
+
+@pytest.fixture
+def url(tmp_path: Path, serve: Serve) -> str:
+    """The page of an installation with an event in each state."""
+    write_log(LogFile(tmp_path))
+    write_queue(tmp_path / QUEUE_FILE)
+    write_receipts(tmp_path / "events")
+    (tmp_path / "items").mkdir()
+    (tmp_path / "items" / "67c8.json").write_text('{"_id": "67c8"}')
+    url = serve(f"file://{tmp_path}")
+    wait_for(lambda: set(states(url)) == set(STATES), "the events")
+    return url
+
+
+def write_log(log_file: LogFile) -> None:
+    accepted: dict[str, object] = {
+        "message": "webhook published",
+        "outcome": "published",
+        "bytes": 1490,
+    }
+    refused: dict[str, object] = {
+        "message": "webhook signature_mismatch",
+        "outcome": "signature_mismatch",
+        "severity": "WARNING",
+        "status": 401,
+    }
+    for fields in (
+        accepted | {"severity": "INFO", "event_id": "msg_waits"},
+        refused | {"event_id": "msg_refused"},
+        refused | {"event_id": "msg_done"},  # and accepted later
+        refused | {"status": 400, "outcome": "malformed", "reason": HOSTILE},
+    ):
+        log_file.add("receive", fields)
+
+
+def write_queue(path: Path) -> None:
+    with closing(QueueFile(path)) as queue:
+        for number, (event_id, subscription) in enumerate(
+            {"msg_waits": RESOLVE, "msg_partial": RESOLVE, "msg_dead": DEAD_LETTERS}.items()
+        ):
+            attributes = {"svix-id": event_id}
+            message = StoredMessage(number, 1, "2026-11-01T08:00:00Z", attributes, b"{}")
+            queue.add([subscription_path(subscription)], [message])
+
+
+def write_receipts(folder: Path) -> None:
+    folder.mkdir()
+    missing = "404: Item not found"
+    receipts: dict[str, tuple[Kind, dict[str, str]]] = {
+        "msg_done": ("items.scanned", {"67c8": "stored"}),
+        "msg_partial": ("items.scanned", {"67c8": "stored", "67c9": missing}),
+        "msg_dead": ("items.scanned", {"67ca": missing}),
+        "msg_doctor1": ("unrecognised", {}),
+    }
+    for event_id, (kind, items) in receipts.items():
+        delivery = DeliveryId("2026-11-01T08:00:00.123456Z", "1")
+        receipt = Receipt(event_id, kind, delivery, 1, items, b"{}")
+        (folder / f"{event_id}.json").write_bytes(receipt.line())
+
+
+def states(url: str, query: str = "") -> dict[str, str]:
+    """The ids and the states of the listed events."""
+    response = requests.get(f"{url}/events{query}", timeout=5)
+    response.raise_for_status()
+    row = r'<tr>\s*<td class="code">(.*?)</td>.*?class="state-of.*?>(.*?)</td>'
+    found = re.findall(row, response.text, re.DOTALL)
+    ids = (re.search(r'/events/([^"]+)', cell) for cell, _ in found)
+    return {each[1] if each else "": state for each, (_, state) in zip(ids, found, strict=True)}
+
+
+def test_every_event_is_listed_with_its_state(url: str) -> None:
+    assert states(url) == STATES
+
+
+@pytest.mark.parametrize(
+    ("query", "event_ids"),
+    [
+        ("?state=waiting", ["msg_partial", "msg_waits"]),
+        ("?state=partial", ["msg_dead", "msg_partial"]),
+        ("?state=dead+letter", ["msg_dead"]),
+        ("?state=refused", ["", "msg_refused"]),
+        ("?state=unrecognised", ["msg_doctor1"]),
+        ("?state=done", ["msg_done"]),
+        ("?q=67c9", ["msg_partial"]),
+        ("?q=401+SIGNATURE", ["msg_refused"]),
+        ("?state=waiting&q=67ca", []),
+    ],
+)
+def test_events_are_chosen_by_state_and_by_words(
+    url: str, query: str, event_ids: list[str]
+) -> None:
+    assert sorted(states(url, query)) == event_ids
+
+
+def test_a_state_that_does_not_exist_is_no_page(url: str) -> None:
+    assert requests.get(f"{url}/events?state=lost", timeout=5).status_code == 404
+
+
+def test_the_tiles_lead_to_their_events(url: str) -> None:
+    def page() -> str:
+        return requests.get(url, timeout=5).text
+
+    wait_for(lambda: "dead letters" in page(), "the status")
+    for name, link in {
+        "events waiting": "/events?state=waiting",
+        "dead letters": "/events?state=dead%20letter",
+        "refused webhooks": "/events?state=refused",
+        "last event": "/events",
+    }.items():
+        assert f'<a href="{link}">{name}</a>' in page()
+
+
+def test_a_search_for_items_names_the_events_that_match(url: str) -> None:
+    assert '<a href="/events?q=67c9">1 event</a>' in requests.get(f"{url}/?q=67c9", timeout=5).text
+
+
+def test_an_event_tells_its_story_and_leads_to_its_items(url: str) -> None:
+    page = unescape(requests.get(f"{url}/events/msg_partial", timeout=5).text)
+
+    assert "1 item not stored yet; it waits on disk, and `make run` goes on with it." in page
+    assert "To do:" in page
+    assert '<li><a href="/items/67c8">67c8</a> stored</li>' in page
+    assert "<li>67c9 404: Item not found</li>" in page
+    assert '<a href="/events/msg_partial.json">' in page
+    assert requests.get(f"{url}/events/msg_partial.json", timeout=5).json()["items"]
+
+
+def test_a_refused_event_says_why_and_one_of_ours_who_sent_it(url: str) -> None:
+    refused = unescape(requests.get(f"{url}/events/msg_refused", timeout=5).text)
+
+    assert "Refused with 401, signature_mismatch" in refused
+    assert "The signing secret is not that of the endpoint" in refused
+    assert "msg_doctor1 (sent by make doctor)" in requests.get(f"{url}/events", timeout=5).text
+
+
+def test_hostile_reasons_are_shown_as_text(url: str) -> None:
+    page = requests.get(f"{url}/events?state=refused", timeout=5).text
+
+    assert HOSTILE in unescape(page)
+    assert "<img src=x" not in page
+
+
+@pytest.mark.parametrize("event_id", ["msg_unknown", "..%2fsecret", "%00", "a%20b"])
+def test_an_unknown_event_is_no_page(url: str, event_id: str) -> None:
+    response = requests.get(f"{url}/events/{event_id}", timeout=5)
+
+    assert response.status_code == 404
