@@ -178,7 +178,7 @@ define install
 "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	echo "Python 3.11 or newer is needed. To name one: make demo PYTHON=/path/to/python"; exit 1; }; \
 echo "Installing into $(VENV) (once, $(2)) ..."; \
-$(PYTHON) -m venv --clear $(VENV) || { \
+"$(PYTHON)" -m venv --clear $(VENV) || { \
 	echo "Python's venv module is missing: on Debian and Ubuntu, apt install python3-venv"; exit 1; }; \
 $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1)
 endef

@@ -10,15 +10,21 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from obstore.exceptions import BaseError
 
 from operate.console import UsageError
 from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.settings import DimmySettings, parse_api_url
 from pipeline.environment import Environment, SettingsError
 from pipeline.http_client.network import read_network
+from pipeline.store.objects import open_storage
 from pipeline.store.receipts import Receipt
 from pipeline.store.settings import StorageSettings
+
+if TYPE_CHECKING:
+    from obstore.store import GCSStore, LocalStore
 
 # For an object of 32 MiB over an office's connection.
 OBJECT_SECONDS = 60.0
@@ -324,6 +330,22 @@ class Installation(Protocol):
 
     def operator(self) -> str:
         """Who is using the commands."""
+
+
+def open_objects(settings: StorageSettings) -> "LocalStore | GCSStore":
+    """Storage for reading and writing single objects.
+
+    Raises:
+        UsageError: the storage library cannot use the credentials in the environment.
+    """
+    try:
+        return open_storage(settings, try_seconds=OBJECT_SECONDS)
+    except BaseError as error:
+        raise UsageError(
+            f"Storage cannot be opened: {str(error).splitlines()[0]}. These commands use the login"
+            " of `gcloud auth login`: unset GOOGLE_SERVICE_ACCOUNT and the other variables of"
+            " credentials."
+        ) from error
 
 
 def open_dimmy(url: str, key: str, concurrency: int, timeout_seconds: float) -> DimmyClient:

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from operate.installation import open_objects
+from operate.object_listing import ObjectListing
 from operate.view.index import Index
 from operate.view.photos import StoredPhotos
 from operate.view.site import Site
-from pipeline.store.objects import open_storage
 from pipeline.store.settings import StorageSettings
 from sandbox.background import Background
 from support.page import Serve, Served
@@ -21,8 +22,10 @@ def serve(background: Background, tmp_path: Path) -> Iterator[Serve]:
     runners: list[web.AppRunner] = []
 
     async def start(installation: Served, limit: int) -> str:
-        storage = open_storage(installation.storage())
-        site = Site(installation, Index(storage, limit), StoredPhotos(storage))
+        settings = installation.storage()
+        storage = open_objects(settings)
+        index = Index(storage, ObjectListing(settings), limit)
+        site = Site(installation, index, StoredPhotos(storage, ObjectListing(settings)))
         runners.append(web.AppRunner(site.app, access_log=None, shutdown_timeout=0.1))
         await runners[-1].setup()
         await web.TCPSite(runners[-1], "127.0.0.1", 0).start()

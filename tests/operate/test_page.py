@@ -38,7 +38,7 @@ from sandbox.photos import PhotoFault, draw_photo
 from sandbox.processes import Process, free_port
 from sandbox.secret_search import assert_no_secrets
 from sandbox.stack import SANDBOX_API_KEY, Stack, start_stack
-from support.browser import console_messages, emulate_phone, open_browser
+from support.browser import console_messages, emulate_laptop, emulate_phone, open_browser
 from support.page import HOSTILE, Serve
 from support.programs import needs
 from support.waiting import wait_for
@@ -336,7 +336,8 @@ def test_only_the_newest_items_of_a_bucket_are_read(background: Background, serv
     storage = CloudStorage()
     background.run(storage.start())
     variety = random.Random(3)
-    items = [catalogue.make_item(variety) for _ in range(1300)]
+    items = [catalogue.make_item(variety, photos=0) for _ in range(1300)]
+    items.sort(key=lambda item: str(item["_id"]))  # as their ids say, which begin with a time
     for item in items:
         storage.put(f"scans/items/{item['_id']}.json", json.dumps(item).encode())
     receipt = Receipt(
@@ -683,6 +684,43 @@ def test_a_page_shows_when_it_is_no_longer_updated(
         view.stop()
         window.get("about:blank")
         console_messages(window)  # discards the messages about the lost connection
+
+
+# The rows of tiles that do not reach the right edge, and the numbers that are broken into lines.
+_UNEVEN = """
+const right = element => Math.round(element.getBoundingClientRect().right);
+const tiles = [...document.querySelectorAll(".state div")];
+const rows = Map.groupBy(tiles, tile => Math.round(tile.getBoundingClientRect().top));
+const edge = right(document.getElementById("state"));
+const uneven = [...rows.values()].filter(row => Math.abs(right(row.at(-1)) - edge) > 1);
+const numbers = [...document.querySelectorAll("td.sides, td.weight, td.time")];
+const lines = element => {
+  const range = document.createRange();
+  range.selectNodeContents(element);
+  return new Set([...range.getClientRects()].map(each => Math.round(each.top))).size;
+};
+return [uneven.length, numbers.filter(each => lines(each) > 1).map(each => each.textContent)];
+"""
+
+
+@browser_test
+@pytest.mark.parametrize("emulate", [emulate_phone, emulate_laptop])
+def test_no_tile_is_left_alone_and_no_number_is_broken(
+    tmp_path: Path,
+    serve: Serve,
+    browser: webdriver.Chrome,
+    emulate: Callable[[webdriver.Chrome], None],
+) -> None:
+    long = catalogue.make_item(random.Random(10), photos=0) | {"flow_id": "W" * 280}
+    box = {"dimensions": {"width": 1234567.89, "height": 98765.4321, "depth": 3, "unit": "cm"}}
+    put(tmp_path, long | {"dimensioning": [box], "weighing": [{"weight": 12345.678, "unit": "kg"}]})
+    url = serve(f"file://{tmp_path}")
+    emulate(browser)
+    browser.get(url)
+    wait_for(lambda: "repaired" in text_of(browser, "#state"), "the tiles")
+    wait_for(lambda: "1,234,567.89 x 98,765.4321 x 3 cm" in text_of(browser, "tbody"), "the item")
+
+    assert browser.execute_script(_UNEVEN) == [0, []]
 
 
 @browser_test

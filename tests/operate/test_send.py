@@ -68,7 +68,7 @@ def test_a_whole_item_is_sent_as_a_full_payload(stack: Stack, tmp_path: Path) ->
 
     stored = wait_for(lambda: stack.item(item["_id"]), "the item")
     assert json.loads(stored) == item
-    assert stack.receipt("msg_full")
+    wait_for(lambda: stack.receipt("msg_full"), "the receipt")
 
 
 def test_any_text_is_sent_as_it_is_to_any_endpoint(

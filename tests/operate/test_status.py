@@ -153,3 +153,13 @@ def test_view_shows_the_items_in_the_bucket_and_the_status(
     finally:
         view.stop()
         background.run(storage.stop())
+
+
+def test_view_names_credentials_in_the_environment_that_cannot_be_used(operator: Operator) -> None:
+    settings = {"GOOGLE_SERVICE_ACCOUNT": "/nonexistent", "VIEW_PORT": str(free_port())}
+
+    assert operator.run("view", **settings) == 2
+
+    assert "Storage cannot be opened" in operator.printed
+    assert "unset GOOGLE_SERVICE_ACCOUNT" in operator.printed
+    assert "Traceback" not in operator.printed

@@ -1,15 +1,18 @@
-"""A local Cloud Storage: its XML API with generations, listings and uploads in parts.
+"""A local Cloud Storage: its XML API with generations and uploads in parts, and both listings.
 
 STORAGE_EMULATOR_HOST makes the functions use it.
 """
 
 import asyncio
+import bisect
 import hashlib
 import itertools
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from typing import Any
 from xml.sax.saxutils import escape
 
 from aiohttp import web
@@ -28,11 +31,41 @@ class StoredObject:
     content_type: str = ""
 
 
+class _Objects(dict[str, StoredObject]):
+    """Objects by their names, which it keeps sorted for listings."""
+
+    _sorted: list[str] | None = None
+
+    def __setitem__(self, name: str, stored: StoredObject) -> None:
+        if name not in self:
+            self._sorted = None
+        super().__setitem__(name, stored)
+
+    def __delitem__(self, name: str) -> None:
+        self._sorted = None
+        super().__delitem__(name)
+
+    def pop(self, name: str, *default: Any) -> Any:
+        self._sorted = None
+        return super().pop(name, *default)
+
+    def clear(self) -> None:
+        self._sorted = None
+        super().clear()
+
+    def sorted_names(self) -> list[str]:
+        if self._sorted is None:
+            self._sorted = sorted(self)
+        return self._sorted
+
+
 class CloudStorage:
     """The server. It accepts any bucket. `fail_next` makes its next requests fail."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, StoredObject] = {}
+        self.objects = _Objects()
+        self.listings = 0  # requests of the JSON API
+        self.listing_seconds = 0.0  # that each of them takes
         self.writes = 0
         self.holds_write = False
         self.held_writes = 0
@@ -61,6 +94,7 @@ class CloudStorage:
 
     async def start(self) -> None:
         app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_get("/storage/v1/b/{bucket}/o", self._list_json)
         self.add_routes(app.router)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
@@ -220,18 +254,50 @@ class CloudStorage:
         found = self.objects.pop(request.match_info["name"], None)
         return web.Response(status=204 if found else 404)
 
+    def page_of(
+        self, bucket: str, query: Mapping[str, str], page_objects: int = _PAGE_OBJECTS
+    ) -> tuple[list[str], str]:
+        """The names in a page of a listing, without the bucket, and the token of the next page.
+
+        `query` has the parameters of the JSON API: prefix, startOffset, endOffset, pageToken.
+        """
+        names_of_all = self.objects.sorted_names()
+        prefix = f"{bucket}/{query.get('prefix', '')}"
+        start = max(prefix, f"{bucket}/{query.get('startOffset', '')}")
+        end = f"{bucket}/{query['endOffset']}" if query.get("endOffset") else None
+        first = bisect.bisect_left(names_of_all, start)
+        if token := query.get("pageToken"):
+            first = bisect.bisect_right(names_of_all, f"{bucket}/{token}")
+        names = []
+        for name in itertools.islice(names_of_all, first, first + page_objects + 1):
+            if not name.startswith(prefix) or (end and name >= end):
+                break
+            names.append(name.removeprefix(f"{bucket}/"))
+        has_more = len(names) > page_objects
+        return names[:page_objects], names[page_objects - 1] if has_more else ""
+
+    async def _list_json(self, request: web.Request) -> web.Response:
+        self.listings += 1
+        if self.listing_seconds:
+            await asyncio.sleep(self.listing_seconds)
+        if self._next_failures:
+            status = self._next_failures.pop(0)
+            error = {"error": {"code": status, "message": "an injected fault"}}
+            return web.json_response(error, status=status)
+        bucket = request.match_info["bucket"]
+        names, token = self.page_of(bucket, request.query)
+        items = [_described(name, self.objects[f"{bucket}/{name}"]) for name in names]
+        return web.json_response({"items": items} | ({"nextPageToken": token} if token else {}))
+
     def _list(self, request: web.Request) -> web.Response:
         bucket, query = request.match_info["name"].rstrip("/"), request.query
-        prefix, after = query.get("prefix", ""), query.get("continuation-token", "")
-        names = sorted(
-            name
-            for name in (path.removeprefix(f"{bucket}/") for path in self.objects)
-            if name.startswith(prefix) and name > after
-        )
-        page = names[:_PAGE_OBJECTS]
-        contents = "".join(_listed(name, self.objects[f"{bucket}/{name}"]) for name in page)
-        if names[_PAGE_OBJECTS:]:
-            contents += f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>"
+        parameters = {"prefix": query.get("prefix", "")}
+        if "continuation-token" in query:
+            parameters["pageToken"] = query["continuation-token"]
+        names, token = self.page_of(bucket, parameters)
+        contents = "".join(_listed(name, self.objects[f"{bucket}/{name}"]) for name in names)
+        if token:
+            contents += f"<NextContinuationToken>{escape(token)}</NextContinuationToken>"
         return web.Response(
             text=f"<ListBucketResult>{contents}</ListBucketResult>",
             content_type="application/xml",
@@ -253,6 +319,16 @@ async def _send_half(
     await response.write(content[: len(content) // 2])
     _close(request)
     return response
+
+
+def _described(name: str, stored: StoredObject) -> dict[str, str]:
+    """An object as the JSON API lists it."""
+    return {
+        "name": name,
+        "updated": stored.written.isoformat().replace("+00:00", "Z"),
+        "generation": str(stored.generation),
+        "size": str(len(stored.content)),
+    }
 
 
 def _listed(name: str, stored: StoredObject) -> str:

@@ -24,7 +24,6 @@ from operate.diagnosis.completeness import Comparison
 from operate.installation import open_dimmy
 from pipeline.archive.photos import photos_of
 from pipeline.layout import photo_name
-from pipeline.store.objects import open_storage
 from pipeline.store.settings import StorageSettings
 from sandbox import catalogue
 from sandbox.dimmy_api import DimmyApi, Fault
@@ -87,11 +86,19 @@ def main() -> int:
 
 
 def _delete_earlier_demos() -> None:
-    """Delete all but the newest ones, and those that may be running."""
-    demos = sorted(FOLDER.glob("demo-*"), key=lambda path: path.stat().st_mtime)
-    for path in demos[:-_DEMOS_KEPT]:
-        if time.time() - path.stat().st_mtime > _LONGEST_DEMO_SECONDS:
+    """Delete all but the newest ones, and those that may be running. Others may do so, too."""
+    ages = {path: age for path in FOLDER.glob("demo-*") if (age := _age(path)) is not None}
+    for path in sorted(ages, key=ages.__getitem__)[_DEMOS_KEPT:]:
+        if ages[path] > _LONGEST_DEMO_SECONDS:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _age(path: Path) -> float | None:
+    """The seconds since a folder was changed; None where it is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return None
 
 
 def _run_demo(stack: Stack, api: DimmyApi, journal: Journal) -> list[str]:
@@ -205,7 +212,7 @@ def _receipt(stack: Stack, message: Message) -> dict[str, Any]:
 def _verify(stack: Stack, api: DimmyApi, journal: Journal) -> list[str]:
     """Compare what the API lists with what is stored, as `make verify` does."""
     dimmy = open_dimmy(api.url, api.key, concurrency=4, timeout_seconds=10.0)
-    comparison = Comparison(dimmy, open_storage(StorageSettings(f"file://{stack.folder}")))
+    comparison = Comparison(dimmy, StorageSettings(f"file://{stack.folder}"))
     start = datetime.fromisoformat(catalogue.VENDOR_EXAMPLE["created_at"]).replace(tzinfo=UTC)
     found = comparison.compare_day(start, datetime.now(UTC) + timedelta(minutes=1))
     text = f"{found.listed} items in the API, {found.stored} of them stored in this version"

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -73,9 +74,10 @@ def claim(folder: Path) -> Iterator[None]:
     """Keep other `make run`s from using the folder.
 
     Raises:
-        UsageError: another one is using it.
+        UsageError: another one is using it, or its file system has no hard links.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _check_hard_links(folder)
     with (folder / ".lock-of-run").open("ab") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,6 +87,21 @@ def claim(folder: Path) -> Iterator[None]:
                 " folder and a port of its own: make run DATA=.data/other PORT=8081"
             ) from None
         yield
+
+
+def _check_hard_links(folder: Path) -> None:
+    """The storage library creates files with them, so that no one reads a part of a file."""
+    with tempfile.TemporaryDirectory(prefix=".links-", dir=folder) as name:
+        probe = Path(name) / "a"
+        probe.touch()
+        try:
+            (Path(name) / "b").hardlink_to(probe)
+        except OSError as error:
+            raise UsageError(
+                f"{folder} is on a file system without hard links ({error.strerror}), which storage"
+                " needs: choose another folder with DATA=/a/folder. Memory cards (exFAT) and some"
+                " network drives have none."
+            ) from error
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import base64
 import contextlib
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from sandbox.dimmy_api import DimmyApi
 from sandbox.environment import RunningStack
 from sandbox.functions import Function
 from sandbox.google_pubsub import start_emulator
+from sandbox.processes import StartError
 from sandbox.pubsub import PubSub
 from sandbox.pubsub_admin import PubSubAdmin, topic_path
 from sandbox.pubsub_file import QUEUE_FILE, NoFile, QueueFile
@@ -231,8 +232,7 @@ def start_stack(
         functions = [function for function in (receive, resolve, archive) if function]
         for function in functions:
             cleanup.callback(function.terminate)
-        for function in functions:
-            function.wait_until_up()
+        _wait_until_up(functions)
         for function, subscription in zip(functions[1:], (RESOLVE, ARCHIVE), strict=False):
             admin.modify_push_config(subscription, function.url)
 
@@ -273,6 +273,18 @@ def pubsub_kind(environment: Mapping[str, str]) -> PubSubKind:
 def new_secret() -> str:
     """A signing secret in Svix's format: 24 random bytes."""
     return "whsec_" + base64.b64encode(random.randbytes(24)).decode()
+
+
+def _wait_until_up(functions: Sequence[Function]) -> None:
+    """Wait for all functions, so that the faults of all their settings are seen at once."""
+    faults = []
+    for function in functions:
+        try:
+            function.wait_until_up()
+        except StartError as error:
+            faults.append(str(error))
+    if faults:
+        raise StartError("\n".join(faults))
 
 
 def _start_pubsub(

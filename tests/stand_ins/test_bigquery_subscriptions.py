@@ -219,5 +219,6 @@ def test_some_deliveries_are_made_twice(background: Background, tmp_path: Path) 
 
         published = {server.admin.publish("events", b"{}") for _ in range(40)}
 
+        wait_for(lambda: set(server.message_ids()) == published, "all messages")
         wait_for(lambda: len(server.message_ids()) > 40, "a repetition")
         assert set(server.message_ids()) == published

@@ -45,7 +45,13 @@ def console_messages(driver: webdriver.Chrome) -> list[str]:
 
 def emulate_phone(driver: webdriver.Chrome) -> None:
     """Show pages as on a phone."""
-    driver.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True},
-    )
+    _set_screen(driver, {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True})
+
+
+def emulate_laptop(driver: webdriver.Chrome) -> None:
+    """Show pages as on a small laptop."""
+    _set_screen(driver, {"width": 1280, "height": 720, "deviceScaleFactor": 1, "mobile": False})
+
+
+def _set_screen(driver: webdriver.Chrome, screen: dict[str, object]) -> None:
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)

@@ -3,6 +3,7 @@
 One of them: .venv/bin/pytest tests/system/test_commands.py -k busy
 """
 
+import errno
 import io
 import json
 import os
@@ -19,12 +20,14 @@ import psutil
 import pytest
 from rich.console import Console
 
+from operate.console import UsageError
 from operate.google.deployment import ROOT
 from operate.ports import is_free
 from pipeline.items_topic.item_message import describe
 from pipeline.store.items import read_item
 from sandbox import catalogue, google_pubsub, sql
 from sandbox.bigquery_rows import as_row
+from sandbox.environment import claim
 from sandbox.processes import Process, free_port
 from sandbox.stack import new_secret
 from sandbox.svix_sender import new_message
@@ -172,6 +175,32 @@ def test_a_malformed_secret_is_reported_by_the_function(start: Start, tmp_path: 
     assert refused.wait() == 2
     assert any("SIGNING_SECRETS secret 1 of 1 does not begin" in line for line in refused.lines)
     assert not any("<WEBHOOK_SIGNING_SECRET>" in line for line in refused.lines)
+
+
+def test_the_faults_of_all_functions_are_reported_at_once(start: Start, tmp_path: Path) -> None:
+    refused = start(
+        "sandbox.run",
+        SIGNING_SECRETS="whsec_short",
+        DIMMY_CONCURRENCY="many",
+        PORT=str(free_port()),
+        DATA=str(tmp_path),
+    )
+
+    assert refused.wait() == 2
+    for name in ("SIGNING_SECRETS", "DIMMY_CONCURRENCY"):
+        assert any(name in line for line in refused.lines), name
+
+
+def test_a_file_system_without_hard_links_is_named_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_self: Path, _target: Path) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+
+    with pytest.raises(UsageError, match=r"without hard links.*DATA=/a/folder"), claim(tmp_path):
+        pass
 
 
 @pytest.fixture

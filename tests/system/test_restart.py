@@ -18,6 +18,7 @@ from sandbox.processes import Process, free_port
 from sandbox.stack import new_secret
 from sandbox.svix_sender import Message, new_message
 from support.commands import Start, send, starting
+from support.programs import needs
 from support.waiting import wait_for
 
 
@@ -26,7 +27,7 @@ class Runs:
 
     def __init__(self, start: Start, folder: Path) -> None:
         self._start = start
-        self._settings = {
+        self.settings = {
             "DATA": str(folder),
             "PORT": str(free_port()),
             "SIGNING_SECRETS": new_secret(),
@@ -35,23 +36,23 @@ class Runs:
 
     def begin(self) -> Process:
         # The functions of a killed run end by themselves, a moment later.
-        wait_for(lambda: is_free(int(self._settings["PORT"])), "the port")
-        running = self._start("sandbox.run", **self._settings)
+        wait_for(lambda: is_free(int(self.settings["PORT"])), "the port")
+        running = self._start("sandbox.run", **self.settings)
         running.wait_until(lambda: any(line.startswith("Up.") for line in running.lines))
         return running
 
     def send(self, message: Message) -> None:
-        url = f"http://127.0.0.1:{self._settings['PORT']}/webhook"
-        send(url, self._settings["SIGNING_SECRETS"], message)
+        url = f"http://127.0.0.1:{self.settings['PORT']}/webhook"
+        send(url, self.settings["SIGNING_SECRETS"], message)
 
     def make(self, command: str, **variables: str) -> tuple[int, str]:
         """The exit status of a command, and what it printed."""
-        done = self._start(f"sandbox {command}", **self._settings, **variables)
+        done = self._start(f"sandbox {command}", **self.settings, **variables)
         return done.wait(), "\n".join(done.lines)
 
     def make_run(self) -> tuple[int, str]:
         """The exit status of a `make run` that cannot begin, and what it printed."""
-        done = self._start("sandbox.run", **self._settings)
+        done = self._start("sandbox.run", **self.settings)
         return done.wait(), "\n".join(done.lines)
 
     def scan_later(self, item: catalogue.Item) -> None:
@@ -109,6 +110,32 @@ def test_an_event_that_waits_is_resolved_by_the_next_run(
     assert status == 0
     assert message.message_id in story
     assert re.search(r"events waiting +0\s", runs.make("status")[1])
+
+
+@needs("pubsub-emulator")
+def test_what_googles_emulator_forgets_with_its_end_is_resolved_from_its_receipt(
+    runs: Runs,
+) -> None:
+    runs.settings["PUBSUB"] = "google"
+    item = catalogue.make_item(random.Random(), photos=0)
+    message = new_message({"item_ids": [item["_id"]]})
+    running = runs.begin()
+    runs.send(message)
+    wait_for(lambda: any("resolved" in line and "404" in line for line in running.lines))
+    assert "delivers it again by itself" in runs.make("trace", EVENT=message.message_id)[1]
+    assert re.search(r"events waiting +unknown", runs.make("status")[1])
+
+    interrupt(running)
+    assert "Pub/Sub no longer has it" in runs.make("trace", EVENT=message.message_id)[1]
+    runs.scan_later(item)
+    runs.begin()
+
+    status, story = runs.make("trace", EVENT=message.message_id)
+    assert status == 1
+    assert "Pub/Sub no longer has it" in story
+    assert f"make replay EVENT={message.message_id} resolves it again from its receipt" in story
+    assert runs.make("replay", EVENT=message.message_id)[0] == 0
+    wait_for(lambda: runs.make("trace", EVENT=message.message_id)[0] == 0, "the event")
 
 
 def test_a_scan_of_the_sandbox_is_still_in_its_api_after_a_restart(runs: Runs) -> None:

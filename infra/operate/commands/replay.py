@@ -26,10 +26,9 @@ from operate.console import (
     print_text,
     show_progress,
 )
-from operate.installation import OBJECT_SECONDS, Installation
+from operate.installation import Installation, open_objects
 from pipeline.layout import RECEIPTS, payload_name, receipt_name
 from pipeline.message import write_attributes
-from pipeline.store.objects import open_storage
 from pipeline.store.receipts import Receipt, ReceiptError
 
 if TYPE_CHECKING:
@@ -42,12 +41,12 @@ _MAX_DATA_BYTES = 7_000_000  # in base64 within the 10 MB of a request
 
 def run(installation: Installation, settings: Mapping[str, str], console: Console) -> int:
     """Show how many there are, ask, and publish them; return the exit status."""
-    storage = open_storage(installation.storage(), try_seconds=OBJECT_SECONDS)
+    storage = open_objects(installation.storage())
     event_id = read_event_id(settings)
     if event_id:
         receipts = [_read(storage, receipt_name(event_id))]
     else:
-        receipts = _find(storage, settings, console)
+        receipts = _find(installation, storage, settings, console)
     print_text(console, f"{count_of(len(receipts), 'event')} to resolve again.")
     if not receipts:
         return 0
@@ -59,7 +58,10 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
 
 
 def _find(
-    storage: "LocalStore | GCSStore", settings: Mapping[str, str], console: Console
+    installation: Installation,
+    storage: "LocalStore | GCSStore",
+    settings: Mapping[str, str],
+    console: Console,
 ) -> list[Receipt]:
     """The receipts with this outcome that were written since."""
     outcome = settings.get("OUTCOME", "")
@@ -67,7 +69,7 @@ def _find(
         raise UsageError(
             f"Name the events: EVENT=msg_..., or OUTCOME= followed by {', '.join(_OUTCOMES)}."
         )
-    names = stored_since(storage, RECEIPTS, settings)
+    names = stored_since(installation, RECEIPTS, settings, console)
     with ThreadPoolExecutor(_READERS) as pool:
         read = show_progress(
             console, "read", pool.map(lambda n: _read(storage, n), names), len(names)

@@ -24,12 +24,11 @@ from operate.console import (
     print_text,
     show_progress,
 )
-from operate.installation import OBJECT_SECONDS, EncodedMessage, Installation
+from operate.installation import EncodedMessage, Installation, open_objects
 from pipeline.items_topic.item_message import ItemMessage, describe
 from pipeline.json_text import NotJsonError
 from pipeline.layout import ITEMS
 from pipeline.store.items import NotAnItemError, read_item
-from pipeline.store.objects import open_storage
 
 if TYPE_CHECKING:
     from obstore.store import GCSStore, LocalStore
@@ -52,8 +51,8 @@ def publish_stored(
 ) -> int:
     """The same for those of the items that are wanted."""
     topic = installation.items_topic()
-    storage = open_storage(installation.storage(), try_seconds=OBJECT_SECONDS)
-    names = stored_since(storage, ITEMS, settings)
+    storage = open_objects(installation.storage())
+    names = stored_since(installation, ITEMS, settings, console)
     print_text(console, f"{count_of(len(names), 'stored item')} to publish to {topic}.")
     if not names:
         return 0

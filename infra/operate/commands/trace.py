@@ -14,7 +14,8 @@ from operate.console import CommandError, UsageError, print_text
 from operate.diagnosis.evidence import collect
 from operate.diagnosis.photo_story import PhotoEvidence, tell_photos
 from operate.diagnosis.story import Story, tell
-from operate.installation import OBJECT_SECONDS, Installation, LogQuery
+from operate.installation import Installation, LogQuery, open_objects
+from operate.object_listing import ObjectListing
 from operate.signed_webhooks import name_of_event
 from operate.view.photos import StoredPhotos
 from operate.view.storage_errors import UnreadableError
@@ -22,7 +23,7 @@ from pipeline.archive.photos import photos_of
 from pipeline.json_text import NotJsonError, read_json
 from pipeline.layout import item_name
 from pipeline.store.errors import ObjectNotFoundError, StorageError
-from pipeline.store.objects import Objects, open_storage
+from pipeline.store.objects import Objects
 
 _MAX_LINES = 1000
 _MAX_EVENTS = 5  # of an item, the latest
@@ -92,7 +93,7 @@ def _collect_photos(installation: Installation, item_id: str, last: str) -> Phot
     lines = installation.log_lines(LogQuery(last, _MAX_LINES, item_id=item_id))
     try:
         item = read_json(Objects(settings).get(item_name(item_id)).content)
-        stored = StoredPhotos(open_storage(settings, try_seconds=OBJECT_SECONDS)).names(item_id)
+        stored = StoredPhotos(open_objects(settings), ObjectListing(settings)).names(item_id)
     except ObjectNotFoundError:
         return PhotoEvidence([], (), lines)
     except (StorageError, UnreadableError, NotJsonError) as error:

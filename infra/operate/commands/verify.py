@@ -15,9 +15,9 @@ from rich.table import Table
 from operate.commands.arguments import divide, read_window
 from operate.console import CommandError, confirm, count_of, print_error, print_text, show_progress
 from operate.diagnosis.completeness import Comparison, Day
-from operate.installation import OBJECT_SECONDS, Installation
+from operate.installation import Installation
+from operate.object_listing import ListingError
 from pipeline.dimmy.client import DimmyError
-from pipeline.store.objects import open_storage
 
 _MAX_SHOWN = 20
 
@@ -25,9 +25,7 @@ _MAX_SHOWN = 20
 def run(installation: Installation, settings: Mapping[str, str], console: Console) -> int:
     """Compare, print the table, and repair if asked to; return the exit status."""
     start, end = read_window(settings)
-    comparison = Comparison(
-        installation.dimmy(), open_storage(installation.storage(), try_seconds=OBJECT_SECONDS)
-    )
+    comparison = Comparison(installation.dimmy(), installation.storage())
     days = [Day(*each) for each in divide(start, end, timedelta(days=1))]
     days = _compare(comparison, days, console)
     _print_table(console, days)
@@ -59,7 +57,7 @@ def _compare(comparison: Comparison, days: Sequence[Day], console: Console) -> l
         comparison.add_only_stored(compared)
     except DimmyError as error:
         raise CommandError(f"Dimmy's API: {error}") from error
-    except BaseError as error:
+    except (BaseError, ListingError) as error:
         raise CommandError(f"storage: {str(error).splitlines()[0]}") from error
     return compared
 

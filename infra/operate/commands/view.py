@@ -16,12 +16,12 @@ from rich.console import Console
 
 from operate.commands.arguments import read_number
 from operate.console import print_text
-from operate.installation import OBJECT_SECONDS, Installation
+from operate.installation import Installation, open_objects
+from operate.object_listing import ObjectListing
 from operate.ports import read_port
 from operate.view.index import Index
 from operate.view.photos import StoredPhotos
 from operate.view.site import Site
-from pipeline.store.objects import open_storage
 
 _PORT = "8090"
 _ITEMS = 10_000
@@ -32,8 +32,10 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
     """Serve the page until Ctrl-C."""
     port = read_port(settings, "VIEW_PORT", _PORT)
     items = read_number(settings, "LIMIT", _ITEMS, _MAX_ITEMS)
-    storage = open_storage(installation.storage(), try_seconds=OBJECT_SECONDS)
-    site = Site(installation, Index(storage, items), StoredPhotos(storage))
+    stored_in = installation.storage()
+    storage = open_objects(stored_in)
+    index = Index(storage, ObjectListing(stored_in), items)
+    site = Site(installation, index, StoredPhotos(storage, ObjectListing(stored_in)))
     asyncio.run(_serve(console, site, port))
     return 0
 

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
 
 import obstore
 
+from operate.installation import open_objects
+from operate.object_listing import ObjectListing
+from operate.time_ordered_ids import time_in
 from pipeline.deadline import Deadline
 from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.request_statistics import RequestStatistics
@@ -16,9 +18,7 @@ from pipeline.layout import ITEMS, item_name
 from pipeline.reconcile.pages import PageReader
 from pipeline.reconcile.window import Window
 from pipeline.store.items import Item, MalformedItem, NotAnItemError, Order, read_item
-
-if TYPE_CHECKING:
-    from obstore.store import GCSStore, LocalStore
+from pipeline.store.settings import StorageSettings
 
 _READERS = 32
 _SECONDS = 24 * 3600.0
@@ -46,11 +46,15 @@ class Day:
 
 
 class Comparison:
-    """Compares day by day. Raises DimmyError, or obstore's errors, where it cannot go on."""
+    """Compares day by day.
 
-    def __init__(self, dimmy: DimmyClient, storage: "LocalStore | GCSStore") -> None:
+    Raises DimmyError, ListingError, or obstore's errors, where it cannot go on.
+    """
+
+    def __init__(self, dimmy: DimmyClient, settings: StorageSettings) -> None:
         self._dimmy = dimmy
-        self._storage = storage
+        self._storage = open_objects(settings)
+        self._listing = ObjectListing(settings)
         self._deadline = Deadline(_SECONDS)
         self._pool = ThreadPoolExecutor(_READERS)
         self._listed: set[str] = set()
@@ -94,12 +98,11 @@ class Comparison:
 
     def _stored_names(self, start: datetime, end: datetime) -> Iterator[str]:
         """The ids of stored items that may have been created from `start` to `end`."""
-        for page in obstore.list(self._storage, f"{ITEMS}/"):
-            for found in page:
-                name = str(found["path"]).removeprefix(f"{ITEMS}/").removesuffix(".json")
-                created_at = _time_in(name)
-                if created_at is None or start <= created_at < end:
-                    yield name
+        for stored in self._listing.names(f"{ITEMS}/"):
+            name = stored.removeprefix(f"{ITEMS}/").removesuffix(".json")
+            created_at = time_in(name)
+            if created_at is None or start <= created_at < end:
+                yield name
 
     def _find(self, item: Item | MalformedItem) -> Item | None:
         return self._read(item.item_id) if isinstance(item, Item) else None
@@ -113,13 +116,3 @@ class Comparison:
 
 def _is_before(item: Item | MalformedItem, start: datetime) -> bool:
     return isinstance(item, Item) and bool(item.created_at and item.created_at.datetime < start)
-
-
-def _time_in(item_id: str) -> datetime | None:
-    """The time in an id that is a MongoDB ObjectId, or None for another id."""
-    if len(item_id) != 24:
-        return None
-    try:
-        return datetime.fromtimestamp(int(item_id[:8], 16), UTC)
-    except ValueError:
-        return None

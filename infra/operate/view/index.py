@@ -1,24 +1,23 @@
 """Keeps the stored items in memory to search them, with the receipts that name them."""
 
-import heapq
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 import obstore
 from obstore.store import GCSStore, LocalStore
 
+from operate.object_listing import Listed, ObjectListing
+from operate.time_ordered_ids import first_event_id, first_item_id
+from operate.view.newest import Newest
 from operate.view.scan import Summary, read_summary
 from operate.view.storage_errors import unreadable
 from pipeline.layout import ITEMS, RECEIPTS
 from pipeline.store.receipts import Receipt, ReceiptError
-
-if TYPE_CHECKING:
-    from obstore import ObjectMeta
 
 T = TypeVar("T")
 
@@ -31,12 +30,16 @@ _COARSE_SECONDS = 2.0
 class Index:
     """The newest objects of a folder or a bucket: at most `limit` items and as many receipts.
 
-    `refresh` blocks and may run in another thread; what it has read can be searched at once.
+    A bucket may have millions, so its newest ones are found by the times in their names. `refresh`
+    blocks and may run in another thread; what it has read can be searched at once.
     """
 
-    def __init__(self, storage: LocalStore | GCSStore, limit: int) -> None:
-        self._items = _Folder(storage, ITEMS, limit, read_summary)
-        self._receipts = _Folder(storage, RECEIPTS, limit, _read_receipt)
+    def __init__(self, storage: LocalStore | GCSStore, listing: ObjectListing, limit: int) -> None:
+        self._listing = listing
+        items = Newest(listing, f"{ITEMS}/", first_item_id, limit)
+        receipts = Newest(listing, f"{RECEIPTS}/", first_event_id, limit)
+        self._items = _Folder(storage, items, read_summary)
+        self._receipts = _Folder(storage, receipts, _read_receipt)
         self._newest_first: tuple[Summary, ...] = ()
         self._events_of: Mapping[str, list[str]] = {}
         self._on_change: Callable[[], None] = lambda: None
@@ -78,17 +81,17 @@ class Index:
     @property
     def left_out(self) -> int:
         """The number of older items, which are not in the index."""
-        return self._items.left_out
+        return self._items.newest.left_out
 
     @property
     def since(self) -> datetime | None:
-        """How far back the items go; None for all of them."""
-        return None
+        """The time from which on items are in the index; None for all of them."""
+        return self._items.newest.since
 
     @property
-    def problems(self) -> list[str]:
-        """What could not be listed, for people."""
-        return []
+    def problem(self) -> str:
+        """What could not be listed, for people; empty if nothing."""
+        return self._listing.describe_odd_names()
 
     def has(self, name: str) -> bool:
         """Whether there is an item of this name."""
@@ -144,14 +147,6 @@ class Index:
         self._on_change()
 
 
-class _Listed(NamedTuple):
-    """An object of the latest listing."""
-
-    path: str
-    stored: datetime
-    version: tuple[object, ...]
-
-
 class _Folder(Generic[T]):
     """The newest objects below one prefix. Each version of an object is read once.
 
@@ -161,18 +156,15 @@ class _Folder(Generic[T]):
     def __init__(
         self,
         storage: LocalStore | GCSStore,
-        prefix: str,
-        limit: int,
+        newest: Newest,
         read: Callable[[str, bytes, datetime], T | None],
     ) -> None:
         self.values: dict[str, T] = {}
         self.unread = 0
-        self.left_out = 0
+        self.newest = newest
         self._storage = storage
-        self._prefix = prefix
-        self._limit = limit
         self._read = read
-        self._listed: dict[str, _Listed] = {}
+        self._listed: dict[str, Listed] = {}
         self._unchanged_since: float | None = None  # the folder's time, once it is reliable
 
     def refresh(self, on_object: Callable[[], None]) -> bool:
@@ -189,31 +181,39 @@ class _Folder(Generic[T]):
         """When a folder changed last, so that an unchanged one need not be listed."""
         if not isinstance(self._storage, LocalStore):
             return None
-        folder = Path(str(self._storage.prefix)) / self._prefix
+        folder = Path(str(self._storage.prefix)) / self.newest.prefix
         return folder.stat().st_mtime if folder.exists() else None
 
     def _read_new(self, on_object: Callable[[], None]) -> bool:
-        newest = {_name(meta["path"]): meta for meta in self._newest()}
+        has_changed = False
+        newest: dict[str, Listed] = {}
+        for found in self.newest.find():
+            newest = {_name(each.name): each for each in found}
+            has_changed |= self._read_unread(newest, on_object)
         deleted = self._listed.keys() - newest.keys()
         for name in deleted:
             del self._listed[name]
             self.values.pop(name, None)
+        return has_changed or bool(deleted)
+
+    def _read_unread(self, newest: Mapping[str, Listed], on_object: Callable[[], None]) -> bool:
+        """Read those that are new or have changed; return whether there were any."""
         unread = [
-            (name, _Listed(meta["path"], meta["last_modified"], _version(meta)))
-            for name, meta in newest.items()
-            if name not in self._listed or self._listed[name].version != _version(meta)
+            (name, listed)
+            for name, listed in newest.items()
+            if name not in self._listed or self._listed[name].version != listed.version
         ]
         self.unread = len(unread)
         with ThreadPoolExecutor(_READERS) as readers:
-            bodies = readers.map(lambda job: self._read_object(job[1].path), unread)
+            bodies = readers.map(lambda job: self._read_object(job[1].name), unread)
             for (name, listed), body in zip(unread, bodies, strict=True):
                 self.unread -= 1
-                value = None if body is None else self._read(name, body, listed.stored)
+                value = None if body is None else self._read(name, body, listed.written_at)
                 if value is not None:
                     self.values[name] = value
                 self._listed[name] = listed
                 on_object()
-        return bool(unread or deleted)
+        return bool(unread)
 
     def get(self, name: str) -> tuple[bytes, datetime] | None:
         """An object of the latest listing, as it is now; None for any other name."""
@@ -221,23 +221,8 @@ class _Folder(Generic[T]):
         if listed is None:
             return None
         with unreadable():
-            body = self._read_object(listed.path)
-        return None if body is None else (body, listed.stored)
-
-    def _newest(self) -> list["ObjectMeta"]:
-        count = 0
-
-        def listed() -> Iterator["ObjectMeta"]:
-            nonlocal count
-            for page in obstore.list(self._storage, self._prefix, chunk_size=1000):
-                for meta in page:
-                    if meta["path"].endswith(".json"):
-                        count += 1
-                        yield meta
-
-        newest = heapq.nlargest(self._limit, listed(), key=lambda meta: meta["last_modified"])
-        self.left_out = count - len(newest)
-        return newest
+            body = self._read_object(listed.name)
+        return None if body is None else (body, listed.written_at)
 
     def _read_object(self, path: str) -> bytes | None:
         try:
@@ -248,10 +233,6 @@ class _Folder(Generic[T]):
 
 def _name(path: str) -> str:
     return path.partition("/")[2].removesuffix(".json")
-
-
-def _version(meta: "ObjectMeta") -> tuple[object, ...]:
-    return meta["e_tag"], meta["version"], meta["last_modified"], meta["size"]
 
 
 def _read_receipt(_name: str, body: bytes, _stored: datetime) -> Receipt | None:

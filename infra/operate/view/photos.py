@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import obstore
 from obstore.store import GCSStore, LocalStore
 
+from operate.object_listing import ObjectListing
 from operate.view.storage_errors import unreadable
 from pipeline.archive.photos import is_name
 from pipeline.layout import photo_name
@@ -37,8 +38,9 @@ class StoredPhoto:
 class StoredPhotos:
     """The photos that `archive` has stored."""
 
-    def __init__(self, storage: LocalStore | GCSStore) -> None:
+    def __init__(self, storage: LocalStore | GCSStore, listing: ObjectListing) -> None:
         self._storage = storage
+        self._listing = listing
 
     def names(self, item_id: str) -> frozenset[str]:
         """The names of the stored photos of an item.
@@ -51,9 +53,9 @@ class StoredPhotos:
         prefix = photo_name(item_id, "")
         with unreadable():
             return frozenset(
-                meta["path"].rpartition("/")[2]
-                for page in obstore.list(self._storage, prefix)
-                for meta in page
+                listed.name.rpartition("/")[2]
+                for page in self._listing.pages(prefix)
+                for listed in page
             )
 
     async def open(self, item_id: str, name: str) -> StoredPhoto | None:

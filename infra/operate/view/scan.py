@@ -30,7 +30,7 @@ class Sides(NamedTuple):
     unit: str
 
     def __str__(self) -> str:
-        numbers = " x ".join(f"{side:g}" for side in self[:3])
+        numbers = " x ".join(f"{side:,.12g}" for side in self[:3])
         return f"{numbers} {self.unit}".rstrip()
 
 

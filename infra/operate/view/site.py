@@ -271,6 +271,7 @@ class Site:
             loop.call_soon_threadsafe(self._announce_change)
 
         while True:
+            started_at = loop.time()
             error_text = ""
             try:
                 await asyncio.to_thread(self._index.refresh, on_change)
@@ -279,7 +280,9 @@ class Site:
             if error_text != self._storage_error:
                 self._storage_error = error_text
                 self._announce_change()
-            await self._pause(self._installation.storage_poll_seconds)
+            # A look that takes long is followed by a rest as long.
+            spent = loop.time() - started_at
+            await self._pause(max(spent, self._installation.storage_poll_seconds))
 
     async def _follow_status(self) -> None:
         while True:

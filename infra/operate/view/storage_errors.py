@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 from obstore.exceptions import BaseError
 
+from operate.object_listing import ListingError
+
 
 class UnreadableError(Exception):
     """Storage cannot be read; the text is its error."""
@@ -15,6 +17,6 @@ def unreadable() -> Iterator[None]:
     """Turn an error of storage into an UnreadableError."""
     try:
         yield
-    except (BaseError, OSError) as error:
+    except (BaseError, OSError, ListingError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise UnreadableError(first_line) from error

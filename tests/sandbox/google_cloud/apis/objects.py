@@ -46,10 +46,7 @@ class Objects:
     def _list(self, call: Call) -> Json:
         bucket, prefix = call["bucket"], call.query.get("prefix", "")
         self._bucket(bucket)
-        start = f"{bucket}/{prefix}"
-        own = [
-            n.removeprefix(f"{bucket}/") for n in sorted(self._xml.objects) if n.startswith(start)
-        ]
+        own, token = self._xml.page_of(bucket, call.query)
         delimiter = call.query.get("delimiter")
         folders = dict.fromkeys(
             prefix + name[len(prefix) :].partition(delimiter)[0] + delimiter
@@ -61,6 +58,7 @@ class Objects:
             "kind": "storage#objects",
             "items": [self._described(call, name) for name in items],
             "prefixes": list(folders),
+            **({"nextPageToken": token} if token else {}),
         }
 
     def _read(self, call: Call) -> Json | Answer:
