@@ -4,10 +4,13 @@ Settings come from .env (.env.example describes them) and from the environment, 
 precedence. Exit status 0 after Ctrl-C; 2 when it could not start.
 """
 
+import contextlib
+import os
+import select
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -42,6 +45,7 @@ _START_ERRORS = (
     WarehouseError,
     QueueFileError,
 )
+_KEY_SECONDS = 0.2
 FUNCTION_SETTINGS = (
     "ALLOWED_SOURCES",
     "TRUSTED_PROXY_HOPS",
@@ -93,9 +97,8 @@ def main() -> int:
                 own_api=scans.api if scans else None,
                 on_log=on_log,
             ) as stack:
-                _scan_on_enter(stack, scans, journal)
                 _print_instructions(stack, journal)
-                with announce(stack.running, folder):
+                with announce(stack.running, folder), _scan_on_enter(stack, scans, journal):
                     stopped.wait()
                 journal.print_text("\nStopping ...")
     except _START_ERRORS as error:
@@ -159,18 +162,38 @@ def _print_instructions(stack: Stack, journal: Journal) -> None:
     show("")
 
 
-def _scan_on_enter(stack: Stack, scans: SampleScans | None, journal: Journal) -> None:
-    """Send a sample scan on each Enter, if there is a terminal and the API is the sandbox's."""
+@contextlib.contextmanager
+def _scan_on_enter(stack: Stack, scans: SampleScans | None, journal: Journal) -> Iterator[None]:
+    """Send a sample scan on each Enter, if there is a terminal and the API is the sandbox's.
+
+    The thread ends with the context: one that waits for a key while Python exits keeps what it
+    knows alive, of which DuckDB then prints sixty lines.
+    """
     if not (scans and sys.stdin.isatty()):
+        yield
         return
+    stopped = threading.Event()
+
+    def scan() -> None:
+        message = new_message({"item_ids": [scans.add()]})
+        journal.sent(message, "items.scanned, 1 item")
+        journal.answered(message, stack.attempt(message))
 
     def scan_on_each_line() -> None:
-        for _ in sys.stdin:
-            message = new_message({"item_ids": [scans.add()]})
-            journal.sent(message, "items.scanned, 1 item")
-            journal.answered(message, stack.attempt(message))
+        keyboard = sys.stdin.fileno()
+        while not stopped.is_set():
+            if select.select([keyboard], [], [], _KEY_SECONDS)[0]:
+                typed = os.read(keyboard, 4096)
+                if not typed:
+                    return
+                for _ in range(typed.count(b"\n")):
+                    scan()
 
-    threading.Thread(target=scan_on_each_line, daemon=True).start()
+    thread = threading.Thread(target=scan_on_each_line, daemon=True)
+    thread.start()
+    yield
+    stopped.set()
+    thread.join()
 
 
 if __name__ == "__main__":

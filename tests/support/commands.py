@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import os
+import pty
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from io import StringIO
 from pathlib import Path
@@ -50,12 +52,7 @@ def starting() -> Iterator[Start]:
 
     def start(command: str, **changes: str) -> Process:
         process = Process(
-            [sys.executable, "-m", *command.split()],
-            {name: v for name, v in os.environ.items() if name.startswith("COVERAGE")}
-            | TERMINAL_ENVIRONMENT
-            | {"PYTHONPATH": f"{ROOT / 'function'}:{ROOT / 'infra'}:{ROOT / 'tests'}"}
-            | changes,
-            folder=ROOT,
+            [sys.executable, "-m", *command.split()], _environment(changes), folder=ROOT
         )
         started.append(process)
         return process
@@ -65,6 +62,46 @@ def starting() -> Iterator[Start]:
         process.stop()
     for process in started:
         assert_no_secrets("a command", process.lines, [SANDBOX_API_KEY])
+
+
+class Terminal:
+    """A command on a terminal of its own, wide enough for its lines."""
+
+    def __init__(self, command: str, **changes: str) -> None:
+        self.output = ""
+        environment = _environment({"TERM": "xterm-256color", "COLUMNS": "250"} | changes)
+        self.pid, self._terminal = pty.fork()
+        if self.pid == 0:
+            os.chdir(ROOT)
+            os.execve(sys.executable, [sys.executable, "-m", *command.split()], environment)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def type(self, text: str) -> None:
+        os.write(self._terminal, text.encode())
+
+    def close(self) -> int:
+        """Wait for the end of the command; its exit status."""
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self._reader.join()
+        os.close(self._terminal)
+        assert_no_secrets("a command", [self.output], [SANDBOX_API_KEY])
+        return status
+
+    def _read(self) -> None:
+        # Linux reports the end of a terminal with an error, others with no bytes.
+        with contextlib.suppress(OSError):
+            while read := os.read(self._terminal, 4096):
+                self.output += read.decode(errors="replace")
+
+
+def _environment(changes: Mapping[str, str]) -> dict[str, str]:
+    return {
+        **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE")},
+        **TERMINAL_ENVIRONMENT,
+        "PYTHONPATH": f"{ROOT / 'function'}:{ROOT / 'infra'}:{ROOT / 'tests'}",
+        **changes,
+    }
 
 
 def send(url: str, secret: str, message: Message) -> None:

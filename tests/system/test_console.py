@@ -1,0 +1,81 @@
+"""`make run` on a terminal, as a person sees it.
+
+One of them: .venv/bin/pytest tests/system/test_console.py -k enter
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from operate.signed_webhooks import send_signed
+from sandbox.processes import free_port
+from sandbox.stack import new_secret
+from support.commands import Terminal
+from support.waiting import wait_for
+
+RED, DIM, PLAIN = "\x1b[31m", "\x1b[2m", "\x1b[0m"
+CTRL_C = "\x03"
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def terminal(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    """A running `make run`; at the end it is stopped with Ctrl-C."""
+    folder = tmp_path_factory.mktemp("run")
+    running = Terminal("sandbox.run", PORT=str(port), DATA=str(folder))
+    wait_for(lambda: "svix listen" in running.output, "the instructions")
+
+    yield running
+
+    running.type(CTRL_C)
+    assert running.close() == 0
+    *_, stopping, stopped = running.output.splitlines()
+    assert stopping == "Stopping ..."
+    assert stopped == f"Stopped. Stored objects remain in {folder}"
+    assert "Traceback" not in running.output
+
+
+def test_enter_makes_a_scan_whose_ids_can_be_pasted(terminal: Terminal) -> None:
+    assert "Press Enter for a sample scan." in terminal.output
+
+    terminal.type("\n")
+
+    step = r"resolved.*?(msg_\w{27}) .*?done, 1 item"
+    found = wait_for(lambda: re.search(step, terminal.output), "the scan")
+    assert f"{DIM}{found[1]} " in terminal.output
+    lines = re.sub(r"\x1b\[\d+m", "", terminal.output)
+    assert re.search(rf"item +{found[1]} [0-9a-f]{{24}} stored: ", lines)
+
+
+def test_a_wrong_secret_is_shown_in_red_with_the_setting(terminal: Terminal, port: int) -> None:
+    url = f"http://127.0.0.1:{port}/webhook"
+
+    assert send_signed(url, new_secret(), "msg_of_another_endpoint", "{}").status_code == 401
+
+    refused = wait_for(
+        lambda: next((x for x in terminal.output.splitlines() if "msg_of_another" in x), None),
+        "the refusal",
+    )
+    assert f"{RED}refused" in refused
+    assert "401 signature_mismatch" in refused
+    assert refused.endswith(": SIGNING_SECRETS has the secret of another endpoint")
+
+
+def test_another_path_is_answered_and_not_printed(terminal: Terminal, port: int) -> None:
+    before = terminal.output
+
+    assert requests.get(f"http://127.0.0.1:{port}/robots.txt", timeout=5).status_code == 404
+
+    assert terminal.output == before
+
+
+def test_the_instructions_name_the_zone_of_the_times(terminal: Terminal, tmp_path: Path) -> None:
+    assert "with its time in UTC; Ctrl-C stops." in terminal.output
+    assert str(tmp_path) not in terminal.output
