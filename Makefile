@@ -20,7 +20,9 @@ CHECKOV := $(VENV)/checkov/.installed
 
 # Variables of make's command line, passed to the commands in their environment.
 export ENV PROJECT SINCE UNTIL YES LAST LIMIT EVENT ITEM SEVERITY OUTCOME REPAIR PHOTOS
-export FILE ITEMS FULL URL SECRET DEAD_LETTER
+# Such names may mean something else in a person's environment.
+$(foreach name,FILE ITEMS FULL URL SECRET DEAD_LETTER,$(eval \
+	$(if $(filter command,$(origin $(name))),export,unexport) $(name)))
 # QUERY reaches the command as it was typed: make would expand the $ of a JSON path.
 override QUERY := $(value QUERY)
 export QUERY

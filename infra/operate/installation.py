@@ -85,6 +85,7 @@ class LogQuery:
     item_id: str = ""
     message: str = ""
     severity: str = ""  # the lowest one
+    function: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,33 @@ class Backlog:
 
 
 class Place(Enum):
-    """Where the message of an unfinished event is; the values are for people."""
+    """Where the message of an unfinished event is."""
 
-    PUBSUB = "Pub/Sub has it and delivers it again by itself"
-    DEAD_LETTERS = "Pub/Sub has given up and keeps it among the dead letters"
-    DISK = "it waits on disk, and `make run` goes on with it"
-    DEAD_LETTERS_ON_DISK = "it is among the dead letters, on disk"
-    NOWHERE = "Pub/Sub no longer has it"
+    PUBSUB = "in Pub/Sub"
+    PROBABLY_PUBSUB = "not among the dead letters"
+    PUBSUB_OR_DEAD_LETTERS = "in Pub/Sub or among the dead letters"
+    DEAD_LETTERS = "among the dead letters"
+    DISK = "on disk, until the installation is started"
+    DEAD_LETTERS_ON_DISK = "among the dead letters, on disk"
+    NOWHERE = "nowhere"
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the message is known to exist."""
+        return self in {
+            Place.PUBSUB,
+            Place.DEAD_LETTERS,
+            Place.DISK,
+            Place.DEAD_LETTERS_ON_DISK,
+        }
+
+
+@dataclass(frozen=True)
+class QueuedEvent:
+    """An event whose message waits, or is a dead letter."""
+
+    place: Place
+    published_at: datetime
 
 
 @dataclass(frozen=True)
@@ -250,8 +271,8 @@ class Installation(Protocol):
     def place_of(self, event_id: str) -> Place:
         """Where the message of an unfinished event is."""
 
-    def dead_letter_ids(self) -> set[str] | None:
-        """The events among the dead letters; None where they could only be listed by leasing."""
+    def queued_events(self) -> Mapping[str, QueuedEvent] | None:
+        """The events whose messages wait; None where they could only be listed by leasing."""
 
     def dead_letters(self) -> DeadLetters:
         """The subscription to the dead letters.

@@ -16,8 +16,10 @@ import obstore
 import requests
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
-from operate.console import count_of
+from operate.console import CommandError, UsageError, count_of
 from operate.installation import OBJECT_SECONDS
 from pipeline.store.objects import open_storage
 from pipeline.store.settings import StorageSettings
@@ -25,6 +27,14 @@ from pipeline.store.settings import StorageSettings
 _GOOGLE = "https://storage.googleapis.com"
 _PAGE_OBJECTS = 1000
 _FIELDS = "nextPageToken,items(name,updated,generation,size)"
+# 0, 1, 2, 4 and 8 seconds, as https://cloud.google.com/storage/docs/retry-strategy asks for.
+_RETRIES = Retry(
+    total=5,
+    connect=2,
+    backoff_factor=0.5,
+    status_forcelist=(408, 429, 500, 502, 503, 504),
+    raise_on_status=False,
+)
 # As object_store's Path: no empty, `.` or `..` segment, no control character.
 _ODD = re.compile(r"(?:^|/)(?:\.{0,2})(?:/|$)|[\x00-\x1f\x7f]")
 
@@ -49,6 +59,8 @@ class ObjectListing:
         self.odd_names: set[str] = set()
         self._settings = settings
         self._session = requests.Session()
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, HTTPAdapter(max_retries=_RETRIES))
         self._token = ""
         self._token_expires_at: datetime | None = None
 
@@ -143,11 +155,13 @@ class ObjectListing:
                 headers={"Authorization": f"Bearer {self._access_token()}"},
                 timeout=OBJECT_SECONDS,
             )
-        except OSError as error:
+            if response.status_code != 200:
+                raise ListingError(f"{response.status_code} {_message_of(response)}")
+            page: dict[str, Any] = response.json()
+        except (CommandError, UsageError) as error:  # of the credential
+            raise ListingError(str(error)) from error
+        except (OSError, ValueError) as error:
             raise ListingError(f"{base}: {type(error).__name__}") from error
-        if response.status_code != 200:
-            raise ListingError(f"{response.status_code} {_message_of(response)}")
-        page: dict[str, Any] = response.json()
         return page
 
     def _access_token(self) -> str:

@@ -5,12 +5,12 @@ from datetime import datetime
 
 def shown(time: datetime) -> str:
     """Such as `2026-11-01 09:00:06 CET`."""
-    return f"{time.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    return f"{_local(time):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def shown_exactly(time: datetime) -> str:
     """The same with milliseconds."""
-    local = time.astimezone()
+    local = _local(time)
     return f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03} {local:%Z}"
 
 
@@ -21,3 +21,11 @@ def shown_text(text: str) -> str:
     except ValueError:
         return text
     return shown(time) if time.tzinfo else text
+
+
+def _local(time: datetime) -> datetime:
+    """The time in the zone of this machine; as it is at the ends of the calendar."""
+    try:
+        return time.astimezone()
+    except (OverflowError, ValueError):
+        return time

@@ -5,13 +5,20 @@ One of them: .venv/bin/pytest tests/operate/test_event_pages.py -k state
 
 import re
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from html import unescape
 from pathlib import Path
 
 import pytest
 import requests
 
+from operate.installation import LogLine, Place, QueuedEvent
+from operate.object_listing import ObjectListing
+from operate.view.events import EventList, Receipts, Sources, search
+from operate.view.index import Index
+from pipeline.store.objects import open_storage
 from pipeline.store.receipts import DeliveryId, Kind, Receipt
+from pipeline.store.settings import StorageSettings
 from sandbox.log_file import LogFile
 from sandbox.pubsub_admin import subscription_path
 from sandbox.pubsub_file import QUEUE_FILE, QueueFile, StoredMessage
@@ -19,14 +26,23 @@ from sandbox.stack import DEAD_LETTERS, RESOLVE
 from support.page import HOSTILE, Serve
 from support.waiting import wait_for
 
+NOW = datetime.now(UTC)
 STATES = {
     "msg_waits": "waiting",
     "msg_partial": "partial, waiting",
     "msg_dead": "partial, dead letter",
+    "msg_given_up": "dead letter",
     "msg_refused": "refused",
     "": "refused",
     "msg_doctor1": "unrecognised",
     "msg_done": "done",
+}
+
+QUEUE = {
+    "msg_waits": RESOLVE,
+    "msg_partial": RESOLVE,
+    "msg_dead": DEAD_LETTERS,
+    "msg_given_up": DEAD_LETTERS,
 }
 
 
@@ -66,9 +82,7 @@ def write_log(log_file: LogFile) -> None:
 
 def write_queue(path: Path) -> None:
     with closing(QueueFile(path)) as queue:
-        for number, (event_id, subscription) in enumerate(
-            {"msg_waits": RESOLVE, "msg_partial": RESOLVE, "msg_dead": DEAD_LETTERS}.items()
-        ):
+        for number, (event_id, subscription) in enumerate(QUEUE.items()):
             attributes = {"svix-id": event_id}
             message = StoredMessage(number, 1, "2026-11-01T08:00:00Z", attributes, b"{}")
             queue.add([subscription_path(subscription)], [message])
@@ -108,7 +122,7 @@ def test_every_event_is_listed_with_its_state(url: str) -> None:
     [
         ("?state=waiting", ["msg_partial", "msg_waits"]),
         ("?state=partial", ["msg_dead", "msg_partial"]),
-        ("?state=dead+letter", ["msg_dead"]),
+        ("?state=dead+letter", ["msg_dead", "msg_given_up"]),
         ("?state=refused", ["", "msg_refused"]),
         ("?state=unrecognised", ["msg_doctor1"]),
         ("?state=done", ["msg_done"]),
@@ -169,6 +183,119 @@ def test_hostile_reasons_are_shown_as_text(url: str) -> None:
 
     assert HOSTILE in unescape(page)
     assert "<img src=x" not in page
+
+
+def test_an_event_of_very_many_items_shows_those_that_are_missing_first(
+    url: str, tmp_path: Path
+) -> None:
+    items = {f"{number:024x}": "stored" for number in range(3000)} | {"67cb": "404: Item not found"}
+    receipt = Receipt(
+        "msg_large", "items.scanned", DeliveryId("2026-11-01T08:00:00Z", "1"), 1, items, b"{}"
+    )
+    (tmp_path / "events" / "msg_large.json").write_bytes(receipt.line())
+
+    page = requests.get(f"{url}/events/msg_large", timeout=5).text
+
+    first, *_, last = re.findall(r"<li>(.*?)</li>", page.partition("<h3>Items</h3>")[2])[:501]
+    assert first == "67cb 404: Item not found"
+    assert last == "and 2,501 more"
+
+
+def test_the_story_follows_the_receipt(url: str, tmp_path: Path) -> None:
+    assert "not stored yet" in requests.get(f"{url}/events/msg_partial", timeout=5).text
+    receipt = tmp_path / "events" / "msg_partial.json"
+    receipt.write_bytes(receipt.read_bytes().replace(b"404: Item not found", b"stored"))
+
+    wait_for(
+        lambda: "Done: 2 items of 2" in requests.get(f"{url}/events/msg_partial", timeout=5).text,
+        "the new story",
+    )
+
+
+def test_other_sites_cannot_make_the_page_read(url: str) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+
+    assert requests.get(f"{url}/events/msg_x", headers=headers, timeout=5).status_code == 403
+    headers["Sec-Fetch-Mode"] = "navigate"
+    assert requests.get(f"{url}/events", headers=headers, timeout=5).status_code == 200
+
+
+# Without a page
+
+
+def receipt_of(event_id: str, state: str, received_at: str = "2026-11-01T08:00:00Z") -> Receipt:
+    delivery = DeliveryId(received_at, "1")
+    return Receipt(event_id, "items.scanned", delivery, 1, {"67c8": state}, b"{}")
+
+
+def published(event_id: str, time: datetime) -> LogLine:
+    return LogLine(time, "receive", {"event_id": event_id, "bytes": 1490})
+
+
+def test_where_pubsub_does_not_say_what_waits_an_unfinished_event_may_be_a_dead_letter() -> None:
+    receipts = {"msg_1": receipt_of("msg_1", "404")}
+    sources = Sources([published("msg_2", NOW)], [], None)
+
+    new, partial = EventList().list(Receipts(receipts), sources)
+
+    assert (new.states, partial.states) == (("waiting",), ("partial",))
+    for state in ("waiting", "partial", "dead letter"):
+        assert search([partial], "", state, 10)[1] == 1
+
+
+def test_nothing_follows_from_a_receipt_that_was_not_read() -> None:
+    lines = [published("msg_old", NOW - timedelta(hours=3)), published("msg_new", NOW)]
+    sources = Sources(lines, [], None)
+
+    events = EventList().list(Receipts({}, since=NOW - timedelta(hours=1)), sources)
+
+    assert [event.event_id for event in events] == ["msg_new"]
+    # What does not wait has been resolved.
+    assert EventList().list(Receipts({}), Sources(lines, [], {})) == []
+
+
+def test_a_row_is_made_again_only_for_another_receipt_or_place() -> None:
+    events, receipts = EventList(), {"msg_1": receipt_of("msg_1", "404")}
+    waits = {"msg_1": QueuedEvent(Place.PUBSUB, NOW)}
+    (first,) = events.list(Receipts(receipts), Sources([], [], waits))
+
+    (same,) = events.list(Receipts(receipts), Sources([], [], waits))
+    (moved,) = events.list(Receipts(receipts), Sources([], [], {}))
+    (done,) = events.list(Receipts({"msg_1": receipt_of("msg_1", "stored")}), Sources([], [], {}))
+
+    assert same is first
+    assert [each.states for each in (first, moved, done)] == [
+        ("partial", "waiting"),
+        ("partial",),
+        ("done",),
+    ]
+
+
+@pytest.mark.parametrize("received_at", ["", "0001-01-01T00:00:00", "by hand"])
+def test_a_receipt_with_an_odd_time_is_listed(received_at: str) -> None:
+    receipts = {
+        "msg_1": receipt_of("msg_1", "stored", received_at),
+        "msg_2": receipt_of("msg_2", "stored"),
+    }
+
+    events = EventList().list(Receipts(receipts), Sources([], [], {}))
+
+    assert [event.event_id for event in events] == ["msg_2", "msg_1"]
+
+
+def test_the_receipts_can_be_used_while_others_are_read(tmp_path: Path) -> None:
+    write_receipts(tmp_path / "events")
+    settings = StorageSettings(f"file://{tmp_path}")
+    index = Index(open_storage(settings), ObjectListing(settings), 100)
+    index.refresh()
+    reading = iter(index.receipts.receipts)
+    next(reading)
+
+    (tmp_path / "events" / "msg_new.json").write_bytes(receipt_of("msg_new", "stored").line())
+    index.refresh()
+
+    assert len([*reading]) == 3
+    assert "msg_new" in index.receipts.receipts
 
 
 @pytest.mark.parametrize("event_id", ["msg_unknown", "..%2fsecret", "%00", "a%20b"])

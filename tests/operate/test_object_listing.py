@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from operate.console import CommandError, UsageError
 from operate.object_listing import ListingError, ObjectListing
 from operate.time_ordered_ids import first_event_id, first_item_id, time_in
 from operate.view.newest import Newest
@@ -129,7 +130,7 @@ def test_a_folder_is_listed_too(tmp_path: Path) -> None:
 
 
 def test_the_newest_of_many_are_found_without_listing_the_others(bucket: CloudStorage) -> None:
-    """1,000 items a day for 60 days; the newest 3,000 of them are within the last week."""
+    """1,000 items a day for 60 days."""
     for day in range(60):
         put(bucket, *(item_name(timedelta(days=day, minutes=5), number) for number in range(1000)))
     newest = Newest(listing(bucket), "items/", first_item_id, 3000)
@@ -139,16 +140,15 @@ def test_the_newest_of_many_are_found_without_listing_the_others(bucket: CloudSt
     assert len(found) == 3000
     assert found == sorted(found, reverse=True)
     assert found[-1].startswith(item_name(timedelta(days=2, minutes=5))[:14])
-    assert newest.since == pytest.approx(NOW - timedelta(days=7), abs=timedelta(minutes=5))
-    assert bucket.listings < 12
-
-    listings = bucket.listings
-    assert next(iter(Newest(listing(bucket), "items/", first_item_id, 10).find()))
-    assert bucket.listings == listings + 1
-    assert newest.left_out == 4000
+    assert newest.is_cut
+    assert bucket.listings < 20
 
     put(bucket, new := item_name(timedelta(0)))
     assert last_of(newest)[0] == new
+
+    listings = bucket.listings
+    assert next(iter(Newest(listing(bucket), "items/", first_item_id, 10).find()))
+    assert bucket.listings == listings + 2  # the pages of the last hour
 
 
 def test_few_objects_are_all_found_however_old(bucket: CloudStorage) -> None:
@@ -156,18 +156,69 @@ def test_few_objects_are_all_found_however_old(bucket: CloudStorage) -> None:
     put(bucket, *names, "items/zzz.json", "items/a-note.txt")
     newest = Newest(listing(bucket), "items/", first_item_id, 100)
 
-    assert last_of(newest) == ["items/zzz.json", *names]
+    assert sorted(last_of(newest)) == sorted([*names, "items/zzz.json"])
     assert newest.since is None
+    assert not newest.is_cut
 
 
-def test_a_long_span_of_very_many_is_not_read_to_its_end(bucket: CloudStorage) -> None:
+@pytest.mark.parametrize("age", [timedelta(hours=7), timedelta(days=400)])
+def test_a_span_of_very_many_is_divided_until_its_newest_are_found(
+    bucket: CloudStorage, age: timedelta
+) -> None:
     put(bucket, recent := item_name(timedelta(minutes=5)))
-    put(bucket, *(item_name(timedelta(days=400), number) for number in range(30_000)))
+    for number in range(30_000):
+        put(bucket, item_name(age + number * timedelta(seconds=20), number))
     newest = Newest(listing(bucket), "items/", first_item_id, 1000)
 
+    found = last_of(newest)
+
+    newest_first = [recent, *(item_name(age + n * timedelta(seconds=20), n) for n in range(999))]
+    assert found == newest_first
+    assert newest.is_cut
+    assert bucket.listings < 60
+
+
+def test_a_page_that_stays_open_does_not_list_more_and_more(bucket: CloudStorage) -> None:
+    newest = Newest(listing(bucket), "items/", first_item_id, 1000)
+    put(bucket, item_name(timedelta(minutes=50)))
+    last_of(newest)
+    for number in range(5000):
+        put(bucket, item_name(timedelta(minutes=40) - number * timedelta(milliseconds=400), number))
+    last_of(newest)
+    listings = bucket.listings
+
+    assert len(last_of(newest)) == 1000
+    assert bucket.listings - listings <= 2
+
+
+def test_events_of_our_own_commands_do_not_displace_others(bucket: CloudStorage) -> None:
+    for number in range(20):
+        put(bucket, f"events/msg_doctor{number:016x}.json")
+    put(bucket, recent := f"events/{first_event_id(NOW + timedelta(minutes=1))}.json")
+
+    newest = Newest(listing(bucket), "events/", first_event_id, 1)
+
     assert last_of(newest) == [recent]
-    assert newest.since == pytest.approx(NOW - timedelta(days=365), abs=timedelta(minutes=5))
-    assert bucket.listings <= 6 + 21
+
+
+def test_a_fault_in_the_middle_of_a_listing_is_tried_again(bucket: CloudStorage) -> None:
+    put(bucket, *(f"items/{number:04}.json" for number in range(1500)))
+    pages = listing(bucket).pages("items/")
+    next(pages)
+    bucket.fail_next(503, times=2)
+
+    assert len(next(pages)) == 500
+
+
+@pytest.mark.parametrize("error", [CommandError("gcloud: offline"), UsageError("log in first")])
+def test_a_credential_that_cannot_be_had_is_an_error_of_the_listing(
+    bucket: CloudStorage, error: Exception
+) -> None:
+    def credential() -> dict[str, object]:
+        raise error
+
+    with pytest.raises(ListingError, match=str(error)):
+        listing(bucket, credential=credential).names("items/")
 
 
 def test_ids_begin_with_their_time() -> None:

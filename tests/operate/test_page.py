@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -315,6 +316,21 @@ def test_times_of_an_item_are_shown_with_a_zone_and_other_texts_as_they_are() ->
     assert when("2025-03-05T14:38:22+02:00") == "2025-03-05 12:38:22 UTC"
     assert when("2025-03-05") == "2025-03-05"
     assert when("2025-03-05T99:99") == "2025-03-05T99:99"
+
+
+@pytest.mark.parametrize("zone", ["XXX+5", "XXX-5"])
+def test_the_ends_of_the_calendar_are_shown_in_any_zone(
+    monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        # The C library writes the year without zeros.
+        assert re.fullmatch(r"0*1-01-01 0[05]:00:00 (UTC|XXX)", when("0001-01-01T00:00:00"))
+        assert re.fullmatch(r"9999-12-31 \d\d:59:59 (UTC|XXX)", when("9999-12-31T23:59:59"))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_photo_of_a_bucket_that_cannot_be_read_is_reported(

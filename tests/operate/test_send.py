@@ -53,7 +53,9 @@ def test_items_are_sent_by_their_ids(stack: Stack) -> None:
     status, printed = sent(stack, ITEMS=f"{first}, {second}")
 
     assert status == 0, printed
-    found = re.search(r"204: (\S+) was accepted. make trace EVENT=\1 tells", printed)
+    found = re.search(
+        r"204: http://\S+/webhook has accepted (\S+)\. make trace EVENT=\1 tells", printed
+    )
     assert found
     wait_for(lambda: stack.item(first) and stack.item(second), "the items")
     wait_for(lambda: printed_by(trace.run, stack.folder, EVENT=found[1])[0] == 0, "the event")
@@ -76,9 +78,9 @@ def test_any_text_is_sent_as_it_is_to_any_endpoint(
 ) -> None:
     file = tmp_path / "event.json"
     file.write_bytes(b'{"a":\t[1 ,2]}\r\n')
-    other = endpoint((204, {}))
+    other = endpoint((200, {}))
 
-    assert sent(stack, FILE=str(file), URL=other.url)[0] == 0
+    assert sent(stack, FILE=str(file), URL=other.url, SECRET=new_secret())[0] == 0
     assert sent(stack, FILE=str(file), EVENT="msg_odd")[0] == 0
 
     assert other.bodies == [b'{"a":\t[1 ,2]}\r\n']
@@ -121,6 +123,8 @@ def test_a_dead_letter_made_at_once_can_be_redriven(stack: Stack) -> None:
         ({"FULL": "{folder}/event.json"}, "is not an item: its _id is missing"),
         ({"FULL": "{folder}/latin1"}, "is not UTF-8 text"),
         ({"ITEMS": "67c8", "URL": "localhost:8080"}, "URL=localhost:8080 is not a URL"),
+        ({"ITEMS": "67c8", "URL": "http://["}, "URL=http://[ is not a URL"),
+        ({"ITEMS": "67c8", "URL": "https://example.com/hook"}, "SECRET is missing"),
         ({"ITEMS": "67c8", "SECRET": "whsec"}, "SECRET "),
         ({"ITEMS": "67c8"}, "There is no endpoint: start `make run`"),
     ],

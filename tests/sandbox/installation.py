@@ -28,6 +28,7 @@ from operate.installation import (
     LogLine,
     LogQuery,
     Place,
+    QueuedEvent,
     Reconcile,
     ReconcileAnswer,
     Secret,
@@ -117,8 +118,7 @@ class SandboxInstallation:
         return list(dict.fromkeys([*recorded, *logged]))
 
     def event_ids_ending(self, ending: str, last: str) -> set[str]:
-        waiting = [*(self._waiting(RESOLVE) or ()), *(self._waiting(DEAD_LETTERS) or ())]
-        kept = {*self._names(RECEIPTS), *map(_event_id, waiting)}
+        kept = self._names(RECEIPTS) | {*self._queue(None)}
         return self._ending(kept, EVENT_ID_FIELDS, ending, last)
 
     def item_ids_ending(self, ending: str, last: str) -> set[str]:
@@ -149,13 +149,26 @@ class SandboxInstallation:
 
     def place_of(self, event_id: str) -> Place:
         stack = running_stack(self._folder)
+        if queued := self._queue(stack).get(event_id):
+            return queued.place
         if stack and not stack.keeps_messages:
             return self._place_in_memory(event_id, stack)
-        if event_id in map(_event_id, self._waiting(DEAD_LETTERS) or ()):
-            return Place.DEAD_LETTERS if stack else Place.DEAD_LETTERS_ON_DISK
-        if event_id in map(_event_id, self._waiting(RESOLVE) or ()):
-            return Place.PUBSUB if stack else Place.DISK
         return Place.NOWHERE
+
+    def queued_events(self) -> Mapping[str, QueuedEvent] | None:
+        stack = running_stack(self._folder)
+        return None if stack and not stack.keeps_messages else self._queue(stack)
+
+    def _queue(self, stack: RunningStack | None) -> dict[str, QueuedEvent]:
+        """What is on disk, for the Pub/Sub of this stack or of the next one."""
+        places = {RESOLVE: Place.DISK, DEAD_LETTERS: Place.DEAD_LETTERS_ON_DISK}
+        if stack and stack.keeps_messages:
+            places = {RESOLVE: Place.PUBSUB, DEAD_LETTERS: Place.DEAD_LETTERS}
+        return {
+            _event_id(message): QueuedEvent(places[subscription], message.published_at)
+            for subscription, messages in self._read_waiting(RESOLVE, DEAD_LETTERS).items()
+            for message in messages
+        }
 
     def _place_in_memory(self, event_id: str, stack: RunningStack) -> Place:
         """Where an event is whose Pub/Sub has forgotten what it had before its start."""
@@ -166,21 +179,16 @@ class SandboxInstallation:
             line.time > started and line.fields.get("event_id") == event_id
             for line in LogFile(self._folder).lines()
         )
-        return Place.PUBSUB if is_known else Place.NOWHERE
+        return Place.PROBABLY_PUBSUB if is_known else Place.NOWHERE
 
-    def _waiting(self, subscription: str) -> list[Waiting] | None:
-        """What waits in a subscription; None where that is only in the memory of a Pub/Sub."""
-        stack = running_stack(self._folder)
-        if stack and not stack.keeps_messages:
-            return None
+    def _read_waiting(self, *subscriptions: str) -> dict[str, list[Waiting]]:
+        """What waits on disk in these subscriptions, at one moment."""
+        names = [subscription_path(each) for each in subscriptions]
         try:
-            return read_waiting(self._folder / QUEUE_FILE, subscription_path(subscription))
+            found = read_waiting(self._folder / QUEUE_FILE, names)
         except QueueFileError as error:
             raise CommandError(str(error)) from error
-
-    def dead_letter_ids(self) -> set[str] | None:
-        waiting = self._waiting(DEAD_LETTERS)
-        return None if waiting is None else set(map(_event_id, waiting))
+        return {each: found[name] for each, name in zip(subscriptions, names, strict=True)}
 
     def dead_letters(self) -> DeadLetters:
         stack = self._stack()
@@ -199,10 +207,11 @@ class SandboxInstallation:
         return self._backlog(RESOLVE, DEAD_LETTERS)
 
     def _backlog(self, subscription: str, dead_letters: str) -> Backlog:
-        waiting, dead = self._waiting(subscription), self._waiting(dead_letters)
-        if waiting is None or dead is None:
+        stack = running_stack(self._folder)
+        if stack and not stack.keeps_messages:
             return Backlog(None)
-        is_paused = running_stack(self._folder) is None
+        waiting, dead = self._read_waiting(subscription, dead_letters).values()
+        is_paused = stack is None
         if not waiting:
             return Backlog(0, dead_letters=len(dead), is_paused=is_paused)
         oldest = waiting[0]
@@ -463,6 +472,8 @@ def _matches(line: LogLine, query: LogQuery) -> bool:
     if query.item_id and fields.get("item_id") != query.item_id:
         return False
     if query.message and fields.get("message") != query.message:
+        return False
+    if query.function and line.function != query.function:
         return False
     severity = str(fields.get("severity", "INFO"))
     return not query.severity or _SEVERITIES.index(severity) >= _SEVERITIES.index(query.severity)

@@ -13,12 +13,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
+import contextlib
 import itertools
 import json
+import logging
 import random
 import signal
+import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +47,8 @@ from sandbox.pubsub_queue import (
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
+
+_logger = logging.getLogger(__name__)
 
 ACKNOWLEDGING_STATUSES = {102, 200, 201, 202, 204}
 MAX_REQUEST_BYTES = 10_000_000
@@ -149,7 +154,11 @@ class PubSub:
         await self._topic(request.topic, context)
         if problem := _publish_problem(request):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problem)
-        ids = self._accept(request.topic, request.messages)
+        try:
+            ids = self._accept(request.topic, request.messages)
+        except sqlite3.Error as error:
+            text = f"The messages cannot be written to the disk: {error}"
+            await context.abort(grpc.StatusCode.UNAVAILABLE, text)
         return types.PublishResponse.pb()(message_ids=ids)
 
     def _accept(self, topic: str, messages: Sequence[Message]) -> list[str]:
@@ -276,7 +285,7 @@ class PubSub:
         subscription = await self._subscription(request.subscription, context)
         for ack_id in request.ack_ids:
             if queued := subscription.leased.pop(ack_id, None):
-                self._file.remove(subscription.config.name, queued.number)
+                self._forget(subscription, queued)
         return Empty()
 
     async def _pull(self, request: Message, context: Context) -> Message:
@@ -342,10 +351,12 @@ class PubSub:
         exhausted = queued.attempts >= policy.max_delivery_attempts
         # If the dead-letter topic is missing, the message stays, as in Google Cloud.
         if exhausted and subscription.dead_letter_topic in self._topics:
-            self._accept(subscription.dead_letter_topic, [dead_letter(subscription, queued)])
-            self._file.remove(subscription.config.name, queued.number)
-            return
-        self._file.set_attempts(subscription.config.name, queued.number, queued.attempts)
+            with self._reported():
+                self._accept(subscription.dead_letter_topic, [dead_letter(subscription, queued)])
+                self._forget(subscription, queued)
+                return
+        with self._reported():
+            self._file.set_attempts(subscription.config.name, queued.number, queued.attempts)
         queued.due = now() + backoff(subscription.config, queued.attempts)
         subscription.add(queued)
 
@@ -357,7 +368,19 @@ class PubSub:
             queued.due = now() + random.uniform(0, MAX_REPEAT_SECONDS)
             subscription.add(queued)
         else:
+            self._forget(subscription, queued)
+
+    def _forget(self, subscription: Subscription, queued: QueuedMessage) -> None:
+        with self._reported():
             self._file.remove(subscription.config.name, queued.number)
+
+    @contextlib.contextmanager
+    def _reported(self) -> Iterator[None]:
+        """Report an error of the file and go on: the message is delivered again, now or later."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            _logger.warning("the messages on disk cannot be changed: %s", error)
 
     def _start_deliverer(self, subscription: Subscription) -> None:
         if subscription.deliverer:

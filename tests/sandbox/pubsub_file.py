@@ -149,26 +149,27 @@ class Waiting:
     attributes: Mapping[str, str]
 
 
-def read_waiting(path: Path, subscription: str) -> list[Waiting]:
-    """What waits in a subscription, oldest first; nothing where there is no file.
+def read_waiting(path: Path, subscriptions: Sequence[str]) -> dict[str, list[Waiting]]:
+    """What waits in each of these subscriptions, oldest first; nothing where there is no file.
 
-    It may be read while a server uses it.
+    It may be read while a server uses it, and shows one moment: a message that moves from one to
+    another subscription is in one of them.
 
     Raises:
         QueueFileError: it cannot be used.
     """
+    waiting: dict[str, list[Waiting]] = {name: [] for name in subscriptions}
     if not path.exists():
-        return []
+        return waiting
     with _explained(path), closing(_open(path, "rw")) as database:
         found = database.execute(
-            "SELECT number, published_at, attributes FROM queue WHERE subscription = ?"
-            " ORDER BY number",
-            (subscription,),
+            "SELECT subscription, number, published_at, attributes FROM queue ORDER BY number"
         )
-        return [
-            Waiting(number, datetime.fromisoformat(published_at), json.loads(attributes))
-            for number, published_at, attributes in found
-        ]
+        for subscription, number, published_at, attributes in found:
+            if subscription in waiting:
+                time = datetime.fromisoformat(published_at)
+                waiting[subscription].append(Waiting(number, time, json.loads(attributes)))
+    return waiting
 
 
 @contextmanager

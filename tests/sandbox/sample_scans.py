@@ -4,6 +4,7 @@ An event that waits is worth nothing if the API no longer knows its items.
 """
 
 import json
+import os
 import random
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,14 +34,26 @@ class SampleScans:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "sandbox-api.jsonl"
         self._rng = random.Random()
-        url, *lines = self._path.read_text("utf-8").splitlines() if self._path.exists() else [""]
+        try:
+            url, known = self._read()
+        except (ValueError, LookupError) as error:
+            raise UsageError(f"{self._path} is damaged, delete it: {error}") from error
         port = int(url.rpartition(":")[2] or 0)
         self.api = DimmyApi(SANDBOX_API_KEY, port=port if port and is_free(port) else free_port())
-        try:
-            known = [json.loads(line.replace(url, self.api.url)) for line in lines]
-        except ValueError as error:
-            raise UsageError(f"{self._path} is damaged, delete it: {error}") from error
-        self._write(known or _earlier_items(self.api))
+        # The addresses of photos begin with that of the API.
+        items = [json.loads(line.replace(url, self.api.url)) for line in known]
+        self._write(items or _earlier_items(self.api))
+
+    def _read(self) -> tuple[str, list[str]]:
+        """The URL of the last time, and a line of JSON for each item."""
+        if not self._path.exists():
+            return "", []
+        # A last line without its end was being written when the run was killed.
+        url, *lines = self._path.read_text("utf-8").split("\n")[:-1]
+        int(url.rpartition(":")[2])
+        for line in lines:
+            json.loads(line)
+        return url, lines
 
     def add(self) -> str:
         """Add a new item; return its id."""
@@ -52,7 +65,10 @@ class SampleScans:
     def _write(self, items: list[Item]) -> None:
         lines = [self.api.url, *(json.dumps(item, ensure_ascii=False) for item in items)]
         unfinished = self._path.with_suffix(".new")
-        unfinished.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        with unfinished.open("w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
         unfinished.rename(self._path)
         for item in items:
             self.api.put(item)

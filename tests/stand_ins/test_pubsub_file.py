@@ -10,13 +10,24 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
+from google.pubsub_v1 import types
 
 from operate.google.deployment import ROOT
+from sandbox.background import Background
 from sandbox.processes import Process
-from sandbox.pubsub_admin import PubSubAdmin, subscription_path
-from sandbox.pubsub_file import QueueFile, QueueFileError, StoredMessage, read_waiting
+from sandbox.pubsub import PubSub
+from sandbox.pubsub_admin import PubSubAdmin, subscription_path, topic_path
+from sandbox.pubsub_file import (
+    QueueFile,
+    QueueFileError,
+    StoredMessage,
+    Waiting,
+    read_waiting,
+)
 from support.waiting import wait_for
 
 Server = tuple[Process, PubSubAdmin]
@@ -105,6 +116,11 @@ def test_attempts_and_dead_letters_outlive_a_kill(serve: Callable[[], Server]) -
     assert admin.pull("first", timeout=2) == []
 
 
+def waiting_in(path: Path, subscription: str) -> list[Waiting]:
+    (found,) = read_waiting(path, [subscription_path(subscription)]).values()
+    return found
+
+
 def test_others_can_read_what_waits_while_the_server_runs_and_after_it(
     serve: Callable[[], Server], tmp_path: Path
 ) -> None:
@@ -113,7 +129,7 @@ def test_others_can_read_what_waits_while_the_server_runs_and_after_it(
     message_id = admin.publish("events", b"a scan", **{"svix-id": "msg_1"})
 
     def waiting(subscription: str) -> list[tuple[int, str]]:
-        found = read_waiting(tmp_path / "queue", subscription_path(subscription))
+        found = waiting_in(tmp_path / "queue", subscription)
         return [(each.number, each.attributes["svix-id"]) for each in found]
 
     assert waiting("first") == waiting("second") == [(int(message_id), "msg_1")]
@@ -132,9 +148,9 @@ def test_a_deleted_subscription_leaves_nothing_behind(
 
     admin.delete_subscription("first")
 
-    assert read_waiting(tmp_path / "queue", subscription_path("first")) == []
+    assert waiting_in(tmp_path / "queue", "first") == []
     process.stop()
-    assert len(read_waiting(tmp_path / "queue", subscription_path("second"))) == 1
+    assert len(waiting_in(tmp_path / "queue", "second")) == 1
 
 
 def test_a_publication_that_cannot_be_stored_is_not_kept_in_part(tmp_path: Path) -> None:
@@ -147,6 +163,49 @@ def test_a_publication_that_cannot_be_stored_is_not_kept_in_part(tmp_path: Path)
         assert file.messages("s") == [message]
 
 
+def publish(channel: grpc.Channel, data: bytes) -> None:
+    """Publish once; the library's client would try again for minutes."""
+    call: grpc.UnaryUnaryMultiCallable[Any, Any] = channel.unary_unary(
+        "/google.pubsub.v1.Publisher/Publish", request_serializer=types.PublishRequest.serialize
+    )
+    call(types.PublishRequest(topic=topic_path("events"), messages=[{"data": data}]))
+
+
+class LockedQueueFile(QueueFile):
+    """Can be made to refuse every change, as on a full disk."""
+
+    def refuse_changes(self) -> None:
+        self._database.execute("PRAGMA query_only = ON")
+
+
+def test_delivery_goes_on_while_the_file_cannot_be_changed(
+    background: Background, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = LockedQueueFile(tmp_path / "queue")
+    server = PubSub(file=file)
+    with closing(PubSubAdmin(f"127.0.0.1:{background.run(server.start())}")) as admin:
+        create(admin)
+        admin.publish("events", b"a scan")
+        file.refuse_changes()
+
+        (pulled,) = admin.pull("first")
+        admin.nack("first", [pulled])
+        (again,) = wait_for(lambda: admin.pull("first"), "the next delivery")
+        admin.acknowledge("first", [again])
+
+        assert (again.data, again.delivery_attempt) == (b"a scan", 2)
+        assert admin.pull("first", timeout=2) == []
+        assert "the messages on disk cannot be changed: attempt to write a readonly" in caplog.text
+        with (
+            grpc.insecure_channel(admin.host) as channel,
+            pytest.raises(grpc.RpcError, match="cannot be written to the disk") as refused,
+        ):
+            publish(channel, b"another")
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    background.run(server.stop())
+    file.close()
+
+
 @pytest.mark.parametrize("content", [b"not a database " * 100, None])
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "queue"
@@ -156,6 +215,6 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, content: bytes | No
         with closing(sqlite3.connect(path)) as database:
             database.execute("PRAGMA user_version = 7")
 
-    for read in (QueueFile, lambda each: read_waiting(each, "s")):
+    for read in (QueueFile, lambda each: read_waiting(each, ["s"])):
         with pytest.raises(QueueFileError, match=f"{path}, where events wait, cannot be used"):
             read(path)

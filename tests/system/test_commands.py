@@ -430,6 +430,23 @@ def test_make_passes_a_query_on_as_it_was_typed(tmp_path: Path) -> None:
     assert made.stdout == typed
 
 
+def test_make_passes_on_what_to_send_only_from_its_own_command_line(tmp_path: Path) -> None:
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nprintf %s "$ITEMS,$URL,$SECRET"')
+    python.chmod(0o755)
+    for name in (".operator", ".developer"):
+        (tmp_path / "venv" / name).touch()
+
+    make = ["make", "send", f"VENV={tmp_path}/venv", "ITEMS=67c8"]
+    environment = os.environ | {"URL": "https://example.com", "SECRET": "of something else"}
+    made = subprocess.run(
+        make, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert made.stdout == "67c8,,"
+
+
 def test_make_help_names_every_command() -> None:
     make = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     makefile = (ROOT / "Makefile").read_text()

@@ -8,16 +8,22 @@ import random
 import re
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from operate.commands import trace
+from operate.console import UsageError
 from operate.ports import is_free
 from sandbox import catalogue
 from sandbox.processes import Process, free_port
-from sandbox.stack import new_secret
+from sandbox.pubsub_admin import subscription_path
+from sandbox.pubsub_file import QUEUE_FILE, QueueFile, StoredMessage
+from sandbox.sample_scans import SampleScans
+from sandbox.stack import RESOLVE, new_secret
 from sandbox.svix_sender import Message, new_message
-from support.commands import Start, send, starting
+from support.commands import Start, printed_by, send, starting
 from support.programs import needs
 from support.waiting import wait_for
 
@@ -151,6 +157,39 @@ def test_a_scan_of_the_sandbox_is_still_in_its_api_after_a_restart(runs: Runs) -
     assert status == 0, printed
     assert (runs.folder / "items" / f"{item['_id']}.json").exists()
     assert url.startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("torn", ['{"_id": "67c8", "crea', '{"_id": "67c8"\n'])
+def test_scans_of_a_run_that_was_killed_while_it_wrote_one(tmp_path: Path, torn: str) -> None:
+    """A last line without its end is left out; a damaged one is named."""
+    scans = SampleScans(tmp_path)
+    item_id = scans.add()
+    with (tmp_path / "sandbox-api.jsonl").open("a") as file:
+        file.write(torn)
+
+    if torn.endswith("\n"):
+        with pytest.raises(UsageError, match=r"sandbox-api\.jsonl is damaged, delete it"):
+            SampleScans(tmp_path)
+    else:
+        assert json.loads(SampleScans(tmp_path).api.body_of(item_id))["_id"] == item_id
+
+
+def test_an_empty_file_of_scans_is_named(tmp_path: Path) -> None:
+    (tmp_path / "sandbox-api.jsonl").touch()
+
+    with pytest.raises(UsageError, match="is damaged, delete it"):
+        SampleScans(tmp_path)
+
+
+def test_an_event_that_only_the_queue_knows_is_not_called_unknown(tmp_path: Path) -> None:
+    message = StoredMessage(1, 0, "2026-11-01T08:00:00Z", {"svix-id": "msg_1"}, b"{}")
+    with closing(QueueFile(tmp_path / QUEUE_FILE)) as queue:
+        queue.add([subscription_path(RESOLVE)], [message])
+
+    status, printed = printed_by(trace.run, tmp_path, EVENT="msg_1")
+
+    assert status == 1
+    assert "Not resolved yet; it waits on disk" in printed
 
 
 def test_a_queue_that_cannot_be_used_is_named_in_one_line(runs: Runs) -> None:

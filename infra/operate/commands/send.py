@@ -45,8 +45,12 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
         response = send_signed(url, secret, event_id, body)
     except OSError as error:
         raise CommandError(f"{url} cannot be reached: {type(error).__name__}") from error
-    if response.status_code == 204:
-        print_text(console, f"204: {event_id} was accepted. {trace} tells what happens to it.")
+    if response.ok:
+        print_text(
+            console,
+            f"{response.status_code}: {url} has accepted {event_id}. {trace} tells what happens"
+            " to it.",
+        )
         return 0
     console.print(
         f"{response.status_code}: {message_of(response)}", style="red", markup=False, soft_wrap=True
@@ -87,8 +91,11 @@ def _body(settings: Mapping[str, str]) -> str:
 def _endpoint(installation: Installation, settings: Mapping[str, str]) -> tuple[str, str]:
     """Where to send to, and the secret to sign with."""
     url, secret = settings.get("URL", ""), settings.get("SECRET", "")
-    if url and not (urlsplit(url).scheme in {"http", "https"} and urlsplit(url).hostname):
+    if url and not _is_url(url):
         raise UsageError(f"URL={url} is not a URL: it begins with https:// or http://.")
+    if url and not secret:
+        # Signed with the secret of this installation, another host could send it here again.
+        raise UsageError(f"SECRET is missing: the signing secret of {url}, whsec_...")
     if secret:
         try:
             secret = parse_signing_secrets(secret)[0]
@@ -101,7 +108,15 @@ def _endpoint(installation: Installation, settings: Mapping[str, str]) -> tuple[
         raise UsageError(
             "There is no endpoint: start `make run` in another terminal, or name URL and SECRET."
         )
-    return url or endpoint.url, secret or endpoint.signing_secrets[0]
+    return endpoint.url, secret or endpoint.signing_secrets[0]
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
 
 
 def _put_among_dead_letters(installation: Installation, event_id: str, body: str) -> None:

@@ -33,8 +33,7 @@ class Evidence:
     @property
     def is_known(self) -> bool:
         """Whether anything at all is known about the event."""
-        is_kept = self.place not in {Place.PUBSUB, Place.NOWHERE}
-        return bool(self.log_lines or self.receipt or is_kept)
+        return bool(self.log_lines or self.receipt or self.place.is_certain)
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def _conclusion(evidence: Evidence, instructions: Instructions) -> tuple[str, st
     if receipt and receipt.is_finished:
         return _finished(receipt)
     is_published = any(line.fields.get("outcome") == "published" for line in evidence.log_lines)
-    is_kept = evidence.place not in {Place.PUBSUB, Place.NOWHERE}
+    is_kept = evidence.place.is_certain
     if receipt or is_published or is_kept or _failed_attempts(evidence.log_lines):
         return _unfinished(evidence, instructions)
     refusals = [line for line in evidence.log_lines if line.function == "receive"]
@@ -160,20 +159,32 @@ def _unfinished(evidence: Evidence, instructions: Instructions) -> tuple[str, st
     if evidence.api_knows_others is not None:
         remedy = _remedy_for_unknown_items(evidence, instructions)
     missing = f"{count_of(len(states), 'item')} not stored yet" if states else "Not resolved yet"
-    state = f"{missing}; {evidence.place.value}."
-    if evidence.place is Place.PUBSUB:
-        wait = f"Wait; {instructions.command('status')} shows what else waits."
-        return state, remedy or wait, needs_person
-    if evidence.place is Place.NOWHERE:
-        return state, _recover(evidence, instructions), True
-    next_steps = {
-        Place.DEAD_LETTERS: instructions.command("redrive"),
-        Place.DISK: instructions.command("run"),
-        Place.DEAD_LETTERS_ON_DISK: f"{instructions.command('run')} and, in another terminal,"
-        f" {instructions.command('redrive')}",
-    }
-    next_step = f"{next_steps[evidence.place]}."
-    return state, f"{remedy} Then {next_step}" if remedy else next_step, True
+    trace = instructions.command("trace", EVENT=evidence.event_id)
+    redrive = instructions.command("redrive")
+    run = instructions.command("run")
+    wait = f"Wait; {instructions.command('status')} shows what else waits."
+    match evidence.place:
+        case Place.PUBSUB | Place.PROBABLY_PUBSUB:
+            where = "Pub/Sub has it and delivers it again by itself"
+            return f"{missing}; {where}.", remedy or wait, needs_person
+        case Place.PUBSUB_OR_DEAD_LETTERS:
+            where = "Pub/Sub delivers it again by itself, unless it is a dead letter"
+            look = f"{trace} looks among the dead letters, too."
+            return f"{missing}; {where}.", f"{remedy} {look}".strip(), needs_person
+        case Place.NOWHERE:
+            return f"{missing}; Pub/Sub no longer has it.", _recover(evidence, instructions), True
+        case Place.DEAD_LETTERS:
+            where, next_step = "Pub/Sub has given up and keeps it among the dead letters", redrive
+        case Place.DEAD_LETTERS_ON_DISK:
+            where = "it is among the dead letters, on disk"
+            next_step = f"{run} and, in another terminal, {redrive}"
+        case Place.DISK:
+            where, next_step = f"it waits on disk, and `{run}` goes on with it", run
+    return (
+        f"{missing}; {where}.",
+        f"{remedy} Then {next_step}." if remedy else f"{next_step}.",
+        True,
+    )
 
 
 def _recover(evidence: Evidence, instructions: Instructions) -> str:

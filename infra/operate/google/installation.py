@@ -33,6 +33,7 @@ from operate.installation import (
     LogLine,
     LogQuery,
     Place,
+    QueuedEvent,
     Reconcile,
     Secret,
     open_dimmy,
@@ -99,9 +100,9 @@ class GoogleInstallation:
 
     def place_of(self, event_id: str) -> Place:
         is_dead_letter = event_id in self.dead_letters().event_ids()
-        return Place.DEAD_LETTERS if is_dead_letter else Place.PUBSUB
+        return Place.DEAD_LETTERS if is_dead_letter else Place.PROBABLY_PUBSUB
 
-    def dead_letter_ids(self) -> set[str] | None:
+    def queued_events(self) -> Mapping[str, QueuedEvent] | None:
         return None
 
     def dead_letters(self) -> DeadLetters:

@@ -23,7 +23,8 @@ def read_log_lines(gcloud: Gcloud, query: LogQuery) -> list[LogLine]:
         filters.append(f'jsonPayload.message="{query.message}"')
     if query.severity:
         filters.append(f"severity>={query.severity}")
-    return _read(gcloud, filters, query.last, query.limit)
+    functions = [query.function] if query.function else _FUNCTIONS
+    return _read(gcloud, filters, query.last, query.limit, functions)
 
 
 def read_events_of_item(gcloud: Gcloud, item_id: str, last: str, limit: int) -> list[str]:
@@ -52,9 +53,15 @@ def read_reconcile_lines(gcloud: Gcloud, since: datetime) -> list[Mapping[str, A
     return [line.fields for line in _read(gcloud, filters, "1d", _MAX_RECONCILE_LINES)]
 
 
-def _read(gcloud: Gcloud, filters: Sequence[str], last: str, limit: int) -> list[LogLine]:
+def _read(
+    gcloud: Gcloud,
+    filters: Sequence[str],
+    last: str,
+    limit: int,
+    functions: Sequence[str] = _FUNCTIONS,
+) -> list[LogLine]:
     prefix = gcloud.deployment.prefix
-    services = " OR ".join(f'"{prefix}-{name}"' for name in _FUNCTIONS)
+    services = " OR ".join(f'"{prefix}-{name}"' for name in functions)
     printed = gcloud.run(
         "logging",
         "read",

@@ -1,68 +1,123 @@
 """The events for the page: what their receipts, the log and Pub/Sub say of each."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import islice
 
 from operate.console import count_of
-from operate.installation import Installation, LogLine, LogQuery
+from operate.installation import Installation, LogLine, LogQuery, Place, QueuedEvent
 from operate.signed_webhooks import name_of_event
 from pipeline.store.receipts import Receipt
+from pipeline.store.timestamps import read_timestamp
 
 STATES = ("waiting", "partial", "dead letter", "refused", "unrecognised", "done")
 
 _LAST = "1d"
 _MAX_LINES = 500
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_DEAD = {Place.DEAD_LETTERS, Place.DEAD_LETTERS_ON_DISK}
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event as a row. Its id is empty if it had none; `text` is what a search looks at."""
+    """An event as a row. Its id is empty if it had none.
+
+    `matches` are the states that it is found by: where Pub/Sub does not say what waits, those that
+    it may have, too. A search looks at `text` and, for whole ids, at `items`.
+    """
 
     event_id: str
     name: str
     time: datetime
     states: tuple[str, ...]
+    matches: Collection[str]
     description: str
     text: str
+    items: Collection[str] = field(default=(), repr=False)
 
 
-class Sources(NamedTuple):
-    """What is known about events besides their receipts; `dead_letters` is None if unknown."""
+@dataclass(frozen=True)
+class Sources:
+    """What is known about events besides their receipts; `queue` is None if unknown."""
 
-    published: Sequence[LogLine] = ()
-    refused: Sequence[LogLine] = ()
-    dead_letters: Collection[str] | None = ()
+    published: Sequence[LogLine]
+    refused: Sequence[LogLine]
+    queue: Mapping[str, QueuedEvent] | None
+
+
+@dataclass(frozen=True)
+class Receipts:
+    """The receipts that were read. Events from `since` on have theirs among them, if any."""
+
+    receipts: Mapping[str, Receipt] = field(default_factory=dict)
+    since: datetime | None = None
 
 
 def read_sources(installation: Installation) -> Sources:
-    """The log lines of the last day, and the dead letters.
+    """The log lines of the last day, and what waits.
 
     Raises:
         UsageError, CommandError: the installation cannot be read.
     """
     published = installation.log_lines(LogQuery(_LAST, _MAX_LINES, message="webhook published"))
-    warnings = installation.log_lines(LogQuery(_LAST, _MAX_LINES, severity="WARNING"))
-    refused = [
-        line
-        for line in warnings
-        if line.function == "receive" and int(line.fields.get("status") or 0) >= 400
+    warnings = installation.log_lines(
+        LogQuery(_LAST, _MAX_LINES, severity="WARNING", function="receive")
+    )
+    refused = [line for line in warnings if int(line.fields.get("status") or 0) >= 400]
+    return Sources(published, refused, installation.queued_events())
+
+
+class EventList:
+    """All known events. Rows of receipts that have not changed are kept."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, tuple[Receipt, str, Event]] = {}
+
+    def list(self, read: Receipts, sources: Sources) -> "list[Event]":
+        """The events, newest first."""
+        rows = {}
+        for event_id, receipt in read.receipts.items():
+            queue = _state_in_queue(event_id, sources.queue)
+            kept = self._rows.get(event_id)
+            if kept and kept[0] is receipt and kept[1] == queue:
+                rows[event_id] = kept
+            else:
+                rows[event_id] = (receipt, queue, _of_receipt(receipt, queue))
+        self._rows = rows
+        events = [event for _, _, event in rows.values()]
+        events += _without_receipt(read, sources)
+        return sorted(events, key=lambda event: (event.time, event.event_id), reverse=True)
+
+
+def search(events: Iterable[Event], text: str, state: str, limit: int) -> tuple[list[Event], int]:
+    """The events in a state, or in any, that contain all words: at most `limit`, and how many."""
+    words = text.split()
+    found = [
+        event
+        for event in events
+        if (not state or state in event.matches)
+        and all(word.casefold() in event.text or word in event.items for word in words)
     ]
-    return Sources(published, refused, installation.dead_letter_ids())
+    return found[:limit], len(found)
 
 
-def list_events(receipts: Mapping[str, Receipt], sources: Sources) -> list[Event]:
-    """All events, newest first."""
-    dead = sources.dead_letters or ()
-    events = [_of_receipt(receipt, dead) for receipt in receipts.values()]
-    seen = set(receipts)
-    for line in reversed(sources.published):
-        event_id = str(line.fields.get("event_id", ""))
+def _without_receipt(read: Receipts, sources: Sources) -> list[Event]:
+    seen = set(read.receipts)
+    events = []
+    for event_id, queued in (sources.queue or {}).items():
         if event_id not in seen:
             seen.add(event_id)
-            description = f"accepted, {int(line.fields.get('bytes') or 0):,} bytes"
-            events.append(_event(event_id, line.time, (_queue(event_id, dead),), description))
+            state = "dead letter" if queued.place in _DEAD else "waiting"
+            events.append(_event(event_id, queued.published_at, (state,), "no receipt yet"))
+    for line in reversed(sources.published):
+        event_id = str(line.fields.get("event_id", ""))
+        # Where the queue is known, an event that is not in it has a receipt that was not read.
+        is_within = sources.queue is None and (read.since is None or line.time >= read.since)
+        if event_id not in seen and is_within:
+            description = f"accepted, {int(line.fields.get('bytes') or 0):,} bytes, no receipt yet"
+            events.append(_event(event_id, line.time, ("waiting",), description))
+        seen.add(event_id)
     for line in reversed(sources.refused):
         event_id = str(line.fields.get("event_id") or "")
         if not event_id or event_id not in seen:
@@ -70,43 +125,40 @@ def list_events(receipts: Mapping[str, Receipt], sources: Sources) -> list[Event
             reason = f": {line.fields['reason']}" if line.fields.get("reason") else ""
             description = f"{line.fields['status']} {line.fields.get('outcome', '')}{reason}"
             events.append(_event(event_id, line.time, ("refused",), description))
-    return sorted(events, key=lambda event: (event.time, event.event_id), reverse=True)
+    return events
 
 
-def search(events: Iterable[Event], text: str, state: str, limit: int) -> tuple[list[Event], int]:
-    """The events in a state, or in any, that contain all words: at most `limit`, and how many."""
-    words = text.casefold().split()
-    found = [
-        event
-        for event in events
-        if (not state or state in event.states) and all(word in event.text for word in words)
-    ]
-    return found[:limit], len(found)
+def _state_in_queue(event_id: str, queue: Mapping[str, QueuedEvent] | None) -> str:
+    """`waiting`, `dead letter`, `unknown`, or nothing for an event that Pub/Sub does not have."""
+    if queue is None:
+        return "unknown"
+    if event_id not in queue:
+        return ""
+    return "dead letter" if queue[event_id].place in _DEAD else "waiting"
 
 
-def _of_receipt(receipt: Receipt, dead_letters: Collection[str]) -> Event:
+def _of_receipt(receipt: Receipt, queue: str) -> Event:
     states: tuple[str, ...] = (receipt.outcome,)
+    matches: Collection[str] = states
+    missing = reason = ""
     if not receipt.is_finished:
-        states = ("partial", _queue(receipt.event_id, dead_letters))
+        states = ("partial",) if queue in {"", "unknown"} else ("partial", queue)
+        matches = ("partial", "waiting", "dead letter") if queue == "unknown" else states
+        number = sum(1 for _ in receipt.iterate_unsettled())
+        missing = f", {number:,} not stored"
+        reason = "".join(f": {state}" for _, state in islice(receipt.iterate_unsettled(), 1))
     items = f", {count_of(len(receipt.items), 'item')}" if receipt.items else ""
-    missing = f", {len(receipt.unsettled)} not stored" if receipt.unsettled else ""
-    reason = next(iter(receipt.unsettled.values()), "")
-    description = f"{receipt.kind}{items}{missing}{f': {reason}' if reason else ''}"
-    time = datetime.fromisoformat(receipt.received_at)
-    return _event(receipt.event_id, time, states, description, receipt.items)
+    received_at = read_timestamp(receipt.received_at)
+    event = _event(
+        receipt.event_id,
+        received_at.datetime if received_at else _LONG_AGO,
+        states,
+        f"{receipt.kind}{items}{missing}{reason}",
+    )
+    return replace(event, matches=matches, items=receipt.items)
 
 
-def _queue(event_id: str, dead_letters: Collection[str]) -> str:
-    return "dead letter" if event_id in dead_letters else "waiting"
-
-
-def _event(
-    event_id: str,
-    time: datetime,
-    states: tuple[str, ...],
-    description: str,
-    item_ids: Iterable[str] = (),
-) -> Event:
-    text = "\n".join([event_id, *states, description, *item_ids]).casefold()
+def _event(event_id: str, time: datetime, states: tuple[str, ...], description: str) -> Event:
     name = name_of_event(event_id) if event_id else "without an id"
-    return Event(event_id, name, time, states, description, text)
+    text = "\n".join([event_id, *states, description]).casefold()
+    return Event(event_id, name, time, states, states, description, text)

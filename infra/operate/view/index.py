@@ -4,7 +4,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -13,11 +13,13 @@ from obstore.store import GCSStore, LocalStore
 
 from operate.object_listing import Listed, ObjectListing
 from operate.time_ordered_ids import first_event_id, first_item_id
+from operate.view.events import Receipts
 from operate.view.newest import Newest
 from operate.view.scan import Summary, read_summary
 from operate.view.storage_errors import unreadable
 from pipeline.layout import ITEMS, RECEIPTS
 from pipeline.store.receipts import Receipt, ReceiptError
+from pipeline.store.timestamps import read_timestamp
 
 T = TypeVar("T")
 
@@ -42,6 +44,8 @@ class Index:
         self._receipts = _Folder(storage, receipts, _read_receipt)
         self._newest_first: tuple[Summary, ...] = ()
         self._events_of: Mapping[str, list[str]] = {}
+        # Until receipts were read, nothing follows from a missing one.
+        self._read_receipts = Receipts(since=datetime.max.replace(tzinfo=UTC))
         self._on_change: Callable[[], None] = lambda: None
         self._published_at = 0.0
 
@@ -84,6 +88,11 @@ class Index:
         return self._items.newest.left_out
 
     @property
+    def is_cut(self) -> bool:
+        """Whether there are older items, which are not in the index."""
+        return self._items.newest.is_cut
+
+    @property
     def since(self) -> datetime | None:
         """The time from which on items are in the index; None for all of them."""
         return self._items.newest.since
@@ -111,9 +120,13 @@ class Index:
         return found[0] if found else None
 
     @property
-    def receipts(self) -> Mapping[str, Receipt]:
-        """The receipts that have been read, by the ids of their events."""
-        return self._receipts.values
+    def receipts(self) -> Receipts:
+        """The receipts that have been read."""
+        return self._read_receipts
+
+    def version_of_receipt(self, event_id: str) -> object:
+        """Changes with each version of a receipt."""
+        return self._receipts.version_of(event_id)
 
     def receipts_of(self, name: str) -> list[Receipt]:
         """The receipts of the events that named an item, newest first."""
@@ -138,13 +151,24 @@ class Index:
         """Make what has been read visible to searches."""
         summaries = self._items.values.values()
         self._newest_first = tuple(sorted(summaries, key=lambda s: (s.time, s.name), reverse=True))
+        receipts = dict(self._receipts.values)
         events_of = defaultdict(list)
-        for receipt in self._receipts.values.values():
+        for receipt in receipts.values():
             for name in receipt.items:
                 events_of[name].append(receipt.event_id)
         self._events_of = events_of
+        self._read_receipts = Receipts(receipts, self._receipts_since(receipts))
         self._published_at = time.monotonic()
         self._on_change()
+
+    def _receipts_since(self, receipts: Mapping[str, Receipt]) -> datetime | None:
+        """The time from which on events have their receipts among these; None for all."""
+        if self._receipts.unread:
+            return datetime.max.replace(tzinfo=UTC)
+        if not (self._receipts.newest.is_cut or self._receipts.newest.since):
+            return None
+        times = (read_timestamp(receipt.received_at) for receipt in receipts.values())
+        return min((each.datetime for each in times if each), default=self._receipts.newest.since)
 
 
 class _Folder(Generic[T]):
@@ -214,6 +238,11 @@ class _Folder(Generic[T]):
                 self._listed[name] = listed
                 on_object()
         return bool(unread)
+
+    def version_of(self, name: str) -> object:
+        """Changes with each version of an object; None where there is none."""
+        listed = self._listed.get(name)
+        return listed.version if listed else None
 
     def get(self, name: str) -> tuple[bytes, datetime] | None:
         """An object of the latest listing, as it is now; None for any other name."""

@@ -8,28 +8,23 @@ from typing import Any
 
 from operate.object_listing import Listed, ObjectListing
 
-# How far back a bucket is looked at, until there are enough objects. None: everything.
-_SPANS = (
-    timedelta(hours=1),
-    timedelta(days=1),
-    timedelta(days=7),
-    timedelta(days=30),
-    timedelta(days=120),
-    timedelta(days=365),
-    None,
-)
-# A span of many more objects than are wanted is not read to its end.
+# A bucket is looked at backwards, in spans that grow as long as they hold few objects.
+_FIRST_SPAN = timedelta(hours=1)
+_GROWTH = 4
+_SHORTEST_SPAN = timedelta(minutes=1)
+_EVERYTHING = timedelta(days=40 * 365)
+# A span of many more objects than are wanted is looked at in shorter ones.
 _MORE_THAN_WANTED = 4
-_LEAST_OBJECTS = 20_000
+_LEAST_OBJECTS = 5_000
 
 
 class Newest:
     """The newest objects whose names begin with a prefix, at most `limit`.
 
     In a folder they are those that were written last. In a bucket, whose objects are listed in the
-    order of their names, they are those with the latest names, which `first_name` makes of times.
-    `since` is the time from which on all objects were found, None for all; `left_out` is how many
-    more were found than are wanted.
+    order of their names, they are those with the latest times in their names; `first_name` makes a
+    name of a time. `since` is the time from which on objects were looked for, None for all;
+    `left_out` is how many more were found than are wanted, and `is_cut` whether there are any.
     """
 
     def __init__(
@@ -42,6 +37,7 @@ class Newest:
         self.prefix = prefix
         self.since: datetime | None = None
         self.left_out = 0
+        self.is_cut = False
         self._listing = listing
         self._first_name = first_name
         self._limit = limit
@@ -56,35 +52,55 @@ class Newest:
         if not self._listing.is_sorted:
             yield self._newest(list(self._objects("", "")), lambda each: each.written_at)
             return
+        newest: list[Listed] = []
         for found in self._latest_names():
-            yield self._newest(found, lambda each: each.name)
+            newest = self._newest(found, self._time_ordered_name)
+            yield newest
+        if self.left_out > self._limit:
+            # From now on, what is older than these is not looked at.
+            self._start = min(map(self._time_ordered_name, newest))
 
     def _newest(self, found: list[Listed], order: Callable[[Listed], Any]) -> list[Listed]:
         newest = heapq.nlargest(self._limit, found, key=order)
         self.left_out = len(found) - len(newest)
+        self.is_cut |= self.left_out > 0
         return newest
 
+    def _time_ordered_name(self, listed: Listed) -> str:
+        """A name that begins with a time: its own or, for one of another form, of its writing.
+
+        The names of events that our own commands send are after all of Svix's.
+        """
+        tomorrow = self._first_name(datetime.now(UTC) + timedelta(days=1))
+        if listed.name < f"{self.prefix}{tomorrow}":
+            return listed.name
+        return f"{self.prefix}{self._first_name(listed.written_at)}"
+
     def _latest_names(self) -> Iterator[list[Listed]]:
-        """The first time, span by span; then at once."""
+        """What was found so far, span by span; after the first time at once."""
         if self._start is not None:
             yield list(self._objects(self._start, ""))
             return
         found: list[Listed] = []
         most = max(_MORE_THAN_WANTED * self._limit, _LEAST_OBJECTS)
-        now, end = datetime.now(UTC), ""
-        reached: str | None = None
-        for span in _SPANS:
-            since = now - span if span else None
-            start = f"{self.prefix}{self._first_name(since)}" if since else ""
+        now, age, span, end = datetime.now(UTC), timedelta(0), _FIRST_SPAN, ""
+        while age < _EVERYTHING and len(found) < self._limit:
+            start = self._name_of(now - age - span) if age + span < _EVERYTHING else ""
             older = list(itertools.islice(self._objects(start, end), most + 1))
-            if found and len(older) > most:
-                break
-            found = [*found, *older]
-            self.since, reached, end = since, start, start
+            if len(older) > most and span > _SHORTEST_SPAN:
+                span = max(span / _GROWTH, _SHORTEST_SPAN)
+                continue
+            if len(older) > most:
+                older = list(self._objects(start, end))
+            found = [*older, *found]
+            age, end = age + span, start
+            self.since = now - age if start else None
             yield found
-            if len(found) >= self._limit:
-                break
-        self._start = reached
+            span *= _GROWTH
+        self._start = end
+
+    def _name_of(self, time: datetime) -> str:
+        return f"{self.prefix}{self._first_name(time)}"
 
     def _objects(self, start: str, end: str) -> Iterator[Listed]:
         for page in self._listing.pages(self.prefix, start, end):

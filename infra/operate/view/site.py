@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from operate.installation import Finding, Installation
 from operate.signed_webhooks import name_of_event
 from operate.times import shown
 from operate.view.drawing import HEIGHT, WIDTH, draw
-from operate.view.events import STATES, Event, Sources, list_events, read_sources, search
+from operate.view.events import STATES, Event, EventList, Sources, read_sources, search
 from operate.view.index import Index
 from operate.view.photos import StoredPhotos
 from operate.view.scan import indented, read_scan, when
@@ -36,7 +38,9 @@ _MAX_ROWS = 10_000
 _MAX_RAW_BYTES = 200_000
 _LAST = "30d"  # how far back the log is read for an event
 _MAX_EVIDENCE = 100  # events that are kept
-_NO_PHOTO = b'<svg xmlns="http://www.w3.org/2000/svg"/>'  # in place of one not archived yet
+_MAX_ITEMS = 500  # of an event, on its page
+_NO_PHOTO = b'<svg xmlns="http://www.w3.org/2000/svg"/>'  # in place of a thumbnail
+_MAX_THUMBNAIL_BYTES = 5_000_000  # a thumbnail is the photo itself, made small by the browser
 _IDLE_SECONDS = 60.0  # after the last request; then nothing is read until the next one
 
 # A second line of defence: should the content of an item ever become markup, it could do nothing.
@@ -65,9 +69,12 @@ class Site:
         self._index = index
         self._photos = photos
         self._findings: list[Finding] = []
-        self._sources = Sources()
+        self._sources: Sources | None = None  # None: not known
         self._archives_photos = False
-        self._evidence: dict[str, tuple[float, Evidence]] = {}  # by event, with the time of reading
+        # By event, with the time of reading and the version of the receipt.
+        self._evidence: dict[str, tuple[float, object, Evidence]] = {}
+        self._collecting = threading.Lock()
+        self._event_list = EventList()
         self._storage_error = ""
         self._version = 0  # of what the pages show
         self._listed_events: list[Event] = []
@@ -127,13 +134,17 @@ class Site:
             more=_next_limit(limit, found),
             state=state,
             states=("", *STATES),
-            are_dead_letters_unknown=self._sources.dead_letters is None,
+            is_cut=self._index.receipts.since is not None,
+            unread=self._index.unread,
+            is_loaded=self._sources is not None,
+            is_queue_unknown=self._sources is not None and self._sources.queue is None,
             redrive=self._installation.instructions.command("redrive"),
         )
 
     def _events(self) -> list[Event]:
         if self._events_version != self._version:
-            self._listed_events = list_events(self._index.receipts, self._sources)
+            sources = self._sources or Sources((), (), {})
+            self._listed_events = self._event_list.list(self._index.receipts, sources)
             self._events_version = self._version
         return self._listed_events
 
@@ -181,29 +192,41 @@ class Site:
             message = f"Nothing is known about {event_id}."
             return self._page("nothing.html", status=404, message=message)
         receipt = evidence.receipt
+        if not (receipt and receipt.is_finished):
+            # It may be another story once the evidence is read again.
+            seconds = self._installation.status_poll_seconds
+            asyncio.get_running_loop().call_later(seconds, self._announce_change)
+        states = list(islice(receipt.iterate_unsettled(), _MAX_ITEMS)) if receipt else []
+        unsettled = {name for name, _ in states}
+        if receipt:
+            settled = (each for each in receipt.items.items() if each[0] not in unsettled)
+            states += islice(settled, _MAX_ITEMS - len(states))
         return self._page(
             "event.html",
             event_id=event_id,
             name=name_of_event(event_id),
             story=tell(evidence, self._installation.instructions),
             receipt=receipt,
-            stored=[each for each in receipt.items if self._index.has(each)] if receipt else [],
+            items=[(name, state, self._index.has(name)) for name, state in states],
+            more_items=len(receipt.items) - len(states) if receipt else 0,
         )
 
     def _evidence_of(self, event_id: str) -> Evidence:
-        """What is known about an event, read at most once per interval of the status."""
-        read_at, evidence = self._evidence.get(event_id, (0.0, None))
-        now = time.monotonic()
-        if evidence is None or now - read_at >= self._installation.status_poll_seconds:
-            evidence = collect(self._installation, event_id, _LAST)
-            if len(self._evidence) > _MAX_EVIDENCE:
-                self._evidence.clear()
-            self._evidence[event_id] = (now, evidence)
-        return evidence
+        """What is known about an event, read once per version of its receipt and per interval."""
+        with self._collecting:
+            version = self._index.version_of_receipt(event_id)
+            read_at, known_version, evidence = self._evidence.get(event_id, (0.0, None, None))
+            is_old = time.monotonic() - read_at >= self._installation.status_poll_seconds
+            if evidence is None or is_old or version != known_version:
+                evidence = collect(self._installation, event_id, _LAST, leases=False)
+                if len(self._evidence) > _MAX_EVIDENCE:
+                    self._evidence.clear()
+                self._evidence[event_id] = (time.monotonic(), version, evidence)
+            return evidence
 
     async def _show_photo(self, request: web.Request) -> web.StreamResponse:
         photo = await self._photos.open(request.match_info["item"], request.match_info["name"])
-        if photo is None and "optional" in request.query:
+        if "optional" in request.query and not (photo and photo.size <= _MAX_THUMBNAIL_BYTES):
             return web.Response(body=_NO_PHOTO, content_type="image/svg+xml")
         if photo is None:
             return self._page("nothing.html", status=404, message="There is no such photo.")
@@ -243,6 +266,10 @@ class Site:
         request: web.Request,
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
+        # Another site may not make this page read, although it could not see the answer.
+        fetched = request.headers.get("Sec-Fetch-Site"), request.headers.get("Sec-Fetch-Mode")
+        if fetched[0] == "cross-site" and fetched[1] != "navigate":
+            raise web.HTTPForbidden(text="Another site has asked for this.\n")
         # Under another host name, another site is trying to read this page (DNS rebinding).
         if request.url.host not in {"127.0.0.1", "localhost", "::1"}:
             raise web.HTTPForbidden(text="Open it as http://127.0.0.1 or http://localhost.\n")
@@ -292,12 +319,12 @@ class Site:
                 self._announce_change()
             await self._pause(self._installation.status_poll_seconds)
 
-    def _read_status(self) -> tuple[list[Finding], Sources]:
+    def _read_status(self) -> tuple[list[Finding], Sources | None]:
         try:
             self._archives_photos = self._installation.archives_photos()
             return list(findings(self._installation)), read_sources(self._installation)
         except (CommandError, UsageError) as error:
-            return [Finding("status", "unknown", str(error))], Sources()
+            return [Finding("status", "unknown", str(error))], None
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

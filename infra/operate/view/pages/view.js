@@ -66,6 +66,10 @@ document.addEventListener("error", (event) => { if (event.target.tagName === "IM
 for (const image of document.images) if (image.complete && !image.naturalWidth) showAddress(image);
 
 function showAddress(image) {
+  if (image.closest(".thumbnail")) {
+    image.remove();
+    return;
+  }
   const link = image.dataset.link;
   if (link) {
     delete image.dataset.link;
