@@ -415,36 +415,34 @@ def test_sql_shows_a_table_on_a_terminal_or_blocks_where_it_would_be_too_wide(
     assert "2 rows" in lines
 
 
-def test_make_passes_a_query_on_as_it_was_typed(tmp_path: Path) -> None:
-    typed = """SELECT JSON_VALUE(data, '$.item_id') AS "$(id)" FROM `a.b.item_versions`  # $$"""
-    python = tmp_path / "venv" / "bin" / "python"
+def printed_by_make(folder: Path, script: str, *arguments: str, **environment: str) -> str:
+    """What make prints if a shell script takes the place of Python."""
+    python = folder / "venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\nprintf %s "$QUERY"')
+    python.write_text(f"#!/bin/sh\n{script}")
     python.chmod(0o755)
     for name in (".operator", ".developer"):
-        (tmp_path / "venv" / name).touch()
+        (folder / "venv" / name).touch()
+    make = ["make", f"VENV={folder}/venv", *arguments]
+    done = subprocess.run(
+        make, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout
 
-    make = ["make", "sql", f"VENV={tmp_path}/venv", f"QUERY={typed}"]
-    made = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True)
 
-    assert made.stdout == typed
+def test_make_passes_a_query_on_as_it_was_typed(tmp_path: Path) -> None:
+    typed = """SELECT JSON_VALUE(data, '$.item_id') AS "$(id)" FROM `a.b.item_versions`  # $$"""
+
+    printed = printed_by_make(tmp_path, 'printf %s "$QUERY"', "sql", f"QUERY={typed}")
+
+    assert printed == typed
 
 
 def test_make_passes_on_what_to_send_only_from_its_own_command_line(tmp_path: Path) -> None:
-    python = tmp_path / "venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text('#!/bin/sh\nprintf %s "$ITEMS,$URL,$SECRET"')
-    python.chmod(0o755)
-    for name in (".operator", ".developer"):
-        (tmp_path / "venv" / name).touch()
+    script = 'printf %s "$ITEMS,$URL,$SECRET"'
+    exported = {"URL": "https://example.com", "SECRET": "of something else"}
 
-    make = ["make", "send", f"VENV={tmp_path}/venv", "ITEMS=67c8"]
-    environment = os.environ | {"URL": "https://example.com", "SECRET": "of something else"}
-    made = subprocess.run(
-        make, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
-
-    assert made.stdout == "67c8,,"
+    assert printed_by_make(tmp_path, script, "send", "ITEMS=67c8", **exported) == "67c8,,"
 
 
 def test_make_help_names_every_command() -> None:

@@ -2,10 +2,7 @@
 
 import asyncio
 import contextlib
-import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +10,8 @@ import jinja2
 from aiohttp import web
 
 from operate.console import CommandError, UsageError
-from operate.diagnosis.evidence import collect
 from operate.diagnosis.findings import findings
-from operate.diagnosis.story import Evidence, tell
+from operate.diagnosis.story import tell
 from operate.installation import Finding, Installation
 from operate.signed_webhooks import name_of_event
 from operate.times import shown
@@ -25,6 +21,7 @@ from operate.view.index import Index
 from operate.view.photos import StoredPhotos
 from operate.view.scan import indented, read_scan, when
 from operate.view.storage_errors import UnreadableError
+from operate.view.stories import Stories, first_items
 from pipeline.message import is_event_id
 
 _PAGES = Path(__file__).with_name("pages")
@@ -36,9 +33,6 @@ _FILES = {
 _ROWS = 100
 _MAX_ROWS = 10_000
 _MAX_RAW_BYTES = 200_000
-_LAST = "30d"  # how far back the log is read for an event
-_MAX_EVIDENCE = 100  # events that are kept
-_MAX_ITEMS = 500  # of an event, on its page
 _NO_PHOTO = b'<svg xmlns="http://www.w3.org/2000/svg"/>'  # in place of a thumbnail
 _MAX_THUMBNAIL_BYTES = 5_000_000  # a thumbnail is the photo itself, made small by the browser
 _IDLE_SECONDS = 60.0  # after the last request; then nothing is read until the next one
@@ -71,9 +65,7 @@ class Site:
         self._findings: list[Finding] = []
         self._sources: Sources | None = None  # None: not known
         self._archives_photos = False
-        # By event, with the time of reading and the version of the receipt.
-        self._evidence: dict[str, tuple[float, object, Evidence]] = {}
-        self._collecting = threading.Lock()
+        self._stories = Stories(installation, index)
         self._event_list = EventList()
         self._storage_error = ""
         self._version = 0  # of what the pages show
@@ -134,7 +126,7 @@ class Site:
             more=_next_limit(limit, found),
             state=state,
             states=("", *STATES),
-            is_cut=self._index.receipts.since is not None,
+            is_cut=self._index.receipts.since is not None and not self._index.unread,
             unread=self._index.unread,
             is_loaded=self._sources is not None,
             is_queue_unknown=self._sources is not None and self._sources.queue is None,
@@ -185,7 +177,7 @@ class Site:
         if not is_event_id(event_id):
             return self._page("nothing.html", status=404, message=f"There is no event {event_id}.")
         try:
-            evidence = await asyncio.to_thread(self._evidence_of, event_id)
+            evidence = await asyncio.to_thread(self._stories.evidence, event_id)
         except (CommandError, UsageError) as error:
             return self._page("nothing.html", status=503, message=str(error))
         if not evidence.is_known:
@@ -196,33 +188,16 @@ class Site:
             # It may be another story once the evidence is read again.
             seconds = self._installation.status_poll_seconds
             asyncio.get_running_loop().call_later(seconds, self._announce_change)
-        states = list(islice(receipt.iterate_unsettled(), _MAX_ITEMS)) if receipt else []
-        unsettled = {name for name, _ in states}
-        if receipt:
-            settled = (each for each in receipt.items.items() if each[0] not in unsettled)
-            states += islice(settled, _MAX_ITEMS - len(states))
+        items = first_items(receipt) if receipt else []
         return self._page(
             "event.html",
             event_id=event_id,
             name=name_of_event(event_id),
             story=tell(evidence, self._installation.instructions),
             receipt=receipt,
-            items=[(name, state, self._index.has(name)) for name, state in states],
-            more_items=len(receipt.items) - len(states) if receipt else 0,
+            items=[(name, state, self._index.has(name)) for name, state in items],
+            more_items=len(receipt.items) - len(items) if receipt else 0,
         )
-
-    def _evidence_of(self, event_id: str) -> Evidence:
-        """What is known about an event, read once per version of its receipt and per interval."""
-        with self._collecting:
-            version = self._index.version_of_receipt(event_id)
-            read_at, known_version, evidence = self._evidence.get(event_id, (0.0, None, None))
-            is_old = time.monotonic() - read_at >= self._installation.status_poll_seconds
-            if evidence is None or is_old or version != known_version:
-                evidence = collect(self._installation, event_id, _LAST, leases=False)
-                if len(self._evidence) > _MAX_EVIDENCE:
-                    self._evidence.clear()
-                self._evidence[event_id] = (time.monotonic(), version, evidence)
-            return evidence
 
     async def _show_photo(self, request: web.Request) -> web.StreamResponse:
         photo = await self._photos.open(request.match_info["item"], request.match_info["name"])
