@@ -16,6 +16,7 @@ from operate.installation import LogLine, Place, QueuedEvent
 from operate.object_listing import ObjectListing
 from operate.view.events import EventList, Receipts, Sources, search
 from operate.view.index import Index
+from operate.view.stories import Stories
 from pipeline.store.objects import open_storage
 from pipeline.store.receipts import DeliveryId, Kind, Receipt
 from pipeline.store.settings import StorageSettings
@@ -23,7 +24,7 @@ from sandbox.log_file import LogFile
 from sandbox.pubsub_admin import subscription_path
 from sandbox.pubsub_file import QUEUE_FILE, QueueFile, StoredMessage
 from sandbox.stack import DEAD_LETTERS, RESOLVE
-from support.page import HOSTILE, Serve
+from support.page import HOSTILE, Serve, Served
 from support.waiting import wait_for
 
 NOW = datetime.now(UTC)
@@ -296,6 +297,29 @@ def test_the_receipts_can_be_used_while_others_are_read(tmp_path: Path) -> None:
 
     assert len([*reading]) == 3
     assert "msg_new" in index.receipts.receipts
+
+
+class Patient(Served):
+    status_poll_seconds = 3600.0
+
+
+def test_the_story_of_another_version_of_a_receipt_is_read_at_once(tmp_path: Path) -> None:
+    write_receipts(tmp_path / "events")
+    settings = StorageSettings(f"file://{tmp_path}")
+    index = Index(open_storage(settings), ObjectListing(settings), 100)
+    index.refresh()
+    stories = Stories(Patient(tmp_path, settings), index)
+    first = stories.evidence("msg_partial")
+    assert stories.evidence("msg_partial") is first
+
+    (tmp_path / "events" / "msg_partial.json").write_bytes(
+        receipt_of("msg_partial", "stored").line()
+    )
+    index.refresh()
+
+    receipt = stories.evidence("msg_partial").receipt
+    assert receipt
+    assert receipt.is_finished
 
 
 @pytest.mark.parametrize("event_id", ["msg_unknown", "..%2fsecret", "%00", "a%20b"])

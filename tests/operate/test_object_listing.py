@@ -166,7 +166,7 @@ def test_a_span_of_very_many_is_divided_until_its_newest_are_found(
     bucket: CloudStorage, age: timedelta
 ) -> None:
     put(bucket, recent := item_name(timedelta(minutes=5)))
-    for number in range(30_000):
+    for number in range(150_000):
         put(bucket, item_name(age + number * timedelta(seconds=20), number))
     newest = Newest(listing(bucket), "items/", first_item_id, 1000)
 

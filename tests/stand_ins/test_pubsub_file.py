@@ -163,6 +163,19 @@ def test_a_publication_that_cannot_be_stored_is_not_kept_in_part(tmp_path: Path)
         assert file.messages("s") == [message]
 
 
+def test_a_clock_that_was_put_back_does_not_give_ids_twice(
+    serve: Callable[[], Server], tmp_path: Path
+) -> None:
+    later = 10**17
+    with closing(QueueFile(tmp_path / "queue")) as file:
+        message = StoredMessage(later, 0, "2026-11-01T08:00:00Z", {}, b"1")
+        file.add([subscription_path("first")], [message])
+    _, admin = serve()
+    create(admin)
+
+    assert int(admin.publish("events", b"2")) > later
+
+
 def publish(channel: grpc.Channel, data: bytes) -> None:
     """Publish once; the library's client would try again for minutes."""
     call: grpc.UnaryUnaryMultiCallable[Any, Any] = channel.unary_unary(
