@@ -23,6 +23,14 @@ def shown_text(text: str) -> str:
     return shown(time) if time.tzinfo else text
 
 
+def lasting(seconds: float) -> str:
+    """A length of time in its largest unit, such as `16 min`; up to two of the unit in the next."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def _local(time: datetime) -> datetime:
     """The time in the zone of this machine; as it is at the ends of the calendar."""
     try:

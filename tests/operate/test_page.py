@@ -25,6 +25,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from operate.google.deployment import ROOT
+from operate.times import lasting
 from operate.view.drawing import HEIGHT, WIDTH, draw
 from operate.view.scan import Sides, indented, read_scan, read_summary, when
 from pipeline.archive.photos import name_of
@@ -316,6 +317,21 @@ def test_times_of_an_item_are_shown_with_a_zone_and_other_texts_as_they_are() ->
     assert when("2025-03-05T14:38:22+02:00") == "2025-03-05 12:38:22 UTC"
     assert when("2025-03-05") == "2025-03-05"
     assert when("2025-03-05T99:99") == "2025-03-05T99:99"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.4, "0 s"),
+        (119, "119 s"),
+        (120, "2 min"),
+        (7199, "119 min"),
+        (7200, "2 h"),
+        (2.2e6, "25 d"),
+    ],
+)
+def test_a_length_of_time_has_one_unit(seconds: float, text: str) -> None:
+    assert lasting(seconds) == text
 
 
 @pytest.mark.parametrize("zone", ["XXX+5", "XXX-5"])

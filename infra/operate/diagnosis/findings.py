@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from operate.diagnosis.refusals import Refusals
 from operate.installation import Backlog, Finding, Installation, LogLine, LogQuery
 from operate.signed_webhooks import sender_of
-from operate.times import shown
+from operate.times import lasting, shown
 
 _LATE_SECONDS = 15 * 60
 _MAX_ERRORS = 100
@@ -48,7 +48,7 @@ def _backlog(installation: Installation) -> Iterator[Finding]:
         else:
             remedy = instructions.command("logs", SEVERITY="WARNING")
     oldest = backlog.oldest_seconds
-    age = "-" if oldest is None else f"{oldest:.0f} s"
+    age = "-" if oldest is None else lasting(oldest)
     yield Finding("oldest event waiting", age, remedy, "waiting")
     redrive = instructions.command("redrive")
     if backlog.is_paused:
