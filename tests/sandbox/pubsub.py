@@ -16,10 +16,10 @@ import base64
 import contextlib
 import itertools
 import json
-import logging
 import random
 import signal
 import sqlite3
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
@@ -47,8 +47,6 @@ from sandbox.pubsub_queue import (
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[Any, Any]
-
-_logger = logging.getLogger(__name__)
 
 ACKNOWLEDGING_STATUSES = {102, 200, 201, 202, 204}
 MAX_REQUEST_BYTES = 10_000_000
@@ -380,7 +378,7 @@ class PubSub:
         try:
             yield
         except sqlite3.Error as error:
-            _logger.warning("the messages on disk cannot be changed: %s", error)
+            print(f"Pub/Sub cannot change its messages on disk: {error}", file=sys.stderr)
 
     def _start_deliverer(self, subscription: Subscription) -> None:
         if subscription.deliverer:

@@ -191,9 +191,11 @@ def _scan_on_enter(stack: Stack, scans: SampleScans | None, journal: Journal) ->
 
     thread = threading.Thread(target=scan_on_each_line, daemon=True)
     thread.start()
-    yield
-    stopped.set()
-    thread.join()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
 
 
 if __name__ == "__main__":
