@@ -5,10 +5,8 @@ One of them: .venv/bin/pytest tests/system/test_console.py -k enter
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import requests
 
 from operate.signed_webhooks import send_signed
 from sandbox.processes import free_port
@@ -68,14 +66,5 @@ def test_a_wrong_secret_is_shown_in_red_with_the_setting(terminal: Terminal, por
     assert refused.endswith(": SIGNING_SECRETS has the secret of another endpoint")
 
 
-def test_another_path_is_answered_and_not_printed(terminal: Terminal, port: int) -> None:
-    before = terminal.output
-
-    assert requests.get(f"http://127.0.0.1:{port}/robots.txt", timeout=5).status_code == 404
-
-    assert terminal.output == before
-
-
-def test_the_instructions_name_the_zone_of_the_times(terminal: Terminal, tmp_path: Path) -> None:
+def test_the_instructions_name_the_zone_of_the_times(terminal: Terminal) -> None:
     assert "with its time in UTC; Ctrl-C stops." in terminal.output
-    assert str(tmp_path) not in terminal.output
