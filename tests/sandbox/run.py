@@ -62,14 +62,14 @@ def main() -> int:
     folder = data_folder(settings)
     journal = Journal(open_console(), folder)
     log_file = LogFile(folder)
-    stopped = threading.Event()
+    stop_request = StopRequest()
 
     def on_log(function: str, fields: dict[str, Any]) -> None:
         log_file.add(function, fields)
         journal.log(function, fields)
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stopped.set())
+        signal.signal(number, stop_request.note)
     try:
         port = read_port(settings, "PORT", DEFAULT_PORT)
         api = real_api(settings)
@@ -99,13 +99,32 @@ def main() -> int:
             ) as stack:
                 _print_instructions(stack, journal)
                 with announce(stack.running, folder), _scan_on_enter(stack, scans, journal):
-                    stopped.wait()
+                    stop_request.wait()
                 journal.print_text("\nStopping ...")
     except _START_ERRORS as error:
         journal.print_text(str(error), "red")
         return 2
     journal.print_text(f"Stopped. Stored objects remain in {folder}")
     return 0
+
+
+class StopRequest:
+    """A signal to stop, which may arrive at any moment.
+
+    The handler takes no lock: that of a threading.Event may be held by the code that it interrupts,
+    and then neither would ever go on.
+    """
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+
+    def note(self, *_: object) -> None:
+        """Handle a signal."""
+        os.write(self._write, b"!")
+
+    def wait(self) -> None:
+        """Return once a signal has arrived, also before this call."""
+        os.read(self._read, 1)
 
 
 def _secrets(settings: Mapping[str, str]) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def starting() -> Iterator[Start]:
 
     def start(command: str, **changes: str) -> Process:
         process = Process(
-            [sys.executable, "-m", *command.split()], _environment(changes), folder=ROOT
+            [sys.executable, "-m", *command.split()], environment_of(changes), folder=ROOT
         )
         started.append(process)
         return process
@@ -69,7 +69,7 @@ class Terminal:
 
     def __init__(self, command: str, **changes: str) -> None:
         self.output = ""
-        environment = _environment({"TERM": "xterm-256color", "COLUMNS": "250"} | changes)
+        environment = environment_of({"TERM": "xterm-256color", "COLUMNS": "250"} | changes)
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
             os.chdir(ROOT)
@@ -95,7 +95,8 @@ class Terminal:
                 self.output += read.decode(errors="replace")
 
 
-def _environment(changes: Mapping[str, str]) -> dict[str, str]:
+def environment_of(changes: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a command, with these changes."""
     return {
         **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE")},
         **TERMINAL_ENVIRONMENT,

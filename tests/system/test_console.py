@@ -4,6 +4,8 @@ One of them: .venv/bin/pytest tests/system/test_console.py -k enter
 """
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from operate.signed_webhooks import send_signed
 from sandbox.processes import free_port
 from sandbox.stack import new_secret
-from support.commands import Terminal
+from support.commands import Terminal, environment_of
 from support.waiting import wait_for
 
 RED, DIM, PLAIN = "\x1b[31m", "\x1b[2m", "\x1b[0m"
@@ -68,3 +70,35 @@ def test_a_wrong_secret_is_shown_in_red_with_the_setting(terminal: Terminal, por
 
 def test_the_instructions_name_the_zone_of_the_times(terminal: Terminal) -> None:
     assert "with its time in UTC; Ctrl-C stops." in terminal.output
+
+
+def test_a_stop_may_be_asked_for_at_any_moment() -> None:
+    """A handler that took the lock of what it interrupts would wait for ever."""
+    program = """
+import os, signal, sys
+from sandbox.run import StopRequest
+
+stop_request = StopRequest()
+signal.signal(signal.SIGALRM, stop_request.note)
+
+def interrupt(frame, event, _):
+    # A signal before each line of the standard library's locks and of this class.
+    if event == "line" and frame.f_code.co_filename.endswith(("threading.py", "run.py")):
+        os.kill(os.getpid(), signal.SIGALRM)
+    return interrupt
+
+sys.settrace(interrupt)
+stop_request.wait()
+sys.settrace(None)
+print("stopped")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment_of({}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert done.stdout == "stopped\n"
