@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import pty
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from sandbox.processes import Process
 from sandbox.secret_search import assert_no_secrets
 from sandbox.stack import SANDBOX_API_KEY
 from sandbox.svix_sender import Message, SvixSender
+from support.waiting import wait_for
 
 # Without the settings of the developer who runs the tests.
 TERMINAL_ENVIRONMENT = {
@@ -81,12 +83,20 @@ class Terminal:
         os.write(self._terminal, text.encode())
 
     def close(self) -> int:
-        """Wait for the end of the command; its exit status."""
+        """Wait for the end of the command, and kill one that does not end; its exit status."""
+        try:
+            wait_for(self._has_ended, "the end of the command")
+        finally:
+            if not self._has_ended():
+                os.kill(self.pid, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         self._reader.join()
         os.close(self._terminal)
         assert_no_secrets("a command", [self.output], [SANDBOX_API_KEY])
         return status
+
+    def _has_ended(self) -> bool:
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def _read(self) -> None:
         # Linux reports the end of a terminal with an error, others with no bytes.
