@@ -11,17 +11,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import requests
-from aiohttp import web
 from selenium import webdriver
 
 from bench.load import percentile
 from bench.report import Section, Target
-from operate.installation import open_objects
-from operate.object_listing import ObjectListing
 from operate.time_ordered_ids import first_item_id
-from operate.view.index import Index
-from operate.view.photos import StoredPhotos
-from operate.view.site import Site
 from pipeline.store.settings import StorageSettings
 from sandbox import catalogue
 from sandbox.background import Background
@@ -31,7 +25,7 @@ from sandbox.log_file import LogFile
 from sandbox.processes import Process, free_port
 from sandbox.stack import Stack, start_stack
 from support.browser import open_browser
-from support.page import Served
+from support.page import Served, serve
 from support.programs import PROGRAMS
 
 ITEMS = 10_000
@@ -133,25 +127,15 @@ def _first_rows(count: int) -> float:
     storage.page_of("scans", {})  # sorts the names
     with tempfile.TemporaryDirectory() as folder, Background() as background:
         background.run(storage.start())
-        settings = StorageSettings("gs://scans", storage.url)
-        installation, objects = Served(Path(folder), settings), open_objects(settings)
-        index = Index(objects, ObjectListing(settings), ITEMS)
-        site = Site(installation, index, StoredPhotos(objects, ObjectListing(settings)))
-        runner = web.AppRunner(site.app, access_log=None)
+        installation = Served(Path(folder), StorageSettings("gs://scans", storage.url))
         started = time.monotonic()
-        background.run(_serve(runner))
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+        runner, url = background.run(serve(installation, ITEMS))
         while "A0155C35" not in requests.get(url, timeout=_PATIENCE_SECONDS).text:
             time.sleep(_POLL_SECONDS)
         spent = (time.monotonic() - started) * 1000
         background.run(runner.cleanup())
         background.run(storage.stop())
     return spent
-
-
-async def _serve(runner: web.AppRunner) -> None:
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
 
 
 def _start(folder: Path, url: str) -> Process:

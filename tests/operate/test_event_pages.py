@@ -13,11 +13,9 @@ import pytest
 import requests
 
 from operate.installation import LogLine, Place, QueuedEvent
-from operate.object_listing import ObjectListing
 from operate.view.events import EventList, Receipts, Sources, search
 from operate.view.index import Index
 from operate.view.stories import Stories
-from pipeline.store.objects import open_storage
 from pipeline.store.receipts import DeliveryId, Kind, Receipt
 from pipeline.store.settings import StorageSettings
 from sandbox.log_file import LogFile
@@ -293,7 +291,7 @@ def test_a_receipt_with_an_odd_time_is_listed(received_at: str) -> None:
 def test_the_receipts_can_be_used_while_others_are_read(tmp_path: Path) -> None:
     write_receipts(tmp_path / "events")
     settings = StorageSettings(f"file://{tmp_path}")
-    index = Index(open_storage(settings), ObjectListing(settings), 100)
+    index = Index(settings, 100)
     index.refresh()
     reading = iter(index.receipts.receipts)
     next(reading)
@@ -312,7 +310,7 @@ class Patient(Served):
 def test_the_story_of_another_version_of_a_receipt_is_read_at_once(tmp_path: Path) -> None:
     write_receipts(tmp_path / "events")
     settings = StorageSettings(f"file://{tmp_path}")
-    index = Index(open_storage(settings), ObjectListing(settings), 100)
+    index = Index(settings, 100)
     index.refresh()
     stories = Stories(Patient(tmp_path, settings), index)
     first = stories.evidence("msg_partial")

@@ -3,6 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from aiohttp import web
+
+from operate.installation import Installation
+from operate.view.site import open_site
 from pipeline.store.settings import StorageSettings
 from sandbox.installation import SandboxInstallation
 
@@ -25,3 +29,12 @@ class Served(SandboxInstallation):
 
     def storage(self) -> StorageSettings:
         return self._storage
+
+
+async def serve(installation: Installation, limit: int) -> tuple[web.AppRunner, str]:
+    """Serve the page on a free port: what serves it, and its URL."""
+    site = open_site(installation, limit)
+    runner = web.AppRunner(site.app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"

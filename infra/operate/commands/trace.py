@@ -14,8 +14,7 @@ from operate.console import CommandError, UsageError, print_text
 from operate.diagnosis.evidence import collect
 from operate.diagnosis.photo_story import PhotoEvidence, tell_photos
 from operate.diagnosis.story import Story, tell
-from operate.installation import Installation, LogQuery, open_objects
-from operate.object_listing import ObjectListing
+from operate.installation import Installation, LogQuery
 from operate.signed_webhooks import name_of_event
 from operate.view.photos import StoredPhotos
 from operate.view.storage_errors import UnreadableError
@@ -93,7 +92,7 @@ def _collect_photos(installation: Installation, item_id: str, last: str) -> Phot
     lines = installation.log_lines(LogQuery(last, _MAX_LINES, item_id=item_id))
     try:
         item = read_json(Objects(settings).get(item_name(item_id)).content)
-        stored = StoredPhotos(open_objects(settings), ObjectListing(settings)).names(item_id)
+        stored = StoredPhotos(settings).names(item_id)
     except ObjectNotFoundError:
         return PhotoEvidence([], (), lines)
     except (StorageError, UnreadableError, NotJsonError) as error:

@@ -16,12 +16,9 @@ from rich.console import Console
 
 from operate.commands.arguments import read_number
 from operate.console import print_text
-from operate.installation import Installation, open_objects
-from operate.object_listing import ObjectListing
+from operate.installation import Installation
 from operate.ports import read_port
-from operate.view.index import Index
-from operate.view.photos import StoredPhotos
-from operate.view.site import Site
+from operate.view.site import Site, open_site
 
 _PORT = "8090"
 _ITEMS = 10_000
@@ -32,10 +29,7 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
     """Serve the page until Ctrl-C."""
     port = read_port(settings, "VIEW_PORT", _PORT)
     items = read_number(settings, "LIMIT", _ITEMS, _MAX_ITEMS)
-    stored_in = installation.storage()
-    storage = open_objects(stored_in)
-    index = Index(storage, ObjectListing(stored_in), items)
-    site = Site(installation, index, StoredPhotos(storage, ObjectListing(stored_in)))
+    site = open_site(installation, items)
     asyncio.run(_serve(console, site, port))
     return 0
 

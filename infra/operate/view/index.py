@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import obstore
 from obstore.store import GCSStore, LocalStore
 
+from operate.installation import open_objects
 from operate.object_listing import Listed, ObjectListing
 from operate.time_ordered_ids import first_event_id, first_item_id
 from operate.view.events import Receipts
@@ -19,6 +20,7 @@ from operate.view.scan import Summary, read_summary
 from operate.view.storage_errors import unreadable
 from pipeline.layout import ITEMS, RECEIPTS
 from pipeline.store.receipts import Receipt, ReceiptError
+from pipeline.store.settings import StorageSettings
 from pipeline.store.timestamps import read_timestamp
 
 T = TypeVar("T")
@@ -36,10 +38,10 @@ class Index:
     blocks and may run in another thread; what it has read can be searched at once.
     """
 
-    def __init__(self, storage: LocalStore | GCSStore, listing: ObjectListing, limit: int) -> None:
-        self._listing = listing
-        items = Newest(listing, f"{ITEMS}/", first_item_id, limit)
-        receipts = Newest(listing, f"{RECEIPTS}/", first_event_id, limit)
+    def __init__(self, settings: StorageSettings, limit: int) -> None:
+        storage, self._listing = open_objects(settings), ObjectListing(settings)
+        items = Newest(self._listing, f"{ITEMS}/", first_item_id, limit)
+        receipts = Newest(self._listing, f"{RECEIPTS}/", first_event_id, limit)
         self._items = _Folder(storage, items, read_summary)
         self._receipts = _Folder(storage, receipts, _read_receipt)
         self._newest_first: tuple[Summary, ...] = ()

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import obstore
-from obstore.store import GCSStore, LocalStore
 
+from operate.installation import open_objects
 from operate.object_listing import ObjectListing
 from operate.view.storage_errors import unreadable
 from pipeline.archive.photos import is_name
 from pipeline.layout import photo_name
 from pipeline.store.items import is_item_id
+from pipeline.store.settings import StorageSettings
 
 # What browsers show, and more. The type that a photo was stored with came from another server.
 _SIGNATURES = (
@@ -38,9 +39,9 @@ class StoredPhoto:
 class StoredPhotos:
     """The photos that `archive` has stored."""
 
-    def __init__(self, storage: LocalStore | GCSStore, listing: ObjectListing) -> None:
-        self._storage = storage
-        self._listing = listing
+    def __init__(self, settings: StorageSettings) -> None:
+        self._storage = open_objects(settings)
+        self._listing = ObjectListing(settings)
 
     def names(self, item_id: str) -> frozenset[str]:
         """The names of the stored photos of an item.

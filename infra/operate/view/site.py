@@ -326,6 +326,16 @@ class Site:
         return web.Response(text=html, content_type="text/html", status=status)
 
 
+def open_site(installation: Installation, limit: int) -> Site:
+    """The pages of an installation, with at most `limit` items.
+
+    Raises:
+        UsageError: its storage cannot be opened.
+    """
+    settings = installation.storage()
+    return Site(installation, Index(settings, limit), StoredPhotos(settings))
+
+
 def _searched(request: web.Request) -> tuple[str, int]:
     """The text that is searched for, and the number of rows to show."""
     wanted = request.query.get("rows", "")
