@@ -1,6 +1,11 @@
 """Times as people read them: in their own time zone, with its name. TZ=UTC asks for UTC."""
 
+import re
 from datetime import datetime
+
+from pipeline.store.timestamps import read_timestamp
+
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}")
 
 
 def shown(time: datetime) -> str:
@@ -15,12 +20,9 @@ def shown_exactly(time: datetime) -> str:
 
 
 def shown_text(text: str) -> str:
-    """A time that is given as text in RFC 3339; another text as it is."""
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        return text
-    return shown(time) if time.tzinfo else text
+    """A time that is given as text, in UTC where it has no zone; another text as it is."""
+    time = read_timestamp(text) if _TIME.match(text) else None
+    return shown(time.datetime) if time else text
 
 
 def lasting(seconds: float) -> str:

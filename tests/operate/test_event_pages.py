@@ -241,7 +241,7 @@ def test_where_pubsub_does_not_say_what_waits_an_unfinished_event_may_be_a_dead_
     receipts = {"msg_1": receipt_of("msg_1", "404")}
     sources = Sources([published("msg_2", NOW)], [], None)
 
-    new, partial = EventList().list(Receipts(receipts), sources)
+    new, partial = EventList().of(Receipts(receipts), sources)
 
     assert (new.states, partial.states) == (("waiting",), ("partial",))
     for state in ("waiting", "partial", "dead letter"):
@@ -252,21 +252,21 @@ def test_nothing_follows_from_a_receipt_that_was_not_read() -> None:
     lines = [published("msg_old", NOW - timedelta(hours=3)), published("msg_new", NOW)]
     sources = Sources(lines, [], None)
 
-    events = EventList().list(Receipts({}, since=NOW - timedelta(hours=1)), sources)
+    events = EventList().of(Receipts({}, since=NOW - timedelta(hours=1)), sources)
 
     assert [event.event_id for event in events] == ["msg_new"]
     # What does not wait has been resolved.
-    assert EventList().list(Receipts({}), Sources(lines, [], {})) == []
+    assert EventList().of(Receipts({}), Sources(lines, [], {})) == []
 
 
 def test_a_row_is_made_again_only_for_another_receipt_or_place() -> None:
     events, receipts = EventList(), {"msg_1": receipt_of("msg_1", "404")}
     waits = {"msg_1": QueuedEvent(Place.PUBSUB, NOW)}
-    (first,) = events.list(Receipts(receipts), Sources([], [], waits))
+    (first,) = events.of(Receipts(receipts), Sources([], [], waits))
 
-    (same,) = events.list(Receipts(receipts), Sources([], [], waits))
-    (moved,) = events.list(Receipts(receipts), Sources([], [], {}))
-    (done,) = events.list(Receipts({"msg_1": receipt_of("msg_1", "stored")}), Sources([], [], {}))
+    (same,) = events.of(Receipts(receipts), Sources([], [], waits))
+    (moved,) = events.of(Receipts(receipts), Sources([], [], {}))
+    (done,) = events.of(Receipts({"msg_1": receipt_of("msg_1", "stored")}), Sources([], [], {}))
 
     assert same is first
     assert [each.states for each in (first, moved, done)] == [
@@ -283,7 +283,7 @@ def test_a_receipt_with_an_odd_time_is_listed(received_at: str) -> None:
         "msg_2": receipt_of("msg_2", "stored"),
     }
 
-    events = EventList().list(Receipts(receipts), Sources([], [], {}))
+    events = EventList().of(Receipts(receipts), Sources([], [], {}))
 
     assert [event.event_id for event in events] == ["msg_2", "msg_1"]
 

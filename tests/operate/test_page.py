@@ -25,9 +25,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from operate.google.deployment import ROOT
-from operate.times import lasting
+from operate.times import lasting, shown_text
 from operate.view.drawing import HEIGHT, WIDTH, draw
-from operate.view.scan import Sides, indented, read_scan, read_summary, when
+from operate.view.scan import Sides, indented, read_scan, read_summary
 from pipeline.archive.photos import name_of
 from pipeline.json_text import compact
 from pipeline.store.receipts import DeliveryId, Receipt
@@ -313,10 +313,10 @@ def test_an_item_is_named_by_its_barcode_or_by_another_code(
 
 
 def test_times_of_an_item_are_shown_with_a_zone_and_other_texts_as_they_are() -> None:
-    assert when("2025-03-05T14:38:22.903000") == "2025-03-05 14:38:22 UTC"
-    assert when("2025-03-05T14:38:22+02:00") == "2025-03-05 12:38:22 UTC"
-    assert when("2025-03-05") == "2025-03-05"
-    assert when("2025-03-05T99:99") == "2025-03-05T99:99"
+    assert shown_text("2025-03-05T14:38:22.903000") == "2025-03-05 14:38:22 UTC"
+    assert shown_text("2025-03-05T14:38:22+02:00") == "2025-03-05 12:38:22 UTC"
+    assert shown_text("2025-03-05") == "2025-03-05"
+    assert shown_text("2025-03-05T99:99") == "2025-03-05T99:99"
 
 
 @pytest.mark.parametrize(
@@ -342,8 +342,8 @@ def test_the_ends_of_the_calendar_are_shown_in_any_zone(
     time.tzset()
     try:
         # The C library writes the year without zeros.
-        assert re.fullmatch(r"0*1-01-01 0[05]:00:00 (UTC|XXX)", when("0001-01-01T00:00:00"))
-        assert re.fullmatch(r"9999-12-31 \d\d:59:59 (UTC|XXX)", when("9999-12-31T23:59:59"))
+        assert re.fullmatch(r"0*1-01-01 0[05]:00:00 (UTC|XXX)", shown_text("0001-01-01T00:00:00"))
+        assert re.fullmatch(r"9999-12-31 \d\d:59:59 (UTC|XXX)", shown_text("9999-12-31T23:59:59"))
     finally:
         monkeypatch.undo()
         time.tzset()

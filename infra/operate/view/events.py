@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import islice
 
 from operate.console import count_of
 from operate.installation import Installation, LogLine, LogQuery, Place, QueuedEvent
@@ -74,7 +73,7 @@ class EventList:
     def __init__(self) -> None:
         self._rows: dict[str, tuple[Receipt, str, Event]] = {}
 
-    def list(self, read: Receipts, sources: Sources) -> "list[Event]":
+    def of(self, read: Receipts, sources: Sources) -> list[Event]:
         """The events, newest first."""
         rows = {}
         for event_id, receipt in read.receipts.items():
@@ -140,20 +139,20 @@ def _state_in_queue(event_id: str, queue: Mapping[str, QueuedEvent] | None) -> s
 def _of_receipt(receipt: Receipt, queue: str) -> Event:
     states: tuple[str, ...] = (receipt.outcome,)
     matches: Collection[str] = states
-    missing = reason = ""
+    missing = ""
     if not receipt.is_finished:
         states = ("partial",) if queue in {"", "unknown"} else ("partial", queue)
         matches = ("partial", "waiting", "dead letter") if queue == "unknown" else states
-        number = sum(1 for _ in receipt.iterate_unsettled())
-        missing = f", {number:,} not stored"
-        reason = "".join(f": {state}" for _, state in islice(receipt.iterate_unsettled(), 1))
+        unsettled = receipt.iterate_unsettled()
+        _, state = next(unsettled)
+        missing = f", {1 + sum(1 for _ in unsettled):,} not stored: {state}"
     items = f", {count_of(len(receipt.items), 'item')}" if receipt.items else ""
     received_at = read_timestamp(receipt.received_at)
     event = _event(
         receipt.event_id,
         received_at.datetime if received_at else _LONG_AGO,
         states,
-        f"{receipt.kind}{items}{missing}{reason}",
+        f"{receipt.kind}{items}{missing}",
     )
     return replace(event, matches=matches, items=receipt.items)
 

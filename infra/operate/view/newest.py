@@ -53,28 +53,25 @@ class Newest:
             yield self._newest(list(self._objects("", "")), lambda each: each.written_at)
             return
         newest: list[Listed] = []
+        tomorrow = self._name_of(datetime.now(UTC) + timedelta(days=1))
+
+        def time_ordered_name(listed: Listed) -> str:
+            # The names of events that our own commands send are after all of Svix's.
+            in_order = listed.name < tomorrow
+            return listed.name if in_order else self._name_of(listed.written_at)
+
         for found in self._latest_names():
-            newest = self._newest(found, self._time_ordered_name)
+            newest = self._newest(found, time_ordered_name)
             yield newest
         if self.left_out > self._limit:
             # From now on, what is older than these is not looked at.
-            self._start = min(map(self._time_ordered_name, newest))
+            self._start = min(map(time_ordered_name, newest))
 
     def _newest(self, found: list[Listed], order: Callable[[Listed], Any]) -> list[Listed]:
         newest = heapq.nlargest(self._limit, found, key=order)
         self.left_out = len(found) - len(newest)
         self.is_cut |= self.left_out > 0
         return newest
-
-    def _time_ordered_name(self, listed: Listed) -> str:
-        """A name that begins with a time: its own or, for one of another form, of its writing.
-
-        The names of events that our own commands send are after all of Svix's.
-        """
-        tomorrow = self._first_name(datetime.now(UTC) + timedelta(days=1))
-        if listed.name < f"{self.prefix}{tomorrow}":
-            return listed.name
-        return f"{self.prefix}{self._first_name(listed.written_at)}"
 
     def _latest_names(self) -> Iterator[list[Listed]]:
         """What was found so far, span by span; after the first time at once."""

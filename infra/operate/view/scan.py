@@ -8,11 +8,9 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from operate.times import shown
 from pipeline.archive.photos import name_of
 from pipeline.json_text import NotJsonError, objects_in, read_json
 from pipeline.store.items import Item, NotAnItemError, as_item
-from pipeline.store.timestamps import read_timestamp
 
 _MAX_CHARACTERS = 300
 _IDENTIFIER = re.compile(r"(?:\w+_)?(?:code|barcode|identifier|reference|sku)")
@@ -266,15 +264,6 @@ def _text(value: object) -> str:
     return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]} ..."
 
 
-def when(text: str) -> str:
-    """A time of an item as people read it; another text as it is."""
-    if not _TIME.match(text):
-        return text
-    time = read_timestamp(text)
-    return shown(time.datetime) if time else text
-
-
-_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s"\[\]{},:]+')
 
 

@@ -14,12 +14,12 @@ from operate.diagnosis.findings import findings
 from operate.diagnosis.story import tell
 from operate.installation import Finding, Installation
 from operate.signed_webhooks import name_of_event
-from operate.times import shown
+from operate.times import shown, shown_text
 from operate.view.drawing import HEIGHT, WIDTH, draw
 from operate.view.events import STATES, Event, EventList, Sources, read_sources, search
 from operate.view.index import Index
 from operate.view.photos import StoredPhotos
-from operate.view.scan import indented, read_scan, when
+from operate.view.scan import indented, read_scan
 from operate.view.storage_errors import UnreadableError
 from operate.view.stories import Stories, first_items
 from pipeline.message import is_event_id
@@ -82,7 +82,7 @@ class Site:
             lstrip_blocks=True,
         )
         self._pages.filters["shown"] = shown
-        self._pages.filters["when"] = when
+        self._pages.filters["when"] = shown_text
 
     @property
     def app(self) -> web.Application:
@@ -136,7 +136,7 @@ class Site:
     def _events(self) -> list[Event]:
         if self._events_version != self._version:
             sources = self._sources or Sources((), (), {})
-            self._listed_events = self._event_list.list(self._index.receipts, sources)
+            self._listed_events = self._event_list.of(self._index.receipts, sources)
             self._events_version = self._version
         return self._listed_events
 
