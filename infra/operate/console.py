@@ -52,6 +52,11 @@ def count_of(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, which may have many; its class where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def print_error(console: Console, error: object) -> None:
     """Print an error in red."""
     console.print(str(error), style="red", markup=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from obstore.exceptions import BaseError
 
-from operate.console import UsageError
+from operate.console import UsageError, first_line
 from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.settings import DimmySettings, parse_api_url
 from pipeline.environment import Environment, SettingsError
@@ -363,7 +363,7 @@ def open_objects(settings: StorageSettings) -> "LocalStore | GCSStore":
         return open_storage(settings, try_seconds=OBJECT_SECONDS)
     except BaseError as error:
         raise UsageError(
-            f"Storage cannot be opened: {str(error).splitlines()[0]}. These commands use the login"
+            f"Storage cannot be opened: {first_line(error)}. These commands use the login"
             " of `gcloud auth login`: unset GOOGLE_SERVICE_ACCOUNT and the other variables of"
             " credentials."
         ) from error

@@ -19,7 +19,7 @@ from obstore.store import LocalStore
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from operate.console import CommandError, UsageError, count_of
+from operate.console import CommandError, UsageError, count_of, first_line
 from operate.installation import OBJECT_SECONDS
 from pipeline.store.objects import open_storage
 from pipeline.store.settings import StorageSettings
@@ -138,7 +138,7 @@ class ObjectListing:
                     if meta["path"] >= start and (not end or meta["path"] < end)
                 ]
         except (BaseError, OSError) as error:
-            raise ListingError(_first_line(error)) from error
+            raise ListingError(first_line(error)) from error
 
     def _is_usable(self, name: str) -> bool:
         if _ODD.search(name):
@@ -180,7 +180,3 @@ def _message_of(response: requests.Response) -> str:
         return str(response.json()["error"]["message"])
     except (ValueError, LookupError, TypeError):
         return response.reason
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -49,10 +49,6 @@ class _Objects(dict[str, StoredObject]):
         self._sorted = None
         return super().pop(name, *default)
 
-    def clear(self) -> None:
-        self._sorted = None
-        super().clear()
-
     def sorted_names(self) -> list[str]:
         if self._sorted is None:
             self._sorted = sorted(self)
@@ -254,9 +250,7 @@ class CloudStorage:
         found = self.objects.pop(request.match_info["name"], None)
         return web.Response(status=204 if found else 404)
 
-    def page_of(
-        self, bucket: str, query: Mapping[str, str], page_objects: int = _PAGE_OBJECTS
-    ) -> tuple[list[str], str]:
+    def page_of(self, bucket: str, query: Mapping[str, str]) -> tuple[list[str], str]:
         """The names in a page of a listing, without the bucket, and the token of the next page.
 
         `query` has the parameters of the JSON API: prefix, startOffset, endOffset, pageToken.
@@ -269,12 +263,12 @@ class CloudStorage:
         if token := query.get("pageToken"):
             first = bisect.bisect_right(names_of_all, f"{bucket}/{token}")
         names = []
-        for name in itertools.islice(names_of_all, first, first + page_objects + 1):
+        for name in itertools.islice(names_of_all, first, first + _PAGE_OBJECTS + 1):
             if not name.startswith(prefix) or (end and name >= end):
                 break
             names.append(name.removeprefix(f"{bucket}/"))
-        has_more = len(names) > page_objects
-        return names[:page_objects], names[page_objects - 1] if has_more else ""
+        has_more = len(names) > _PAGE_OBJECTS
+        return names[:_PAGE_OBJECTS], names[_PAGE_OBJECTS - 1] if has_more else ""
 
     async def _list_json(self, request: web.Request) -> web.Response:
         self.listings += 1

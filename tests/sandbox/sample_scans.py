@@ -35,25 +35,21 @@ class SampleScans:
         self._path = folder / "sandbox-api.jsonl"
         self._rng = random.Random()
         try:
-            url, known = self._read()
-        except (ValueError, LookupError) as error:
+            self.api, known = self._read()
+        except ValueError as error:
             raise UsageError(f"{self._path} is damaged, delete it: {error}") from error
-        port = int(url.rpartition(":")[2] or 0)
-        self.api = DimmyApi(SANDBOX_API_KEY, port=port if port and is_free(port) else free_port())
-        # The addresses of photos begin with that of the API.
-        items = [json.loads(line.replace(url, self.api.url)) for line in known]
-        self._write(items or _earlier_items(self.api))
+        self._write(known or _earlier_items(self.api))
 
-    def _read(self) -> tuple[str, list[str]]:
-        """The URL of the last time, and a line of JSON for each item."""
+    def _read(self) -> tuple[DimmyApi, list[Item]]:
+        """The API on the port of the last time, if that is free, and the items."""
         if not self._path.exists():
-            return "", []
+            return DimmyApi(SANDBOX_API_KEY, port=free_port()), []
         # A last line without its end was being written when the run was killed.
         url, *lines = self._path.read_text("utf-8").split("\n")[:-1]
-        int(url.rpartition(":")[2])
-        for line in lines:
-            json.loads(line)
-        return url, lines
+        port = int(url.rpartition(":")[2])
+        api = DimmyApi(SANDBOX_API_KEY, port=port if is_free(port) else free_port())
+        # The addresses of photos begin with that of the API.
+        return api, [json.loads(line.replace(url, api.url)) for line in lines]
 
     def add(self) -> str:
         """Add a new item; return its id."""

@@ -20,6 +20,7 @@ from operate.console import (
     CommandError,
     confirm,
     count_of,
+    first_line,
     print_error,
     print_text,
     show_progress,
@@ -83,7 +84,7 @@ def _read(storage: "LocalStore | GCSStore", name: str) -> ItemMessage | str | No
     except (NotJsonError, NotAnItemError) as error:
         return f"{name} is not an item: {error}"
     except BaseError as error:
-        raise CommandError(f"{name}: {str(error).splitlines()[0]}") from error
+        raise CommandError(f"{name}: {first_line(error)}") from error
 
 
 def _batches(messages: Iterable[EncodedMessage]) -> Iterator[list[EncodedMessage]]:

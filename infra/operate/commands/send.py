@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 
 from operate.commands.arguments import read_event_id
-from operate.console import CommandError, UsageError, confirm, print_text
+from operate.console import CommandError, UsageError, confirm, print_error, print_text
 from operate.installation import Installation
 from operate.signed_webhooks import message_of, new_event_id, send_signed
 from pipeline.json_text import NotJsonError
@@ -52,9 +52,7 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
             " to it.",
         )
         return 0
-    console.print(
-        f"{response.status_code}: {message_of(response)}", style="red", markup=False, soft_wrap=True
-    )
+    print_error(console, f"{response.status_code}: {message_of(response)}")
     return 1
 
 

@@ -39,8 +39,9 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
     last = read_last(settings, "30d")
     if event_id:
         traced = [collect(installation, event_id, last)]
-        if not traced[0].is_known and (whole := _complete(installation, event_id, last)):
-            traced = [collect(installation, whole, last)]
+        if not traced[0].is_known:
+            whole = _only_one(event_id, installation.event_ids_ending(event_id, last))
+            traced = [collect(installation, whole, last)] if whole else traced
     else:
         item_id, event_ids = _events_of_item(installation, item_id, last, console)
         traced = [collect(installation, each, last) for each in event_ids]
@@ -56,12 +57,8 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
     return 1 if needs_person else 0
 
 
-def _complete(installation: Installation, ending: str, last: str) -> str:
-    """The id of the only known event with this ending; empty where there is none."""
-    return _only_one(ending, installation.event_ids_ending(ending, last))
-
-
 def _only_one(ending: str, ids: set[str]) -> str:
+    """The only id with this ending; empty where there is none."""
     if len(ids) > 1:
         shown = ", ".join(sorted(ids)[:_MAX_EVENTS])
         raise UsageError(f"{len(ids)} ids end with {ending}, such as {shown}: give more of it.")

@@ -13,7 +13,15 @@ from rich.console import Console
 from rich.table import Table
 
 from operate.commands.arguments import divide, read_window
-from operate.console import CommandError, confirm, count_of, print_error, print_text, show_progress
+from operate.console import (
+    CommandError,
+    confirm,
+    count_of,
+    first_line,
+    print_error,
+    print_text,
+    show_progress,
+)
 from operate.diagnosis.completeness import Comparison, Day
 from operate.installation import Installation
 from operate.object_listing import ListingError
@@ -58,7 +66,7 @@ def _compare(comparison: Comparison, days: Sequence[Day], console: Console) -> l
     except DimmyError as error:
         raise CommandError(f"Dimmy's API: {error}") from error
     except (BaseError, ListingError) as error:
-        raise CommandError(f"storage: {str(error).splitlines()[0]}") from error
+        raise CommandError(f"storage: {first_line(error)}") from error
     return compared
 
 

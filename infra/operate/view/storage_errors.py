@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from obstore.exceptions import BaseError
 
+from operate.console import first_line
 from operate.object_listing import ListingError
 
 
@@ -18,5 +19,4 @@ def unreadable() -> Iterator[None]:
     try:
         yield
     except (BaseError, OSError, ListingError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UnreadableError(first_line) from error
+        raise UnreadableError(first_line(error)) from error
