@@ -5,7 +5,9 @@ One of them: .venv/bin/pytest tests/operate/test_rotation.py -k rotate
 
 import json
 
-from support.operator import Answer, Operator
+import pytest
+
+from support.operator import DEPLOYED, Answer, Operator
 
 _SIGNING, _KEY = "dimmy-dev-signing-secrets", "dimmy-dev-api-key"
 
@@ -23,6 +25,7 @@ def _service(function: str, setting: str, secret_id: str, version: str) -> Answe
     return (f"services describe dimmy-dev-{function}", json.dumps({"spec": spec}), 0)
 
 
+_PLAIN = {"spec": {"template": {"spec": {"containers": [{"env": [{"name": "A", "value": "b"}]}]}}}}
 _SERVICES = [
     _service("receive", "SIGNING_SECRETS", _SIGNING, "5"),
     _service("resolve", "DIMMY_API_KEY", _KEY, "2"),
@@ -93,6 +96,18 @@ def test_retire_asks(operator: Operator) -> None:
     assert not any("disable" in call for call in operator.calls)
 
 
+@pytest.mark.parametrize("command", ["rotate", "retire"])
+def test_a_function_that_needs_no_secret_is_no_error(operator: Operator, command: str) -> None:
+    """Such as archive, with photos = "archive"."""
+    functions = DEPLOYED["functions"] | {"archive": {"name": "dimmy-dev-archive"}}
+    archive = ("services describe dimmy-dev-archive", json.dumps(_PLAIN), 0)
+    versions = [(f"versions list {_SIGNING}", "5", 0), (f"versions list {_KEY}", "2", 0)]
+    described = ("functions describe", "{}", 0)
+    operator.set_answers(*versions, described, archive, *_SERVICES, functions=functions)
+
+    assert operator.run(command) == 0, operator.printed
+
+
 def test_a_service_whose_secret_is_not_found_is_an_error_and_no_success(operator: Operator) -> None:
     other = _service("receive", "SIGNING_SECRETS", "another-secret", "5")
     operator.set_answers(("versions list", "9", 0), other, *_SERVICES)
@@ -100,6 +115,15 @@ def test_a_service_whose_secret_is_not_found_is_an_error_and_no_success(operator
     for command in ("rotate", "retire"):
         assert operator.run(command, YES="1") == 1
         assert "dimmy-dev-receive reads none of" in operator.printed
+
+
+def test_a_secret_that_no_service_reads_is_an_error_and_no_success(operator: Operator) -> None:
+    plain = ("services describe dimmy-dev-receive", json.dumps(_PLAIN), 0)
+    operator.set_answers(("versions list", "9", 0), plain, *_SERVICES)
+
+    for command in ("rotate", "retire"):
+        assert operator.run(command, YES="1") == 1
+        assert f"No function reads {_SIGNING}: deploy again." in operator.printed
 
 
 def test_a_secret_with_its_full_name_is_recognised(operator: Operator) -> None:

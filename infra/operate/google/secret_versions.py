@@ -22,26 +22,30 @@ def read_secrets_of_functions(gcloud: Gcloud, outputs: Mapping[str, Any]) -> lis
     """What the services of the functions read now.
 
     Raises:
-        CommandError: they cannot be read, or one of them reads no secret of the deployment.
+        CommandError: they cannot be read, one of them reads other secrets than those of the
+            deployment, or none of them reads one of these. A function may need no secret.
     """
     known = gcloud.deployment.secrets.values()
     region = outputs["region"]
-    found = []
+    found: list[SecretOfFunction] = []
     for function in outputs["functions"].values():
         name = function["name"]
         service = gcloud.read_json("run", "services", "describe", name, f"--region={region}")
         variables = service["spec"]["template"]["spec"]["containers"][0].get("env", [])
-        secrets = [
+        read = [
             SecretOfFunction(
                 name, variable["name"], reference["name"].rpartition("/")[2], reference["key"]
             )
             for variable in variables
             if (reference := variable.get("valueFrom", {}).get("secretKeyRef"))
-            and reference["name"].rpartition("/")[2] in known
         ]
-        if not secrets:
+        of_deployment = [secret for secret in read if secret.secret_id in known]
+        if read and not of_deployment:
             raise CommandError(f"{name} reads none of {', '.join(known)}: deploy it again.")
-        found += secrets
+        found += of_deployment
+    for secret_id in known:
+        if secret_id not in {secret.secret_id for secret in found}:
+            raise CommandError(f"No function reads {secret_id}: deploy again.")
     return found
 
 
