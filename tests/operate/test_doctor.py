@@ -36,6 +36,19 @@ def test_doctor_finds_no_fault_in_a_healthy_installation(
     assert len(receive.requests) == 3  # unsigned, signed, and the one looked up in storage
 
 
+def test_doctor_asks_the_api_of_the_environment(
+    operator: Operator, endpoint: Callable[..., Endpoint]
+) -> None:
+    api = endpoint((200, [{"_id": "67c861de20bb29fb40d2cbbd"}]))
+    variables = operator.tree / "infra" / "envs" / "dev.tfvars"
+    variables.write_text(f'{variables.read_text()}dimmy_api_url = "{api.url.rstrip("/")}"\n')
+    operator.set_answers(*HEALTHY)
+
+    operator.run("doctor")
+
+    assert "answers, and accepts the key" in operator.printed
+
+
 def test_doctor_names_each_fault_and_its_remedy(
     operator: Operator, endpoint: Callable[..., Endpoint]
 ) -> None:

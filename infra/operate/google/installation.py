@@ -192,7 +192,8 @@ class GoogleInstallation:
         return [self._secret("signing_secrets", "SIGNING_SECRETS")]
 
     def api(self) -> Api:
-        url = self._settings.get("DIMMY_API_URL") or DEFAULT_API_URL
+        of_deployment = self._deployment.variables.get("dimmy_api_url") or DEFAULT_API_URL
+        url = self._settings.get("DIMMY_API_URL") or str(of_deployment)
         return Api(url, self._secret("api_key", "DIMMY_API_KEY"))
 
     def check_resources(self) -> Iterator[Check]:
