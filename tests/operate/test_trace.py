@@ -5,9 +5,12 @@ One of them: .venv/bin/pytest tests/operate/test_trace.py -k item
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
+from operate.diagnosis.story import remedy_of
+from sandbox.installation import SandboxInstallation
 from support.operator import (
     FINISHED_RECEIPT,
     PARTIAL,
@@ -29,6 +32,27 @@ The receipt: items.scanned, partial, attempts 1, received 2026-11-01 08:00:06 UT
 1 item not stored yet; Pub/Sub has given up and keeps it among the dead letters.
 To do: Dimmy's API does not know the item, at least not with this key: does the key belong to the \
 account that scanned it, and was the item deleted? Then make redrive ENV=dev PROJECT=warehouse-1."""
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        ("404: Item not found", "Dimmy's API does not know the item"),
+        ("404, but not from Dimmy's API (is DIMMY_API_URL right?)", "Another program than Dimmy's"),
+        ("malformed: not an item id", "Dimmy's API will never accept this id"),
+        ('malformed: its updated_at is not a time: "8 pm"', "Dimmy's item cannot be stored"),
+    ],
+)
+@pytest.mark.parametrize("item", ["", "67c861de20bb29fb40d2cbbd: "])
+def test_each_reason_has_its_own_remedy(
+    tmp_path: Path, item: str, reason: str, remedy: str
+) -> None:
+    instructions = SandboxInstallation({"DATA": str(tmp_path)}).instructions
+
+    text, needs_person = remedy_of(item + reason, instructions)
+
+    assert text.startswith(remedy)
+    assert needs_person
 
 
 def test_trace_prints_the_history_the_missing_items_and_the_next_step(operator: Operator) -> None:

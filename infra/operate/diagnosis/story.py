@@ -232,15 +232,25 @@ _REMEDIES = (
         " app, and {change_api_key}.",
     ),
     _Remedy(
+        "404, but",
+        True,
+        "Another program than Dimmy's API answers, such as a gateway: check DIMMY_API_URL.",
+    ),
+    _Remedy(
         "404",
         True,
         "Dimmy's API does not know the item, at least not with this key: does the key belong to the"
         " account that scanned it, and was the item deleted?",
     ),
     _Remedy(
-        "422|malformed",
+        "422|malformed: not an item id",
         True,
         "Dimmy's API will never accept this id. Report to Dimmy which event it came in.",
+    ),
+    _Remedy(
+        "malformed",
+        True,
+        "Dimmy's item cannot be stored as it is. Report to Dimmy which event it came in.",
     ),
     _Remedy(
         "429",
