@@ -211,6 +211,25 @@ def test_a_malformed_item_is_reported_even_if_a_later_run_finishes_the_window(
     assert "1 items could not be stored" in answer["message"]
 
 
+def test_an_item_that_can_never_be_stored_is_reported_after_it_was_tried_again(
+    reconcile: RunningReconcile,
+) -> None:
+    (item_id,) = reconcile.put(5)
+    stored = reconcile.api.body_of(item_id)
+    blocked = reconcile.folder / "items" / f"{item_id}.json"
+    blocked.mkdir(parents=True)
+    assert reconcile.request(**DAY)[0] == 503
+    blocked.rmdir()
+    blocked.write_bytes(stored)
+    reconcile.api.put(json.loads(stored) | {"updated_at": "8 pm"})
+
+    status, answer = reconcile.request(**DAY)
+
+    assert (status, answer["seen"], answer["failed"]) == (503, 1, 1)
+    assert "1 items could not be stored" in answer["message"]
+    assert blocked.read_bytes() == stored
+
+
 def test_a_route_that_disappears_during_a_run_does_not_end_the_window(
     reconcile: RunningReconcile,
 ) -> None:

@@ -141,8 +141,10 @@ class Reconciler:
         stored_at = time.monotonic()
         recent: set[str] = set()
         try:
-            failed = self._storer.retry(checkpoint.failed, run.attempt)
-            checkpoint = replace(checkpoint, failed=failed)
+            failed, malformed = self._storer.retry(checkpoint.failed, run.attempt)
+            checkpoint = replace(
+                checkpoint, failed=tuple(failed), malformed=checkpoint.malformed + malformed
+            )
             while checkpoint.reached < run.window.end and run.lists_items is not False:
                 rest = run.window.end - checkpoint.reached
                 end = checkpoint.reached + min(checkpoint.slice_length, rest)

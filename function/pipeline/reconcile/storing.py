@@ -49,6 +49,11 @@ class _Stored(NamedTuple):
     failed_id: str = ""
 
 
+def _failures_of(results: Sequence[_Stored]) -> Failures:
+    failed = [result.failed_id for result in results if result.counted_as == "failed"]
+    return Failures([item_id for item_id in failed if item_id], failed.count(""))
+
+
 class ItemStorer:
     """Stores items, many at a time, publishes those that are new or newer, and counts them.
 
@@ -73,19 +78,16 @@ class ItemStorer:
         )
         attempt.counts.update(result.counted_as for result in results)
         attempt.counts["seen"] += len(items)
-        return Failures(
-            [result.failed_id for result in results if result.failed_id],
-            sum(each.counted_as == "failed" and not each.failed_id for each in results),
-        )
+        return _failures_of(results)
 
-    def retry(self, item_ids: Iterable[str], attempt: Attempt) -> tuple[str, ...]:
+    def retry(self, item_ids: Iterable[str], attempt: Attempt) -> Failures:
         """Fetch and store what an earlier run could not store; return what still fails.
 
         Raises:
             ApiKeyRejectedError: the key is not accepted.
             DimmyError: the time is over.
         """
-        still_failed = []
+        results = []
         for item_id in item_ids:
             try:
                 stored = _stored(*self._refresh(item_id, attempt))
@@ -106,9 +108,8 @@ class ItemStorer:
                 attempt.unforeseen.log_item(error, item_id=item_id)
                 stored = _Stored("failed", item_id)
             attempt.counts.update([stored.counted_as, "seen"])
-            if stored.failed_id:
-                still_failed.append(item_id)
-        return tuple(still_failed)
+            results.append(stored)
+        return _failures_of(results)
 
     def _store_one(
         self, found: Item | MalformedItem, fetched_at: datetime, attempt: Attempt
@@ -136,7 +137,7 @@ class ItemStorer:
         return refresh_item(self._dimmy, self._put, item_id, attempt.deadline, attempt.statistics)
 
     def _put(self, item: Item, fetched_at: datetime, *, check_first: bool = False) -> PutResult:
-        """Publish the item and store it, unless the stored one is as new."""
+        """Publish the item and store it, unless the stored one is the same or newer."""
         is_published = False
 
         def publish(item: Item) -> None:
