@@ -6,6 +6,7 @@ One of them: .venv/bin/pytest tests/operate/test_stored_data.py -k verify
 import base64
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -200,6 +201,28 @@ def test_republish_without_a_topic_says_how_to_get_one(operator: Operator) -> No
 
     assert operator.run("republish", YES="1") == 2
     assert "set items_topic = true in infra/envs/dev.tfvars" in operator.printed
+
+
+def test_verify_counts_each_item_on_the_day_of_its_creation(
+    operator: Operator, bucket: CloudStorage, background: Background
+) -> None:
+    api = DimmyApi(API_KEY)
+    background.run(api.start())
+    for created_at in (
+        "2025-12-31T23:59:59.900",
+        "2026-01-01T00:00:00",
+        "2026-01-01T23:59:59.500",
+        "2026-01-02T00:00:00",
+    ):
+        item_id = api.put(catalogue.make_item(random.Random()) | {"created_at": created_at})
+        bucket.put(f"{BUCKET}/items/{item_id}.json", api.body_of(item_id))
+    settings = {"SINCE": "2026-01-01", "UNTIL": "2026-01-03", "DIMMY_API_URL": api.url}
+
+    assert operator.run("verify", STORAGE_EMULATOR_HOST=bucket.url, **settings) == 0
+
+    rows = re.findall(r"(2026-01-\d\d) +(\d+) +(\d+)", operator.printed)
+    assert rows == [("2026-01-01", "2", "2"), ("2026-01-02", "1", "1")]
+    background.run(api.stop())
 
 
 def test_verify_compares_the_bucket_with_the_api(

@@ -24,6 +24,8 @@ _READERS = 32
 _SECONDS = 24 * 3600.0
 # How much the time in an id, which a phone may have assigned, may differ from `created_at`.
 _ID_TOLERANCE = timedelta(days=7)
+# It is not documented whether the API includes the bounds of a window: it is asked for more.
+_OVERLAP = timedelta(seconds=1)
 
 
 @dataclass
@@ -62,13 +64,11 @@ class Comparison:
     def compare_day(self, start: datetime, end: datetime) -> Day:
         """Compare what the API lists for a day, or another length of time."""
         day = Day(start, end)
-        # It is not documented whether the API includes its bounds.
-        window = Window(start - timedelta(seconds=1), end, "")
+        window = Window(start - _OVERLAP, end, "")
         for page in PageReader(self._dimmy, window, self._deadline, RequestStatistics()).read():
-            day.listed += len(page.items)
-            for item, stored in zip(
-                page.items, self._pool.map(self._find, page.items), strict=True
-            ):
+            items = [each for each in page.items if not _is_of_another_day(each, day)]
+            day.listed += len(items)
+            for item, stored in zip(items, self._pool.map(self._find, items), strict=True):
                 if isinstance(item, MalformedItem):
                     day.malformed.append(item.reason)
                     continue
@@ -114,5 +114,9 @@ class Comparison:
             return None
 
 
-def _is_before(item: Item | MalformedItem, start: datetime) -> bool:
-    return isinstance(item, Item) and bool(item.created_at and item.created_at.datetime < start)
+def _is_of_another_day(item: Item | MalformedItem, day: Day) -> bool:
+    """Whether an item has been listed only because windows overlap, or include their end."""
+    if not isinstance(item, Item) or not item.created_at:
+        return False
+    created_at = item.created_at.datetime
+    return day.start - _OVERLAP <= created_at < day.start or created_at == day.end
