@@ -27,10 +27,15 @@ def _time(text: str | None) -> datetime | None:
     return in_utc(datetime.fromisoformat(text)) if text else None
 
 
-def message_of(item: catalogue.Item, message_id: str = "1", published: datetime = NOW) -> Message:
-    """The message of an item, as the functions publish it."""
+def message_of(
+    item: catalogue.Item,
+    message_id: str = "1",
+    published: datetime = NOW,
+    event_id: str | None = "msg_1",
+) -> Message:
+    """The message of an item, as the functions publish it; reconcile does without an event."""
     read = read_item(compact(json.dumps(item, ensure_ascii=False).encode()))
-    return Message(describe(read, "msg_1").data().decode(), message_id, published)
+    return Message(describe(read, event_id).data().decode(), message_id, published)
 
 
 @pytest.fixture
@@ -366,3 +371,20 @@ def test_a_table_of_the_newest_versions_stays_equal_to_the_view(
     stored = database.view("newest_items")
     assert len(stored) == len(by_item(stored))
     assert by_item(stored) == by_item(database.view("items"))
+
+
+def test_the_table_of_the_newest_versions_keeps_the_event_of_what_is_published_again(
+    database: Database,
+) -> None:
+    database.run_example("newest_items_create")
+    recent = datetime.now(UTC) - timedelta(hours=1)
+    item = make_version("a", 0, 1)
+    later = recent + timedelta(minutes=5)
+    published_again = message_of(item, "2", later, event_id=None)
+    database.write("item_versions", [message_of(item, "1", recent), published_again])
+
+    database.run_example("newest_items_update")
+
+    (stored,) = database.view("newest_items")
+    assert stored["event_id"] == "msg_1"
+    assert [stored] == database.view("items")

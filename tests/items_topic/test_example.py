@@ -28,7 +28,9 @@ def test_messages_in_any_order_and_repeated_leave_the_newest_version(tmp_path: P
     messages: list[tuple[bytes, str]] = []
 
     def publish(item: catalogue.Item) -> None:
-        published_at = f"2026-11-01T08:00:00.{len(messages):06}Z"
+        # As Pub/Sub writes it: with 0, 3 or 6 digits of a second.
+        digits = f"{500 * len(messages):06}"
+        published_at = f"2026-11-01T08:00:00.{digits.removesuffix('000')}Z"
         messages.append((describe(read_item(json.dumps(item).encode())).data(), published_at))
 
     for _ in range(5):

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import sqlite3
+from datetime import datetime
 
 import flask
 import functions_framework
@@ -32,7 +33,9 @@ NEWEST_WINS = """
 def receive_items(request: flask.Request) -> tuple[str, int]:
     """Store the item of one message, unless a newer version of it is stored."""
     message = request.get_json()["message"]
-    item = json.loads(base64.b64decode(message["data"])) | {"published_at": message["publishTime"]}
+    # Always with six digits of a second: Pub/Sub leaves out zeros, and texts are compared.
+    published_at = datetime.fromisoformat(message["publishTime"]).isoformat(timespec="microseconds")
+    item = json.loads(base64.b64decode(message["data"])) | {"published_at": published_at}
     with contextlib.closing(sqlite3.connect(os.environ["DATABASE"])) as database, database:
         database.execute(f"CREATE TABLE IF NOT EXISTS items ({COLUMNS})")
         database.execute(NEWEST_WINS, item)

@@ -17,20 +17,23 @@ USING (
     SAFE_CAST(JSON_VALUE(data, '$.started_at') AS TIMESTAMP) AS started_at,
     SAFE_CAST(JSON_VALUE(data, '$.ended_at') AS TIMESTAMP) AS ended_at,
     SAFE_CAST(JSON_VALUE(data, '$.created_at') AS TIMESTAMP) AS created_at,
-    JSON_VALUE(data, '$.event_id') AS event_id,
+    FIRST_VALUE(JSON_VALUE(data, '$.event_id') IGNORE NULLS) OVER (
+      newest_first ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+    ) AS event_id,
     JSON_VALUE(data, '$.object') AS object,
     JSON_VALUE(data, '$.item') AS item,
     publish_time AS published_at
   FROM dimmy_prod.item_versions
   WHERE publish_time >= TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 2 DAY)
     AND JSON_VALUE(data, '$.item_id') IS NOT NULL
-  QUALIFY ROW_NUMBER() OVER (
+  QUALIFY ROW_NUMBER() OVER (newest_first) = 1
+  WINDOW newest_first AS (
     PARTITION BY JSON_VALUE(data, '$.item_id')
     ORDER BY
       TIMESTAMP_TRUNC(SAFE_CAST(JSON_VALUE(data, '$.updated_at') AS TIMESTAMP), MILLISECOND) DESC,
       publish_time DESC,
       SAFE_CAST(message_id AS INT64) DESC
-  ) = 1
+  )
 ) AS newest
 ON stored.item_id = newest.item_id
 WHEN MATCHED AND (
