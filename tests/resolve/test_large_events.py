@@ -182,6 +182,7 @@ def test_a_large_event_waits_for_another_one_until_its_deadline_and_small_ones_d
         return [line for line in resolve.function.lines if '"event unavailable"' in line]
 
     (line,) = wait_for(unavailable_lines, "the log line of the refused attempt")
+    assert json.loads(line)["reason_class"] == "memory"
     assert ('"event_id": "msg_large"' in line) == (place == "storage")
 
     stalled.end()

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from pipeline.deadline import Deadline
+from pipeline.store.states import NOT_ADMITTED
 
 MAX_ADMITTED_BYTES = 32 * 1024 * 1024  # the largest body that a function can receive
 SMALL_BODY_BYTES = 1024 * 1024
@@ -55,7 +56,8 @@ class Admission:
                 while not (self._waiting[0] is token and self._fits(size)):
                     if not deadline.remaining:
                         raise NotAdmittedError(
-                            f"other large events took all of it: {deadline.reason}"
+                            f"{NOT_ADMITTED} other large events were resolved,"
+                            f" and {deadline.reason}"
                         )
                     self._changed.wait(min(deadline.remaining, _POLL_SECONDS))
                 self._admitted_bytes += size

@@ -88,7 +88,8 @@ class Resolver:
             log("WARNING", "delivery refused", outcome="malformed_envelope", reason=str(error))
             return {"error": "malformed_envelope", "message": f"Nothing was done: {error}."}, 400
         except NotAdmittedError as error:
-            _log_attempt("WARNING", "unavailable", started, fields | {"reason": str(error)})
+            fields |= {"reason": str(error), "reason_class": reason_class([str(error)])}
+            _log_attempt("WARNING", "unavailable", started, fields)
             return {"error": "unavailable", "message": f"Nothing was done: {error}."}, 503
         except HTTPException:
             raise  # the request could not be read

@@ -15,11 +15,20 @@ PENDING = "pending"  # a long attempt has not come to it yet
 EVENT = "(the event)"  # in place of an item's id: an attempt at the event has failed as a whole
 
 ITEMS_TOPIC = "items topic:"  # before the reason why a stored item is not published
+NOT_ADMITTED = "not admitted:"  # before the reason why an event has not been begun
 
 _SETTLED = frozenset({STORED, UNCHANGED, DISCARDED})
 
 ReasonClass = Literal[
-    "not_found", "api_key", "api", "storage", "items_topic", "malformed", "internal", "mixed"
+    "not_found",
+    "api_key",
+    "api",
+    "storage",
+    "items_topic",
+    "malformed",
+    "memory",
+    "internal",
+    "mixed",
 ]
 
 
@@ -30,6 +39,7 @@ _CLASSES: dict[str, ReasonClass] = {
     "storage:": "storage",
     ITEMS_TOPIC: "items_topic",
     "malformed:": "malformed",
+    NOT_ADMITTED: "memory",
     unforeseen.PREFIX: "internal",
 }
 
