@@ -33,7 +33,7 @@ from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.dimmy_api import DimmyApi, Fault
 from support.dimmy_api import running_api
-from support.waiting import wait_for
+from support.waiting import WAIT_SECONDS, wait_for
 
 RNG = random.Random()
 
@@ -286,12 +286,17 @@ def test_a_429_pauses_every_thread_for_its_retry_after(api: DimmyApi, form: str)
 
 def test_concurrent_requests_never_exceed_the_limit(api: DimmyApi) -> None:
     item_ids = [api.put(catalogue.make_item(RNG)) for _ in range(12)]
-    api.latency = lambda: 0.05
+    api.hold_requests(item_ids[0])
     client = make_client(api, DIMMY_CONCURRENCY="3")
-    deadline, statistics = Deadline(30), RequestStatistics()
+    deadline, statistics = Deadline(WAIT_SECONDS), RequestStatistics()
 
     with ThreadPoolExecutor(12) as threads:
-        list(threads.map(lambda i: client.fetch_item(i, deadline, statistics), item_ids))
+        ids = [item_ids[0]] * 3 + item_ids[1:]
+        fetched = threads.map(lambda i: client.fetch_item(i, deadline, statistics), ids)
+        wait_for(lambda: api.concurrent_requests == 3, "as many requests as are allowed")
+        api.latency = lambda: 0.05
+        api.hold_requests(None)
+        assert len(list(fetched)) == len(ids)
 
     assert api.max_concurrent_requests == 3
 

@@ -40,6 +40,7 @@ from support.dimmy_api import running_api
 from support.items_topic import PublishedItems, values
 from support.pubsub import HaltingPubSub
 from support.resolving import RunningResolve, envelope, start_resolve
+from support.waiting import wait_for
 
 RNG = random.Random()
 
@@ -170,7 +171,11 @@ def test_an_event_is_not_acknowledged_while_its_items_cannot_be_published(
     assert (status, receipt["outcome"]) == (503, "partial")
     assert receipt["items"][item_id].startswith("items topic: ServiceUnavailable: ")
     assert resolve.read(f"items/{item_id}.json") is not None
-    (line,) = [line for line in resolve.function.lines if "event partial" in line]
+
+    def partial_lines() -> list[str]:
+        return [line for line in resolve.function.lines if "event partial" in line]
+
+    (line,) = wait_for(partial_lines, "the log line of the attempt")
     assert json.loads(line)["reason_class"] == "items_topic"
 
     status, receipt = resolve.deliver({"item_ids": [item_id]}, event_id, attempt=2)

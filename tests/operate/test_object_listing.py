@@ -6,7 +6,7 @@ One of them: .venv/bin/pytest tests/operate/test_object_listing.py -k million
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -18,8 +18,6 @@ from pipeline.store.settings import StorageSettings
 from sandbox.background import Background
 from sandbox.cloud_storage import CloudStorage
 from sandbox.processes import free_port
-
-NOW = datetime.now(UTC) - timedelta(minutes=20)  # as in a suite that has run for a while
 
 
 @pytest.fixture
@@ -34,8 +32,19 @@ def listing(bucket: CloudStorage, url: str = "gs://scans", **changes: Any) -> Ob
     return ObjectListing(StorageSettings(url, bucket.url, **changes))
 
 
-def item_name(age: timedelta, number: int = 0) -> str:
-    return f"items/{first_item_id(NOW - age)}{number:016x}.json"
+class ItemName(Protocol):
+    def __call__(self, age: timedelta, number: int = 0) -> str: ...
+
+
+@pytest.fixture
+def item_name() -> ItemName:
+    """The name of an item that was this old when the test began."""
+    now = datetime.now(UTC)
+
+    def name(age: timedelta, number: int = 0) -> str:
+        return f"items/{first_item_id(now - age)}{number:016x}.json"
+
+    return name
 
 
 def last_of(newest: Newest) -> list[str]:
@@ -105,9 +114,10 @@ def test_an_unreachable_bucket_is_an_error() -> None:
 
 def test_a_credential_is_used_until_it_expires(bucket: CloudStorage) -> None:
     given: list[datetime] = []
+    now = datetime.now(UTC)
 
     def credential() -> dict[str, object]:
-        given.append(NOW + timedelta(hours=len(given)))  # the first one has expired
+        given.append(now + timedelta(hours=len(given)))  # the first one has expired
         return {"token": "a-token", "expires_at": given[-1]}
 
     objects = listing(bucket, credential=credential)
@@ -129,7 +139,9 @@ def test_a_folder_is_listed_too(tmp_path: Path) -> None:
     assert found.name == "items/b.json"
 
 
-def test_the_newest_of_many_are_found_without_listing_the_others(bucket: CloudStorage) -> None:
+def test_the_newest_of_many_are_found_without_listing_the_others(
+    bucket: CloudStorage, item_name: ItemName
+) -> None:
     """1,000 items a day for 60 days."""
     for day in range(60):
         put(bucket, *(item_name(timedelta(days=day, minutes=5), number) for number in range(1000)))
@@ -151,7 +163,7 @@ def test_the_newest_of_many_are_found_without_listing_the_others(bucket: CloudSt
     assert bucket.listings == listings + 2  # the pages of the last hour
 
 
-def test_few_objects_are_all_found_however_old(bucket: CloudStorage) -> None:
+def test_few_objects_are_all_found_however_old(bucket: CloudStorage, item_name: ItemName) -> None:
     names = [item_name(timedelta(days=days)) for days in (0, 3, 20, 100, 300, 3000)]
     put(bucket, *names, "items/zzz.json", "items/a-note.txt")
     newest = Newest(listing(bucket), "items/", first_item_id, 100)
@@ -163,7 +175,7 @@ def test_few_objects_are_all_found_however_old(bucket: CloudStorage) -> None:
 
 @pytest.mark.parametrize("age", [timedelta(hours=7), timedelta(days=400)])
 def test_a_span_of_very_many_is_divided_until_its_newest_are_found(
-    bucket: CloudStorage, age: timedelta
+    bucket: CloudStorage, item_name: ItemName, age: timedelta
 ) -> None:
     put(bucket, recent := item_name(timedelta(minutes=5)))
     for number in range(150_000):
@@ -178,7 +190,9 @@ def test_a_span_of_very_many_is_divided_until_its_newest_are_found(
     assert bucket.listings < 60
 
 
-def test_a_page_that_stays_open_does_not_list_more_and_more(bucket: CloudStorage) -> None:
+def test_a_page_that_stays_open_does_not_list_more_and_more(
+    bucket: CloudStorage, item_name: ItemName
+) -> None:
     newest = Newest(listing(bucket), "items/", first_item_id, 1000)
     put(bucket, item_name(timedelta(minutes=50)))
     last_of(newest)
@@ -212,7 +226,7 @@ def test_a_fault_in_the_middle_of_a_listing_is_tried_again(bucket: CloudStorage)
 
 
 @pytest.mark.parametrize("error", [CommandError("gcloud: offline"), UsageError("log in first")])
-def test_a_credential_that_cannot_be_had_is_an_error_of_the_listing(
+def test_a_credential_that_cannot_be_obtained_is_an_error_of_the_listing(
     bucket: CloudStorage, error: Exception
 ) -> None:
     def credential() -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Bodies that strangers send: large, slow, unfinished, and many at a time.
+"""Bodies of unsigned requests: large, slow, unfinished, and many at a time.
 
 One of them: .venv/bin/pytest tests/receive/test_bodies.py -k stalled
 """
@@ -14,7 +14,7 @@ import requests
 
 from pipeline.receive.body import LARGE_BODIES_BYTES, MAX_BODY_BYTES, SMALL_BODY_BYTES
 from sandbox.stack import new_secret
-from sandbox.svix_sender import SvixSender, new_message
+from sandbox.svix_sender import Message, SvixSender, new_message
 from support.memory import peak_mebibytes
 from support.pubsub import Topic
 from support.receiving import (
@@ -25,7 +25,7 @@ from support.receiving import (
     settings_of,
     start_receive,
 )
-from support.strangers import Strangers
+from support.unsigned_requests import UnsignedRequests
 from support.waiting import wait_for
 
 pytestmark = pytest.mark.xdist_group("receive-bodies")
@@ -36,32 +36,30 @@ LARGE = SMALL_BODY_BYTES + 1
 
 
 @pytest.fixture
-def strangers() -> Iterator[Strangers]:
+def unsigned() -> Iterator[UnsignedRequests]:
     with ExitStack() as cleanup:
-        yield Strangers(cleanup)
+        yield UnsignedRequests(cleanup)
 
 
 def post_large(receive: RunningReceive, size: int = LARGE) -> requests.Response:
     return receive.post(new_message(b"x" * size))
 
 
-def wait_until_no_room(receive: RunningReceive) -> requests.Response:
-    """Post large bodies until one is refused; return that answer."""
-    answers = [post_large(receive)]
+def wait_until_no_room(receive: RunningReceive) -> tuple[Message, requests.Response]:
+    """Post large bodies until one is refused; return it, and its answer."""
 
-    def is_refused() -> bool:
-        if answers[-1].status_code != 503:
-            answers.append(post_large(receive))
-        return answers[-1].status_code == 503
+    def refused() -> tuple[Message, requests.Response] | None:
+        message = new_message(b"x" * LARGE)
+        answer = receive.post(message)
+        return (message, answer) if answer.status_code == 503 else None
 
-    wait_for(is_refused, "a large body without room")
-    return answers[-1]
+    return wait_for(refused, "a large body without room")
 
 
 def test_stalled_large_bodies_do_not_keep_small_ones_out(
-    receive: RunningReceive, strangers: Strangers
+    receive: RunningReceive, unsigned: UnsignedRequests
 ) -> None:
-    stalled = strangers.stall(receive, 8)
+    stalled = unsigned.stall(receive, 8)
     wait_until_no_room(receive)
 
     for size in (2, 1000, SMALL_BODY_BYTES) * 5:
@@ -73,23 +71,23 @@ def test_stalled_large_bodies_do_not_keep_small_ones_out(
 
 
 def test_a_large_body_without_room_makes_it_unavailable(
-    receive: RunningReceive, strangers: Strangers
+    receive: RunningReceive, unsigned: UnsignedRequests
 ) -> None:
-    strangers.stall(receive, 4)
+    unsigned.stall(receive, 4)
 
-    message = assert_refused(wait_until_no_room(receive), 503, "unavailable")
+    refused, answer = wait_until_no_room(receive)
 
-    assert "Nothing is lost" in message
-    receive.wait_for_line("other large bodies left no room")
+    assert "Nothing is lost" in assert_refused(answer, 503, "unavailable")
+    receive.wait_for_line(refused.message_id, "other large bodies left no room")
 
 
 def test_a_large_body_waits_for_the_room_of_another(
-    receive: RunningReceive, strangers: Strangers
+    receive: RunningReceive, unsigned: UnsignedRequests
 ) -> None:
-    stalled = strangers.stall(receive, LARGE_BODIES_BYTES // MAX_BODY_BYTES)
+    stalled = unsigned.stall(receive, LARGE_BODIES_BYTES // MAX_BODY_BYTES)
     wait_until_no_room(receive)
 
-    waiting = strangers.threads.submit(post_large, receive, 1_000_000)
+    waiting = unsigned.threads.submit(post_large, receive, 1_000_000)
     assert receive.post(new_message({})).status_code == 204
     assert not waiting.done()
     stalled[0].close()
@@ -98,34 +96,34 @@ def test_a_large_body_waits_for_the_room_of_another(
 
 
 def test_a_body_of_unknown_size_needs_room_once_it_is_large(
-    receive: RunningReceive, strangers: Strangers
+    receive: RunningReceive, unsigned: UnsignedRequests
 ) -> None:
     for _ in range(4):
-        strangers.send(receive, None, b"x" * LARGE)
+        unsigned.send(receive, None, b"x" * LARGE)
 
     wait_until_no_room(receive)
 
 
 def test_slow_requests_are_answered_those_that_the_headers_refuse_first(
-    receive: RunningReceive, strangers: Strangers
+    receive: RunningReceive, unsigned: UnsignedRequests
 ) -> None:
     """Neither body ever comes to its end."""
     stale = {"svix-timestamp": "1614265330"}
     refused = [
-        strangers.open(receive, 100, **stale),
-        strangers.open(receive, None, **stale),
-        strangers.open(receive, LARGE, **stale),
-        strangers.open(receive, 100, **{"svix-signature": "none"}),
+        unsigned.open(receive, 100, **stale),
+        unsigned.open(receive, None, **stale),
+        unsigned.open(receive, LARGE, **stale),
+        unsigned.open(receive, 100, **{"svix-signature": "none"}),
     ]
     slow = [
-        strangers.open(receive, 100),
-        strangers.open(receive, LARGE),
-        strangers.open(receive, None),
+        unsigned.open(receive, 100),
+        unsigned.open(receive, LARGE),
+        unsigned.open(receive, None),
     ]
     for request in [*refused, *slow]:
         request.send(b"x")
-    slow_answers = [strangers.threads.submit(request.answer) for request in slow]
-    refused_answers = [strangers.threads.submit(request.answer) for request in refused]
+    slow_answers = [unsigned.threads.submit(request.answer) for request in slow]
+    refused_answers = [unsigned.threads.submit(request.answer) for request in refused]
 
     wait(refused_answers)
     assert not any(answer.done() for answer in slow_answers)
@@ -139,20 +137,20 @@ def test_slow_requests_are_answered_those_that_the_headers_refuse_first(
 
 
 def test_what_needs_no_body_is_refused_before_it_has_come(
-    receive: RunningReceive, restricted: RunningReceive, strangers: Strangers
+    receive: RunningReceive, restricted: RunningReceive, unsigned: UnsignedRequests
 ) -> None:
     for asked, size, status, code in (
         (restricted, 100, 403, "source_not_allowed"),
         (receive, MAX_BODY_BYTES + 1, 413, "body_too_large"),
     ):
-        answer = strangers.open(asked, size).answer()
+        answer = unsigned.open(asked, size).answer()
         assert (answer[0], answer[1], answer[2]["error"]) == (status, "close", code)
 
 
 def test_a_refused_request_that_has_been_read_keeps_its_connection(
-    receive: RunningReceive, strangers: Strangers
+    receive: RunningReceive, unsigned: UnsignedRequests
 ) -> None:
-    request = strangers.open(receive, 4)
+    request = unsigned.open(receive, 4)
     request.send(b"null")
 
     assert request.answer()[:2] == (401, "")
@@ -192,14 +190,14 @@ def test_unsigned_bodies_cost_little_memory(topic: Topic, tmp_path: Path) -> Non
         function = start_receive(settings_of(topic, tmp_path))
         cleanup.callback(function.stop)
         receive = RunningReceive(function, topic)
-        strangers = Strangers(cleanup)
+        unsigned = UnsignedRequests(cleanup)
         # Text that takes four bytes for each character once it is decoded.
         wide = b"x" * (MAX_BODY_BYTES - 4) + "\N{GRINNING FACE}".encode()
         sizes = (None, MAX_BODY_BYTES, MAX_BODY_BYTES) * 4
-        complete = [strangers.send(receive, size, wide)[1] for size in sizes]
-        strangers.stall(receive, 12)
+        complete = [unsigned.send(receive, size, wide)[1] for size in sizes]
+        unsigned.stall(receive, 12)
         for size in (SMALL_BODY_BYTES, LARGE) * 40:
-            strangers.send(receive, size, b"x" * (size - 1))
+            unsigned.send(receive, size, b"x" * (size - 1))
         wait(complete)
         assert receive.post(new_message({})).status_code == 204
         assert peak_mebibytes(function) < PEAK_MEBIBYTES
@@ -228,11 +226,12 @@ def test_a_chunked_body_has_the_same_size_limit_as_others(
 
 def test_an_incomplete_body_is_logged_and_not_published(receive: RunningReceive) -> None:
     receive.published()
-    head = "".join(f"{n}: {v}\r\n" for n, v in receive.sender.sign(new_message({})).items())
+    message = new_message({})
+    head = "".join(f"{n}: {v}\r\n" for n, v in receive.sender.sign(message).items())
     with socket.create_connection(("127.0.0.1", receive.port)) as connection:
         connection.sendall(
             f"POST / HTTP/1.1\r\nHost: x\r\n{head}Content-Length: 99\r\n\r\n{{".encode()
         )
 
-    receive.wait_for_line("incomplete_body")
+    receive.wait_for_line(message.message_id, "incomplete_body")
     assert receive.published() == []

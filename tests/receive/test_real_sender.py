@@ -6,18 +6,16 @@ One of them: .venv/bin/pytest tests/receive/test_real_sender.py -k rotation
 import base64
 import http.client
 import json
-import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-import standardwebhooks.webhooks
 
 from operate.google.deployment import ROOT
-from pipeline.receive import verification
 from sandbox.background import Background
+from support.clock import Clock
 from support.pubsub import Topic
 from support.receiving import InProcess, RunningReceive, settings_of
 
@@ -30,47 +28,20 @@ REQUESTS: list[dict[str, Any]] = json.loads(
 StartWith = Callable[[list[str]], RunningReceive]
 
 
-class Clock:
-    """The time, for what verifies signatures."""
-
-    offset = 0.0  # seconds
-
-    def time(self) -> float:
-        return time.time() + self.offset
-
-    def set_to(self, sent: dict[str, str]) -> None:
-        """Set it to the time at which a request was sent."""
-        moment = sent.get("svix-timestamp") or sent["webhook-timestamp"]
-        self.offset = int(moment) - time.time()
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-
-    class ClockDatetime(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> "ClockDatetime":
-            return cls.fromtimestamp(clock.time(), tz)
-
-    monkeypatch.setattr(verification, "time", clock)
-    monkeypatch.setattr(standardwebhooks.webhooks, "datetime", ClockDatetime)
-    return clock
-
-
 @pytest.fixture
 def receive_with(topic: Topic, background: Background, tmp_path: Path) -> Iterator[StartWith]:
     """Start a `receive` with these secrets besides those of its own sender."""
     running: list[InProcess] = []
+    lines: list[str] = []
 
     def start(secrets: list[str]) -> RunningReceive:
         settings = settings_of(topic, tmp_path)
         settings["SIGNING_SECRETS"] += f",{','.join(secrets)}"
-        running.append(InProcess(settings, background))
+        running.append(InProcess(settings, background, lines))
         return RunningReceive(running[-1], topic)
 
     yield start
-    for function in running:
+    for function in reversed(running):
         function.stop()
 
 
@@ -94,12 +65,12 @@ def test_a_request_of_svix_itself_is_accepted(
     receive = receive_with(request_["secrets"])
     body = base64.b64decode(request_["body_base64"])
     sent = {name.lower(): value for name, value in request_["headers"]}
-    clock.set_to(sent)
+    clock.set(int(sent.get("svix-timestamp") or sent["webhook-timestamp"]))
 
     assert post(receive, request_, body) == 204
     assert post(receive, request_, b"}" + body[1:]) == 401
 
-    clock.offset = 0.0
+    clock.set(None)
     event_id = sent.get("svix-id") or sent["webhook-id"]
     (published,) = (p for p in receive.published() if p.attributes["svix-id"] == event_id)
     assert published.data == body

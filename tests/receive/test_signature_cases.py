@@ -8,6 +8,7 @@ One of them: .venv/bin/pytest tests/receive/test_signature_cases.py -k F01
 
 import base64
 import json
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +25,6 @@ from sandbox.stack import new_secret
 from sandbox.svix_sender import SvixSender, new_message
 from support.cases import SIGNATURE_CASES
 from support.pubsub import Topic
-from support.waiting import wait_for_early_second
 
 SUPPORT = ROOT / "tests" / "support"
 
@@ -69,13 +69,18 @@ def test_a_public_case_is_accepted_or_refused_as_expected(
 ) -> None:
     function, sentinel_secret = receive_with(tuple(case["secrets"]))
     body = _body(case)
-    headers = _shifted_to_the_present(case, body)
+    while True:
+        now = int(time.time())
+        headers = _shifted_to_the_present(case, body, now)
+        response = requests.post(function.url, data=body, headers=dict(headers), timeout=15)
+        accepted = response.status_code == 204
+        is_expected = case["expected"] in {"either", "accept" if accepted else "reject"}
+        if is_expected or int(time.time()) == now:
+            break
+        # A time at the edge of the tolerance may have crossed it: it is repeated.
+        _published(function, sentinel_secret, topic, background)
 
-    response = requests.post(function.url, data=body, headers=dict(headers), timeout=15)
-
-    accepted = response.status_code == 204
-    if case["expected"] != "either":
-        assert accepted == (case["expected"] == "accept"), response.text
+    assert is_expected, response.text
     if not accepted:
         assert response.status_code in {400, 401}
         assert set(response.json()) == {"error", "message"}
@@ -112,9 +117,9 @@ def _body(case: dict[str, Any]) -> bytes:
     return str(case["body_utf8"]).encode()
 
 
-def _shifted_to_the_present(case: dict[str, Any], body: bytes) -> list[tuple[str, str]]:
+def _shifted_to_the_present(case: dict[str, Any], body: bytes, now: int) -> list[tuple[str, str]]:
     """The case's headers, with all times shifted by one span and valid signatures recomputed."""
-    span = wait_for_early_second() - case["now"]
+    span = now - case["now"]
     values = {name.lower().rpartition("-")[2]: value for name, value in case["headers"]}
     signed_times = {case["now"]}
     if values.get("timestamp", "").isdecimal():

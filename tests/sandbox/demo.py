@@ -86,7 +86,7 @@ def main() -> int:
 
 
 def _delete_earlier_demos() -> None:
-    """Delete all but the newest ones, and those that may be running. Others may do so, too."""
+    """Delete all but the newest ones and those in use. Another demo may delete some, too."""
     ages = {path: age for path in FOLDER.glob("demo-*") if (age := _age(path)) is not None}
     for path in sorted(ages, key=ages.__getitem__)[_DEMOS_KEPT:]:
         if ages[path] > _LONGEST_DEMO_SECONDS:
@@ -130,12 +130,13 @@ def _run_demo(stack: Stack, api: DimmyApi, journal: Journal) -> list[str]:
     problems += _wait_until_done(stack, [_send(stack, journal, {"item_ids": scanned[6:]})])
 
     journal.print_text("\nThe first event twice again, a test message, and a forged event:")
-    for _ in range(2):
+    for attempts in (2, 3):
         _attempt(stack, journal, messages[0], "the first event again")
+        # One that is overtaken by the next one finds a finished receipt and does not count.
+        problems += _wait_for_attempts(stack, messages[0], attempts)
     messages.append(_send(stack, journal, {"success": True}))
     problems += _forge(stack, journal)
     problems += _wait_until_done(stack, messages)
-    problems += _wait_for_attempts(stack, messages[0], 3)
 
     stored = {
         path.stem: path.read_bytes() for path in sorted((stack.folder / "items").glob("*.json"))

@@ -44,7 +44,7 @@ class Fault:
     `item_id` limits it to the requests for one item. `share` is the probability that a matching
     request fails, `times` the maximum number of failures, `after` the number of matching requests
     that succeed first. `listings`: only requests for lists of items match, not for single ones.
-    `detail` is the reason in the body.
+    `detail` is the reason in the body, or the whole body of a "bare status".
     """
 
     kind: FaultKind = "status"
@@ -271,7 +271,7 @@ class DimmyApi:
 def _faulty_response(fault: Fault) -> web.Response:
     match fault.kind:
         case "bare status":
-            return web.Response(status=fault.status, text="not JSON")
+            return web.Response(status=fault.status, text=fault.detail)
         case "truncated":
             return _json(b'{"_id": "67c861de20bb29fb40d2cbbd", "created_at": "2025-')
         case "not json":

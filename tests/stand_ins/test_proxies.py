@@ -17,6 +17,7 @@ from sandbox.functions import Function
 from sandbox.processes import Process
 from sandbox.proxies import describe_proxy, without_loopback
 from support.resolving import RunningResolve
+from support.waiting import WAIT_SECONDS
 
 
 class RefusingProxy:
@@ -104,8 +105,10 @@ def test_the_demo_runs_behind_a_proxy(proxy: RefusingProxy, name: str) -> None:
         "PYTHONPATH": os.pathsep.join(str(ROOT / each) for each in ("function", "infra", "tests")),
     }
     demo = Process([sys.executable, "-m", "sandbox.demo"], environment, folder=ROOT)
-
-    status = demo.wait(120)
+    try:
+        status = demo.wait(WAIT_SECONDS)
+    finally:
+        demo.stop()
 
     assert status == 0, "\n".join(demo.lines[-20:])
     assert proxy.requests == []

@@ -348,12 +348,14 @@ def test_a_malformed_receipt_is_an_error_and_is_not_overwritten(backend: Backend
 def test_a_payload_is_written_again_so_that_it_is_kept_as_long_again(
     backend: Backend, background: Background
 ) -> None:
-    background.run(backend.store.put_payload("msg_1", b"\x00 body"))
-    first = backend.written_at("payloads/msg_1")
-    background.run(backend.store.put_payload("msg_1", b"\x00 body"))
+    def written_at() -> float:
+        background.run(backend.store.put_payload("msg_1", b"\x00 body"))
+        return backend.written_at("payloads/msg_1")
 
-    assert backend.written_at("payloads/msg_1") > first
+    first = written_at()
 
+    # Two writes may have the same time in a file system whose times are coarse.
+    wait_for(lambda: written_at() > first, "a later time of the object")
     assert backend.store.get_payload("msg_1") == backend.read("payloads/msg_1") == b"\x00 body"
 
 
@@ -450,7 +452,7 @@ def test_a_write_that_gets_no_answer_is_repeated_in_time(
 
     with ThreadPoolExecutor(1) as writer:
         stored = writer.submit(bucket.store.put_item, item(1))
-        wait_for(lambda: bucket.server.held_writes == 2, "a second try")
+        wait_for(lambda: bucket.server.held_writes >= 2, "a second try")
         bucket.server.hold_writes(None)
 
         assert stored.result().result is WriteResult.CREATED

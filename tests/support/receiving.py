@@ -65,10 +65,11 @@ class InProcess:
     The deployed server stops its workers with a signal that leaves coverage no time to write.
     """
 
-    def __init__(self, settings: dict[str, str], background: Background) -> None:
+    def __init__(self, settings: dict[str, str], background: Background, lines: list[str]) -> None:
+        """Log to `lines`. All that run in this process share one log; stop the last one first."""
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
-        self.lines: list[str] = []
+        self.lines = lines
         self._background = background
         thresholds = gc.get_threshold()
         with pytest.MonkeyPatch.context() as environment:

@@ -18,9 +18,3 @@ def wait_for(condition: Callable[[], T | None], description: str = "the conditio
         )
         time.sleep(0.01)
     return value
-
-
-def wait_for_early_second() -> int:
-    """The unix time. Returns in the first half of a second, so that the caller runs within it."""
-    wait_for(lambda: time.time() % 1 < 0.5)
-    return int(time.time())

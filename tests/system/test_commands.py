@@ -35,7 +35,7 @@ from sandbox.warehouse import EVENT_ATTEMPTS, ITEM_VERSIONS, WAREHOUSE_FILE, War
 from sandbox.warehouse_topics import log_entry
 from support.commands import Start, send, starting
 from support.programs import needs
-from support.waiting import wait_for
+from support.waiting import WAIT_SECONDS, wait_for
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_the_demo_shows_every_step_and_every_item_and_loses_nothing(
     wait_for(lambda: any(line.startswith("Up") for line in demo.lines), "the first line")
     started = descendants(demo)
 
-    assert demo.wait() == 0, "\n".join(demo.lines)
+    assert demo.wait(WAIT_SECONDS) == 0, "\n".join(demo.lines)
     output = "\n".join(demo.lines)
     for step in ("sent", "received", "item", "resolved", "refused", "Nothing was lost"):
         assert step in output
@@ -67,7 +67,7 @@ def test_the_demo_shows_every_step_and_every_item_and_loses_nothing(
     assert any(
         line.startswith("10 items in the bucket, 10 of them in the view") for line in demo.lines
     )
-    assert len(started) >= 4  # two functions, each a server and its worker
+    assert len(started) >= 6  # three functions, each a server and its worker
     assert not any(map(psutil.pid_exists, started))
 
 

@@ -59,10 +59,10 @@ def test_a_wrong_secret_is_shown_in_red_with_the_setting(terminal: Terminal, por
 
     assert send_signed(url, new_secret(), "msg_of_another_endpoint", "{}").status_code == 401
 
-    refused = wait_for(
-        lambda: next((x for x in terminal.output.splitlines() if "msg_of_another" in x), None),
-        "the refusal",
+    found = wait_for(
+        lambda: re.search(r"(.*msg_of_another.*)\r\n", terminal.output), "the whole refusal"
     )
+    refused = found[1]
     assert f"{RED}refused" in refused
     assert "401 signature_mismatch" in refused
     assert refused.endswith(": SIGNING_SECRETS has the secret of another endpoint")

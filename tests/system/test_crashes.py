@@ -108,8 +108,13 @@ class KillableResolve:
             return None
 
     def kill_and_push_again(self) -> int | None:
-        """Kill the function during its first attempt; return the status of a second one."""
+        """Kill the function during its first attempt; return the status of a second one.
+
+        What is held is released between the two.
+        """
         self.function.kill()
+        self.api.hold_requests(None)
+        self.storage.hold_writes(None)
         self.function.start()
         self.function.wait_until_up()
         return self.push(attempt=2)
@@ -148,7 +153,6 @@ def test_the_next_attempt_finishes_a_resolve_killed_between_two_items(
     with ThreadPoolExecutor(1) as sender:
         first = sender.submit(resolve.push, 1)
         wait_for(lambda: len(resolve.stored()) == 2, "two items in storage")
-        resolve.api.hold_requests(None)
         second = resolve.kill_and_push_again()
         assert first.result() is None
 
@@ -169,7 +173,6 @@ def test_a_resolve_killed_during_a_write_leaves_a_complete_object_or_none(
         first = sender.submit(resolve.push, 1)
         wait_for(lambda: resolve.storage.holds_write, f"the write of the {point}")
         assert resolve.receipt() == {}
-        resolve.storage.hold_writes(None)
         second = resolve.kill_and_push_again()
         assert first.result() is None
 

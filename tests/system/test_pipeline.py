@@ -198,10 +198,14 @@ def test_an_event_delivered_four_times_is_stored_once(stack: Stack) -> None:
     item_ids = scanned(stack, 3)
     message = new_message({"item_ids": item_ids})
 
-    for _ in range(4):
-        assert stack.attempt(message).delivered
+    def has_attempts(count: int) -> bool:
+        return (stack.receipt(message.message_id) or {}).get("attempts") == count
 
-    wait_for(lambda: (stack.receipt(message.message_id) or {}).get("attempts") == 4, "4 attempts")
+    for count in range(1, 5):
+        assert stack.attempt(message).delivered
+        # One that is overtaken by the next one finds a finished receipt and does not count.
+        wait_for(functools.partial(has_attempts, count), f"{count} attempts")
+
     receipt = finished_receipt(stack, message)
     assert set(receipt["items"]) == set(item_ids)
     assert [stack.item(i) for i in item_ids] == [api_of(stack).body_of(i) for i in item_ids]

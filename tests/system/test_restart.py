@@ -128,7 +128,9 @@ def test_what_googles_emulator_forgets_with_its_end_is_resolved_from_its_receipt
     running = runs.begin()
     runs.send(message)
     wait_for(lambda: any("resolved" in line and "404" in line for line in running.lines))
-    assert "delivers it again by itself" in runs.make("trace", EVENT=message.message_id)[1]
+    # The emulator redelivers without a backoff, so that the attempts may be used up by now.
+    story = runs.make("trace", EVENT=message.message_id)[1]
+    assert re.search("delivers it again by itself|keeps it among the dead letters", story)
     assert re.search(r"events waiting +unknown", runs.make("status")[1])
 
     interrupt(running)
