@@ -152,7 +152,7 @@ clean: ## Delete the environment, caches, builds and stored data
 screenshots: $(DEVELOPER) ## Take the pictures of `make view` for these documents again, with Chromium
 	@$(TESTS) screenshots
 
-mutants: $(DEVELOPER) ## Break infra/ in some seventy ways, and count how many the checks notice
+mutants: $(DEVELOPER) ## Break infra/ in almost ninety ways, and count how many the checks notice
 	@$(TESTS) terraform.mutants
 
 provider-schema: $(DEVELOPER) ## Update the provider's schema for the tests, when infra/ uses something new of it

@@ -39,7 +39,7 @@ output "environment" {
 }
 
 output "functions" {
-  description = "Names and URLs of the functions."
+  description = "Names, URLs and callers of the functions."
   value       = module.dimmy.functions
 }
 
@@ -69,7 +69,7 @@ output "pusher" {
 }
 
 output "receive_url_open" {
-  description = "receive's own URL; null while a load balancer is the only way to it."
+  description = "Whether receive can be called at its own URL; always true without a load balancer."
   value       = module.dimmy.receive_url_open
 }
 
@@ -89,7 +89,8 @@ output "scheduler_jobs" {
 }
 
 output "scheduler_region" {
-  value = module.dimmy.scheduler_region
+  description = "The region of the scheduler jobs."
+  value       = module.dimmy.scheduler_region
 }
 
 output "secrets" {

@@ -1,7 +1,7 @@
 """Shared fixtures. Tests of Pub/Sub run on the sandbox's own Pub/Sub and on Google's emulator.
 
 `-k own` and `-k google` select one of the two. Each pytest-xdist worker starts a server only once.
-Those of `receive` need only one, which PUBSUB=google before the command replaces with the emulator.
+Those of `receive` use only the sandbox's own or, with PUBSUB=google, only the emulator.
 """
 
 import contextlib

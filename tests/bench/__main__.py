@@ -16,7 +16,7 @@ from bench import (
     receive,
     report,
     resolve,
-    strangers,
+    unsigned_requests,
     view,
     warehouse,
     whole_way,
@@ -24,7 +24,7 @@ from bench import (
 
 SECTIONS = {
     "receive": receive.measure,
-    "strangers": strangers.measure,
+    "unsigned-requests": unsigned_requests.measure,
     "resolve": resolve.measure,
     "whole-way": whole_way.measure,
     "cold-start": cold_start.measure,

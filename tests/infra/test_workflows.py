@@ -14,7 +14,7 @@ WORKFLOWS = ROOT / ".github" / "workflows"
 
 
 def test_zizmor_finds_no_fault() -> None:
-    """Actions are pinned by commit, permissions are few, no text of strangers gets into a shell."""
+    """Actions are pinned by commit, permissions are few, no untrusted text reaches a shell."""
     zizmor = Path(sys.executable).with_name("zizmor")
     done = subprocess.run(
         [zizmor, "--offline", "--no-progress", WORKFLOWS],

@@ -466,7 +466,7 @@ def _stored_items(run: _Run) -> dict[str, bytes]:
 
 
 def _wait_until_empty(find: Callable[[], list[str]]) -> list[str]:
-    """What is found at last; the wait ends when that is nothing, or after some time."""
+    """Call `find` until it returns nothing or VIEW_SECONDS are over; its last result."""
     deadline = time.monotonic() + VIEW_SECONDS
     while (found := find()) and time.monotonic() < deadline:
         time.sleep(0.2)

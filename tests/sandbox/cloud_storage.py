@@ -112,7 +112,7 @@ class CloudStorage:
         self._next_failures += [status] * times
 
     def lose_answers(self, status: int | None, times: int = 1) -> None:
-        """Carry out the next writes, and answer them with an error status or, for None, not."""
+        """Carry out the next writes, and answer with an error status; None cuts the connection."""
         self._next_lost_answers += [status] * times
 
     def break_writes(self, times: int = 1) -> None:

@@ -171,7 +171,7 @@ class SandboxInstallation:
         }
 
     def _place_in_memory(self, event_id: str, stack: RunningStack) -> Place:
-        """Where an event is whose Pub/Sub has forgotten what it had before its start."""
+        """Where an event is, if Pub/Sub has lost at its start what it keeps in memory."""
         if event_id in self.dead_letters().event_ids():
             return Place.DEAD_LETTERS
         started = datetime.fromtimestamp(stack.started_at, UTC)

@@ -233,7 +233,8 @@ class PubSub:
     async def _check_bigquery(self, config: Message, context: Context) -> None:
         if config.push_config.push_endpoint:
             await context.abort(
-                grpc.StatusCode.INVALID_ARGUMENT, "push_config and bigquery_config exclude another"
+                grpc.StatusCode.INVALID_ARGUMENT,
+                "push_config and bigquery_config exclude each other",
             )
         try:
             table = table_of(config.bigquery_config)

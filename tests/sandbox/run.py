@@ -185,8 +185,8 @@ def _print_instructions(stack: Stack, journal: Journal) -> None:
 def _scan_on_enter(stack: Stack, scans: SampleScans | None, journal: Journal) -> Iterator[None]:
     """Send a sample scan on each Enter, if there is a terminal and the API is the sandbox's.
 
-    The thread ends with the context: one that waits for a key while Python exits keeps what it
-    knows alive, of which DuckDB then prints sixty lines.
+    The thread ends with the context: one that waits for a key while Python exits keeps
+    DuckDB's objects alive, and sixty lines about leaks are printed.
     """
     if not (scans and sys.stdin.isatty()):
         yield

@@ -1,4 +1,4 @@
-"""The complete pipeline on loopback: Pub/Sub, Dimmy's API, both functions, a folder as storage.
+"""The complete pipeline on loopback: Pub/Sub, Dimmy's API, the functions, a folder as storage.
 
 With a warehouse: the items topic, too, and the tables and views that it fills. With photos: the
 items topic and the function `archive`.
@@ -137,7 +137,7 @@ def start_stack(
         port: of `receive`; by default a free one.
         api: URL and key of a real API; by default the sandbox's own is started.
         secrets: signing secrets; by default a new one.
-        settings: of both functions, in addition to those that the stack sets.
+        settings: of all functions, in addition to those that the stack sets.
         backoff_seconds: of the push subscription; Google's emulator loses messages with one.
         max_delivery_attempts: before a message becomes a dead letter.
         cloud_storage: becomes the storage (gs://scans) instead of the folder.

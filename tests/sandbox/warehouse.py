@@ -60,7 +60,7 @@ class Warehouse:
     """The tables and views in one file. Safe to share between threads.
 
     DuckDB lets either one process write to a file or several read it. So the file is opened for one
-    batch or one query at a time, and whoever finds it open tries again a little later: then
+    batch or one query at a time, and one that finds it locked tries again a little later: then
     `make sql` works beside a running `make run`. Attaching it to a database in memory takes 1 ms;
     opening it by itself takes 12 ms. One thread is best for small batches; queries of many rows
     are faster with more.

@@ -45,7 +45,7 @@ for number in itertools.count():
     warehouse.write("{ITEM_VERSIONS}", [as_row("s", str(number), datetime.now(UTC), b"{{}}", {{}})])
     print(number, flush=True)
 """
-# Keeps the file open for reading until its standard output is closed.
+# Keeps the file open for reading until the file exists that its second argument names.
 READER = """
 import duckdb, pathlib, sys, time
 

@@ -45,7 +45,7 @@ class PublishedItems:
             self._background.run(self._relay.start())
 
     def take_all(self) -> list[PulledMessage]:
-        """All messages since the last call. Whoever published them has had the confirmation."""
+        """All messages since the last call. Their publishers already have the confirmation."""
         self._admin.publish(_TOPIC, b"end")
         found: list[PulledMessage] = []
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import report, strangers
+from bench import report, unsigned_requests
 from bench.load import Load, Result, event_id, item_ids, percentile
 from bench.processes import Bench, send
 from bench.report import Section, Target
@@ -113,12 +113,12 @@ def test_a_filled_warehouse_has_all_versions_and_the_newest_ones_in_the_view(
         assert times
 
 
-def test_strangers_take_nothing_from_those_who_sign(bench: Bench) -> None:
+def test_unsigned_requests_do_not_delay_signed_webhooks(bench: Bench) -> None:
     receive = bench.start("receive")
     receive.wait_until_up()
 
-    result, count = strangers.beside(
-        strangers.MIXES["all of these"], receive, bench.secret, seconds=0.5
+    result, count = unsigned_requests.beside(
+        unsigned_requests.MIXES["all of these"], receive, bench.secret, seconds=0.5
     )
 
     assert result.statuses == {"204": 50}

@@ -1,7 +1,7 @@
 """A deployment from beginning to end: the real gcloud and Terraform on a local Google Cloud.
 
-Where `terraform init` finds Google's provider, the whole way is gone; elsewhere a program stands in
-for Terraform, and the summary of the run says so.
+With Google's provider the complete deployment is tested. Where `terraform init` does not find it, a
+program stands in for Terraform, and the summary of the run says so.
 
 One of them: .venv/bin/pytest tests/system/test_google_cloud.py -k destroy
 """

@@ -15,7 +15,7 @@ from support.programs import PROGRAMS, needs
 
 
 @needs("chromium")
-def test_the_pictures_are_small_and_renew_those_of_the_documents(
+def test_the_pictures_are_small_and_have_the_names_and_sizes_of_those_in_the_documents(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["screenshots", "--folder", str(tmp_path)])

@@ -371,7 +371,7 @@ MUTANTS = (
         "member  = local._pubsub_agent",
     ),
     Mutant(
-        "an upgrade makes the dead letters anew",
+        "an upgrade recreates the dead-letter subscriptions",
         "modules/dimmy/dead_letters.tf",
         "moved {\n  from = google_pubsub_subscription.dead_letters\n"
         '  to   = google_pubsub_subscription.dead_letters["resolve"]\n}\n',
@@ -462,7 +462,7 @@ MUTANTS = (
         "soft_delete_days = var.old_version_retention_days",
     ),
     Mutant(
-        "an upgrade makes the bucket anew",
+        "an upgrade recreates the bucket",
         "moved.tf",
         "moved {\n  from = google_storage_bucket.data\n  to = module.dimmy.google_storage_bucket.data\n}\n",
         "",

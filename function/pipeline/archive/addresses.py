@@ -120,9 +120,9 @@ def read_address(text: object, origins: Collection[str]) -> Address:
 
 
 def look_up(host: str, port: int) -> Sequence[str]:
-    """The IP addresses of a host, which must be those that are connected to.
+    """The IP addresses of a host; a connection must be to one of these.
 
-    Only public ones, unless the host is this machine by its name, which PHOTO_HOSTS must say.
+    Only public ones. localhost and 127.0.0.1 are this machine, where PHOTO_HOSTS lists them.
 
     Raises:
         LookupFailedError: there is none.
@@ -142,7 +142,7 @@ def look_up(host: str, port: int) -> Sequence[str]:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address belongs to the public internet, also one that IPv6 contains."""
+    """Whether an IP address belongs to the public internet, also an IPv4 one within IPv6."""
     ip = _read_ip(address)
     if isinstance(ip, ipaddress.IPv6Address):
         is_translated = ip in _NAT64

@@ -75,7 +75,7 @@ class PhotoClient:
     def __init__(self, origins: Mapping[str, Network], threads: int, look_up: LookUp) -> None:
         self._origins = origins
         self._session = open_session()
-        # What arrives is stored as it is, so it must not be compressed for the way.
+        # What arrives is stored as it is, so it must not be compressed in transit.
         self._session.headers.update({"Accept": "image/*, */*", "Accept-Encoding": "identity"})
         self._session.mount("http://", _CheckedAdapter(look_up, pool_maxsize=threads))
         self._session.mount("https://", _CheckedAdapter(look_up, pool_maxsize=threads))
@@ -198,7 +198,7 @@ def _chunks(response: requests.Response, deadline: Deadline, end: float) -> Iter
 def _content_type(response: requests.Response) -> str:
     """That of the photo if it is one of images or binary data, without parameters.
 
-    Anything else, such as text/html, would make a page of it for whoever opens the stored object.
+    Anything else, such as text/html, would make a web page of the stored object.
     """
     given = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     is_kept = given in _KEPT or (_IMAGE.fullmatch(given) and given not in _NOT_KEPT)

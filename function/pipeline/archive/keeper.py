@@ -100,7 +100,7 @@ class PhotoKeeper:
                 created = self._objects.create(name, beginning, response.content_type)
                 return STORED if created else PRESENT
             # An upload in parts has no condition. Should another attempt store the photo at the
-            # same time, this one replaces it by itself, because the address is the same, or is
+            # same time, this one replaces it with the same photo, or is
             # refused, because the role of `archive` does not include replacing.
             content = chain([beginning], response.chunks)
             try:

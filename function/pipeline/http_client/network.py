@@ -42,7 +42,7 @@ class _Session(requests.Session):
 
 
 def open_session() -> requests.Session:
-    """A session that sends what it is told to and nothing else: no cookies, nothing from .netrc.
+    """A session that sends only what its caller sets: no cookies, nothing from .netrc.
 
     Neither does it look at the environment before every request; `Network` has been read once.
     """

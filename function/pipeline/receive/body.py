@@ -1,8 +1,8 @@
 """Reads the bodies of requests within bounds on their size, their time and their memory.
 
-Nothing is known of a sender before its whole body has arrived, so what strangers send must not take
-anything from others. Small bodies are bounded by the number of simultaneous requests alone. Larger
-ones have a bound that they share, and wait for one another in the order of their arrival.
+A sender is not authenticated before its whole body has arrived, so bodies that turn out to be
+unsigned must not keep others waiting. Small ones are bounded by the number of simultaneous requests
+alone. Larger ones share a bound of memory and are admitted in the order of their arrival.
 """
 
 import asyncio

@@ -15,8 +15,8 @@ from pipeline.store.store import Store
 
 LONGEST_SLICE = timedelta(days=1)
 SHORTEST_SLICE = timedelta(seconds=1)
-# An older checkpoint is not used: items of the finished part may have been edited since, and only
-# now have got there. A long window has a longer time, because it takes several scheduled runs.
+# An older checkpoint is not used: items of the finished part may have been added or edited since.
+# That of a long window may be older, because such a window takes several scheduled runs.
 SHORTEST_USE = timedelta(hours=6)
 USE_SHARE = 0.1  # of the window's length
 

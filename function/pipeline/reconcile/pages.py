@@ -34,13 +34,13 @@ class Page:
 class PageReader:
     """Reads the items of a window, page by page, with two pages in memory.
 
-    The API counts places, and places change while items are created and deleted. So each page
+    The API pages by offset, and offsets shift while items are created and deleted. So each page
     begins with the last item of the page before. A page without any item of the page before shows
     that items before it were deleted or created, and then the reader goes back. So an item may come
     twice.
 
     A page that cannot be read is read in smaller ones, as long as the API answers other requests.
-    An item that cannot be read by itself comes as a malformed one, and the next items follow.
+    An item that cannot be read even alone becomes a MalformedItem, and the next items follow.
     """
 
     def __init__(

@@ -23,8 +23,8 @@ from pipeline.unforeseen import UnforeseenErrors
 # How long running requests may overrun the deadline before the attempt ends without them.
 GRACE_SECONDS = 2.0
 
-# What an attempt has for its items at least. Without it, an event that takes all of the attempt's
-# time to be read would never come any further.
+# The least time of an attempt for its items. Without it, an event that takes the whole attempt to
+# be read would never make progress.
 LEAST_SECONDS = 2.0
 
 _POLL_SECONDS = 0.25  # how soon the loop notices the deadline, and that the server is asked to stop

@@ -184,7 +184,7 @@ class Objects:
 
     @functools.cached_property
     def _storage_for_writes(self) -> LocalStore | GCSStore:
-        # The library would not tell whether it has repeated a write.
+        # The library does not report whether it has repeated a write.
         return open_storage(self._settings, retries=0)
 
     @functools.cached_property

@@ -84,7 +84,7 @@ class Receipt:
     repetitions by Pub/Sub keep it, a resend is another one. `payload` is the body of the event;
     `encoded_payload` saves the time of encoding it for each write. `redriven`: the event has come
     back from the dead letters. `discarded` says of each item that a person has given up who that
-    was, and when. A receipt with a `version` includes what is stored in that version of its object.
+    was, and when. `version` is that of the stored object with which this receipt was merged.
 
     An attempt that fails as a whole has its reason under the name EVENT among the items, so that
     every version of this software sees that the event is not finished.
@@ -254,7 +254,7 @@ class Receipt:
 def _merge_states(stored: Receipt, latest: Receipt) -> dict[str, str]:
     """The latest states, but what is settled stays settled.
 
-    The failure of an attempt counts until the next one, and not where another has finished.
+    The failure of a whole attempt is dropped by the next one, and where the event is finished.
     """
     merged = {**stored.items, **latest.items}
     if stored.is_finished or EVENT not in latest.items:

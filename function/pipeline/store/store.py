@@ -71,7 +71,7 @@ class Store:
         check_first: bool = False,
         before_write: Callable[[Item], None] | None = None,
     ) -> PutResult:
-        """Store the item unless the stored one is as new.
+        """Store the item unless the stored one is the same or newer.
 
         `fetched_at` is when the request to the API began that has returned the item; None: it is
         the payload of an event. `check_first` reads before it writes, which costs less where most

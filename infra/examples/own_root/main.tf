@@ -1,7 +1,7 @@
 # The module in a configuration of your own, in place of the root in infra/ and of `make deploy`.
 #
-# `make package` builds the archive and prints its path. What `make bootstrap` does before the rest is yours
-# then; in a new project:
+# `make package` builds the archive and prints its path. What `make bootstrap` does is then up to you; in a
+# new project:
 #
 #   gcloud services enable cloudresourcemanager.googleapis.com iam.googleapis.com pubsub.googleapis.com \
 #     secretmanager.googleapis.com serviceusage.googleapis.com storage.googleapis.com

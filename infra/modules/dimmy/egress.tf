@@ -1,6 +1,6 @@
 # Optional: one fixed address from which resolve and reconcile call Dimmy's API, where it has to be allowed.
-# receive never calls it. Only outgoing traffic passes through this network: the way of Pub/Sub and Cloud
-# Scheduler to the functions stays the same.
+# receive never calls it. Only outgoing traffic passes through this network: requests of Pub/Sub and Cloud
+# Scheduler to the functions do not.
 
 locals {
   _egress = var.egress == null ? {} : { this = var.egress }

@@ -2,7 +2,7 @@
 
 locals {
   # In this order: resolve or archive ends its attempt, the function times out, Pub/Sub delivers the message again.
-  # So two attempts at the same message never overlap.
+  # So a repeated attempt normally begins after the one before has ended.
   _attempt_seconds      = 500
   _push_timeout_seconds = 540
   _ack_deadline_seconds = 600
@@ -101,7 +101,7 @@ locals {
 
   _functions = { for name, function in local._all_functions : name => function if name != "archive" || local._archives_photos }
 
-  # The only caller of each function.
+  # The caller of each function. Operators call reconcile, too, with a role of their own.
   _invokers = merge(
     var.public_invoker ? { receive = "allUsers" } : {},
     local._archives_photos ? { archive = local._members["pusher"] } : {},
@@ -180,7 +180,7 @@ resource "google_cloudfunctions2_function" "this" {
     }
   }
 
-  # The build and the first instance need these permissions, and the way to Dimmy's API.
+  # The build and the first instance need these permissions, and network access to Dimmy's API.
   depends_on = [
     google_artifact_registry_repository_iam_member.builder_writes_images,
     google_compute_router_nat.egress,

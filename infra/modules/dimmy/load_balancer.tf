@@ -103,8 +103,8 @@ resource "google_compute_region_network_endpoint_group" "receive" {
   region                = var.region
   network_endpoint_type = "SERVERLESS"
 
-  # Not a reference to the function: Terraform would then create a replaced function, too, before it deletes
-  # the old one of that name, and fail. A function is replaced if its first creation failed.
+  # Not a reference to the function: create_before_destroy would then apply to the function, too, and a new
+  # one of the same name cannot be created. A function is replaced if its first creation failed.
   cloud_run {
     service = "${local._prefix}-receive"
   }

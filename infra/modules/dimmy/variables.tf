@@ -439,7 +439,7 @@ variable "receive_instances" {
 }
 
 variable "receive_url_open" {
-  description = "Whether receive's own URL stays open beside a load balancer, as long as the load balancer's certificate is not active. Meanwhile `allowed_sources` admits only requests to that URL."
+  description = "Whether receive's own URL stays open beside a load balancer, as long as the load balancer's certificate is not active. While it is open, `allowed_sources` refuses requests that come through the load balancer."
   type        = bool
   default     = false
   nullable    = false

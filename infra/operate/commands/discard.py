@@ -1,10 +1,9 @@
 """`make discard EVENT=msg_... [ITEM=...]`: gives up items of an event that will never be stored.
 
 An event waits for each of its items. Dimmy's API does not know an item that was deleted, but a key
-of another account gets the same answer, so only a person can decide that nothing is to be waited
-for. The receipt and the log say who did, and when. Without ITEM all items are given up that the API
-does not know. Exit status 0 when nothing is left of the event; 1 when something is; 2 when it could
-not begin.
+of another account gets the same answer, so only a person can decide to stop waiting. The receipt
+and the log say who did, and when. Without ITEM all items are given up that the API does not know.
+Exit status 0 when nothing is left of the event; 1 when something is; 2 when it could not begin.
 """
 
 from collections.abc import Mapping
@@ -67,7 +66,7 @@ def _choose(receipt: Receipt, item_id: str) -> dict[str, str]:
     }
     if not unknown:
         raise UsageError(
-            f"{receipt.event_id} waits for no item that the API does not know. ITEM= followed by a"
-            " name in its receipt gives up another one."
+            f"No item that {receipt.event_id} waits for is unknown to the API. To give up another"
+            " one, name it as its receipt does: ITEM=..."
         )
     return unknown

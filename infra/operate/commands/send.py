@@ -48,8 +48,8 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
     if response.ok:
         print_text(
             console,
-            f"{response.status_code}: {url} has accepted {event_id}. {trace} tells what happens"
-            " to it.",
+            f"{response.status_code}: {url} has accepted {event_id}. {trace} shows what"
+            " happens to it.",
         )
         return 0
     print_error(console, f"{response.status_code}: {message_of(response)}")

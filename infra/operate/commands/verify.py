@@ -80,7 +80,7 @@ def _repair(installation: Installation, days: Sequence[Day], console: Console) -
 
 def _print_table(console: Console, days: Sequence[Day]) -> None:
     table = Table(box=None, pad_edge=False)
-    for column in ("day (UTC)", "in the API", "stored", "missing", "older", "only here"):
+    for column in ("day (UTC)", "in the API", "stored", "missing", "older", "only in storage"):
         table.add_column(column, justify="left" if column.startswith("day") else "right")
     for day in days:
         counts = (

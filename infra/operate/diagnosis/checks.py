@@ -135,7 +135,7 @@ def check_delivery(
     endpoint: Endpoint, is_stored: Callable[[str], bool], instructions: Instructions
 ) -> Check:
     """Whether a signed event arrives in storage: topic, push, permissions and storage at once."""
-    name = "from there into storage"
+    name = "delivery into storage"
     event_id, _ = _send_test_event(endpoint.url, endpoint.signing_secrets[0])
     started = time.monotonic()
     while not is_stored(event_id):

@@ -62,7 +62,7 @@ def _is_on_disk(backlog: Backlog) -> bool:
 
 
 def _refused(installation: Installation) -> Iterator[Finding]:
-    """Webhooks whose signature does not match; Svix shows this to nobody but its dashboard."""
+    """Webhooks whose signature does not match; Svix shows them only in its dashboard."""
     refusals = Refusals.read(installation)
     if refusals.lines:
         change = installation.instructions.change_secret("SIGNING_SECRETS")

@@ -51,7 +51,7 @@ class Gcloud:
         return read
 
     def exists(self, *arguments: str) -> bool:
-        """Whether a command that describes something finds it; nothing is there without its API.
+        """Whether a command that describes something finds it. False, too, if its API is disabled.
 
         Raises:
             CommandError: it is unknown, because of a missing permission, for example.

@@ -24,8 +24,8 @@ _ENABLING = re.compile(
     r"([A-Z][\w/() ]*? API) has not been used in project \S+ before or it is disabled"
 )
 # Pub/Sub refuses a BigQuery subscription until it knows the role that its agent has just got
-# (https://github.com/hashicorp/terraform-provider-google/issues/19085). Its text for an account of
-# one's own without permission is another: "User not authorized to perform this action."
+# (https://github.com/hashicorp/terraform-provider-google/issues/19085). If the caller's
+# own account lacks a permission, it writes instead: "User not authorized to perform this action."
 _FRESH_GRANT = re.compile(
     r"Error creating Subscription: googleapi: Error 403: The caller does not have permission"
     r".*with \S*google_pubsub_subscription\.bigquery\[",
@@ -80,7 +80,7 @@ def wait_while_enabling(
     Google needs some minutes to make an API known everywhere, and about one for a role.
 
     Raises:
-        CommandError: another error, also beside such a one, or such a one for five minutes.
+        CommandError: there is another error, too, or Google still does not know after five minutes.
     """
     pause_seconds = float(settings.get("PAUSE_SECONDS") or _PAUSE_SECONDS)
     give_up = 0.0

@@ -13,7 +13,7 @@ from operate.google.gcloud import Gcloud
 
 # Terraform asks for those of Cloud Storage and BigQuery by itself.
 _SERVICES = ("pubsub",)
-# Those that encrypt with a key of one's own, besides
+# With a customer-managed key, also the services that encrypt with it
 # (https://cloud.google.com/functions/docs/securing/cmek).
 _SERVICES_WITH_KEY = ("artifactregistry", "cloudfunctions", "eventarc", "run", "secretmanager")
 _POLL_SECONDS = 1.0

@@ -22,8 +22,8 @@ _DEAD = {Place.DEAD_LETTERS, Place.DEAD_LETTERS_ON_DISK}
 class Event:
     """An event as a row. Its id is empty if it had none.
 
-    `matches` are the states that it is found by: where Pub/Sub does not say what waits, those that
-    it may have, too. A search looks at `text` and, for whole ids, at `items`.
+    `matches` are the states under which it is found; where Pub/Sub does not say what waits, they
+    include those that it may have. A search looks at `text` and, for whole ids, at `items`.
     """
 
     event_id: str
@@ -47,7 +47,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Receipts:
-    """The receipts that were read. Events from `since` on have theirs among them, if any."""
+    """The receipts that were read. Those of all events from `since` on are included."""
 
     receipts: Mapping[str, Receipt] = field(default_factory=dict)
     since: datetime | None = None

@@ -8,12 +8,12 @@ from typing import Any
 
 from operate.object_listing import Listed, ObjectListing
 
-# A bucket is looked at backwards, in spans that grow as long as they hold few objects.
+# A bucket is searched backwards in time, in spans that grow while they contain few objects.
 _FIRST_SPAN = timedelta(hours=1)
 _GROWTH = 4
 _SHORTEST_SPAN = timedelta(minutes=1)
 _EVERYTHING = timedelta(days=40 * 365)
-# A span of many more objects than are wanted is looked at in shorter ones.
+# A span with many more objects than are wanted is divided.
 _MORE_THAN_WANTED = 4
 _LEAST_OBJECTS = 5_000
 
@@ -74,7 +74,7 @@ class Newest:
         return newest
 
     def _latest_names(self) -> Iterator[list[Listed]]:
-        """What was found so far, span by span; after the first time at once."""
+        """The objects found so far, after each span; later calls list everything in one step."""
         if self._start is not None:
             yield list(self._objects(self._start, ""))
             return

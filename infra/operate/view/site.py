@@ -185,7 +185,7 @@ class Site:
             return self._page("nothing.html", status=404, message=message)
         receipt = evidence.receipt
         if not (receipt and receipt.is_finished):
-            # It may be another story once the evidence is read again.
+            # The page may change when the event is read again.
             seconds = self._installation.status_poll_seconds
             asyncio.get_running_loop().call_later(seconds, self._announce_change)
         items = first_items(receipt) if receipt else []
@@ -241,7 +241,7 @@ class Site:
         request: web.Request,
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
-        # Another site may not make this page read, although it could not see the answer.
+        # Another site must not cause reads, although it could not see their results.
         fetched = request.headers.get("Sec-Fetch-Site"), request.headers.get("Sec-Fetch-Mode")
         if fetched[0] == "cross-site" and fetched[1] != "navigate":
             raise web.HTTPForbidden(text="Another site has asked for this.\n")
@@ -282,7 +282,7 @@ class Site:
             if error_text != self._storage_error:
                 self._storage_error = error_text
                 self._announce_change()
-            # A look that takes long is followed by a rest as long.
+            # After a slow read, pause for as long as it took.
             spent = loop.time() - started_at
             await self._pause(max(spent, self._installation.storage_poll_seconds))
 

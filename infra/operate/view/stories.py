@@ -18,7 +18,7 @@ _MAX_ITEMS = 500
 class Stories:
     """Reads one event at a time, which in Google Cloud takes seconds, and keeps what it has read.
 
-    It is read again for another version of its receipt, and after an interval of the status.
+    It is read again when its receipt has changed, and after `status_poll_seconds`.
     """
 
     def __init__(self, installation: Installation, index: Index) -> None:

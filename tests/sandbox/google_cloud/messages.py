@@ -56,7 +56,7 @@ class Queue:
         ]
 
     def lease(self, ack_ids: Iterable[str], seconds: float) -> None:
-        """Lease messages from now on; for no time makes them visible."""
+        """Lease messages from now on; a lease of 0 s makes them visible again."""
         chosen = set(ack_ids)
         for held in self._held:
             if held.ack_id in chosen:

@@ -1,5 +1,5 @@
--- One row per event, in the state of its latest attempt. The table holds the log entries in which
--- resolve tells of its attempts.
+-- One row per event, in the state of its latest attempt. The table has the log entries of
+-- resolve's attempts.
 SELECT
   JSON_VALUE(data, '$.jsonPayload.event_id') AS event_id,
   MAX(JSON_VALUE(data, '$.jsonPayload.kind')) OVER (event) AS kind,

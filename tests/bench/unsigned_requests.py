@@ -1,4 +1,4 @@
-"""receive: what strangers can take from those who sign, in memory and in time."""
+"""receive: the latency of signed webhooks, and the memory, beside requests that are not signed."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from pipeline.receive.body import MAX_BODY_BYTES, SMALL_BODY_BYTES
 from sandbox.functions import Function
 from sandbox.stack import new_secret
 from sandbox.svix_sender import SvixSender
-from support.strangers import OpenRequest
+from support.unsigned_requests import OpenRequest
 
 _PER_SECOND = 100
 _STALE = {"svix-timestamp": "1614265330"}
@@ -23,7 +23,7 @@ _WIDE = b"x" * (MAX_BODY_BYTES - 4) + "\N{GRINNING FACE}".encode()
 
 
 @dataclass(frozen=True)
-class _Stranger:
+class _Sender:
     """`size` is the announced size of its bodies in bytes, or None for chunked ones.
 
     `sent` is what it sends of each, at most.
@@ -34,7 +34,7 @@ class _Stranger:
     is_stale: bool = False
 
 
-class _Strangers:
+class _Senders:
     """Each sends a request, waits for its answer, and begins again, until all are stopped."""
 
     def __init__(self, receive: Function) -> None:
@@ -43,19 +43,19 @@ class _Strangers:
         self._is_over = threading.Event()
         self._open: set[OpenRequest] = set()
 
-    def repeat(self, stranger: _Stranger) -> int:
+    def repeat(self, sender: _Sender) -> int:
         """Return the number of its requests."""
-        headers = _STALE if stranger.is_stale else {}
+        headers = _STALE if sender.is_stale else {}
         count = 0
         while not self._is_over.is_set():
             with suppress(OSError, HTTPException):  # the connection may be closed at any time
-                request = OpenRequest(self, stranger.size, **headers)
+                request = OpenRequest(self, sender.size, **headers)
                 self._open.add(request)
                 if self._is_over.is_set():  # and `stop` may have missed this one
                     request.close()
                 count += 1
                 try:
-                    request.send(_WIDE[-stranger.sent :])
+                    request.send(_WIDE[-sender.sent :])
                     request.answer()
                 finally:
                     request.close()
@@ -69,13 +69,13 @@ class _Strangers:
             request.close()
 
 
-_STALLED = _Stranger(MAX_BODY_BYTES, MAX_BODY_BYTES - 1)
-_COMPLETE = _Stranger(MAX_BODY_BYTES, MAX_BODY_BYTES)
-_CHUNKED = _Stranger(None, MAX_BODY_BYTES)
-_SMALL = _Stranger(SMALL_BODY_BYTES, SMALL_BODY_BYTES - 1)
-_REFUSED = _Stranger(MAX_BODY_BYTES, MAX_BODY_BYTES - 1, is_stale=True)
+_STALLED = _Sender(MAX_BODY_BYTES, MAX_BODY_BYTES - 1)
+_COMPLETE = _Sender(MAX_BODY_BYTES, MAX_BODY_BYTES)
+_CHUNKED = _Sender(None, MAX_BODY_BYTES)
+_SMALL = _Sender(SMALL_BODY_BYTES, SMALL_BODY_BYTES - 1)
+_REFUSED = _Sender(MAX_BODY_BYTES, MAX_BODY_BYTES - 1, is_stale=True)
 
-MIXES: dict[str, Sequence[_Stranger]] = {
+MIXES: dict[str, Sequence[_Sender]] = {
     "none": [],
     "4 of 32 MiB, less a byte": [_STALLED] * 4,
     "16 of 32 MiB, less a byte": [_STALLED] * 16,
@@ -89,19 +89,27 @@ _QUICK = ("none", "16 of 32 MiB, less a byte", "all of these")
 
 
 def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
-    """Send signed webhooks at a rate beside each mix of strangers; count those that are in time."""
+    """Send signed webhooks at a rate beside each mix of senders; count those that are in time."""
     section = Section(
         "receive: beside requests that are not signed",
-        f"{_PER_SECOND} signed webhooks a second, each beside this many strangers, who send their"
+        f"{_PER_SECOND} signed webhooks a second, each beside this many senders, which send their"
         " bodies (an emoji at the end, a signature of another body), wait for the answer, and begin"
         " again. In time: answered with 204 within 1 s. The peak is that of the process.",
-        ("strangers", "webhooks", "in time", "p50 ms", "p99 ms", "strangers' requests", "peak MB"),
+        (
+            "unsigned senders",
+            "webhooks",
+            "in time",
+            "p50 ms",
+            "p99 ms",
+            "their requests",
+            "peak MB",
+        ),
     )
     seconds = 3 if quick else 10
     late, highest = 0, 0.0
     with Bench() as bench:
         for name in _QUICK if quick else MIXES:
-            say(f"beside strangers: {name}")
+            say(f"beside unsigned requests: {name}")
             receive = bench.start("receive")
             receive.wait_until_up()
             result, answered = beside(MIXES[name], receive, bench.secret, seconds)
@@ -121,23 +129,27 @@ def measure(quick: bool, say: Callable[[str], None]) -> list[Section]:
             )
             receive.stop()
     section.targets = [
-        Target("receive: signed webhooks late, beside strangers", late, 0, "", highest=True),
-        Target("receive: memory beside strangers", highest, 314, "MB", highest=True),  # 300 MiB
+        Target(
+            "receive: signed webhooks late, beside unsigned requests", late, 0, "", highest=True
+        ),
+        Target(
+            "receive: memory beside unsigned requests", highest, 314, "MB", highest=True
+        ),  # 300 MiB
     ]
     return [section]
 
 
 def beside(
-    mix: Sequence[_Stranger], receive: Function, secret: str, seconds: float
+    mix: Sequence[_Sender], receive: Function, secret: str, seconds: float
 ) -> tuple[Result, int]:
-    """The result of the signed webhooks, and the number of the strangers' requests."""
-    strangers = _Strangers(receive)
+    """The result of the signed webhooks, and the number of the unsigned requests."""
+    senders = _Senders(receive)
     with on_core(OTHERS), ThreadPoolExecutor(len(mix) or 1) as threads:
-        running = [threads.submit(strangers.repeat, each) for each in mix]
+        running = [threads.submit(senders.repeat, each) for each in mix]
         try:
             result = send(Load(receive.url, secret, seconds, rate=_PER_SECOND))
         finally:
-            strangers.stop()
+            senders.stop()
     return result, sum(each.result() for each in running)
 
 

@@ -11,7 +11,7 @@ from pipeline.receive.body import MAX_BODY_BYTES
 from sandbox.svix_sender import SvixSender, new_message
 
 
-class Attacked(Protocol):
+class Receiver(Protocol):
     """A `receive`, and a sender whose headers look like those of its webhooks."""
 
     @property
@@ -24,7 +24,7 @@ class Attacked(Protocol):
 class OpenRequest:
     """A request whose body comes in parts, or never to its end."""
 
-    def __init__(self, receive: Attacked, size: int | None, **headers: str) -> None:
+    def __init__(self, receive: Receiver, size: int | None, **headers: str) -> None:
         """With a size of None, the body is chunked."""
         self._socket = socket.create_connection(("127.0.0.1", receive.port), timeout=60)
         self._is_chunked = size is None
@@ -56,26 +56,26 @@ class OpenRequest:
         self._socket.close()
 
 
-class Strangers:
+class UnsignedRequests:
     """Opens requests that are not signed. `cleanup` closes all of their connections."""
 
     def __init__(self, cleanup: ExitStack) -> None:
         self._cleanup = cleanup
         self.threads = cleanup.enter_context(ThreadPoolExecutor(128))
 
-    def open(self, receive: Attacked, size: int | None, **headers: str) -> OpenRequest:
+    def open(self, receive: Receiver, size: int | None, **headers: str) -> OpenRequest:
         request = OpenRequest(receive, size, **headers)
         self._cleanup.callback(request.close)
         return request
 
     def send(
-        self, receive: Attacked, size: int | None, part: bytes
+        self, receive: Receiver, size: int | None, part: bytes
     ) -> tuple[OpenRequest, Future[None]]:
         """Open a request, and send a part of its body in a thread."""
         request = self.open(receive, size)
         return request, self.threads.submit(request.send_or_give_up, part)
 
-    def stall(self, receive: Attacked, count: int) -> list[OpenRequest]:
+    def stall(self, receive: Receiver, count: int) -> list[OpenRequest]:
         """Let this many requests each send 32 MiB less a byte, and wait."""
         part = b"x" * (MAX_BODY_BYTES - 1)
         return [self.send(receive, MAX_BODY_BYTES, part)[0] for _ in range(count)]
