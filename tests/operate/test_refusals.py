@@ -356,6 +356,25 @@ def test_a_subscription_whose_topic_was_deleted_is_not_replaced_with_what_waits_
     assert "apply" not in operator.verbs
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("recieve_instances", " Is receive_instances meant?"), ("unlike_any_other", "")],
+)
+def test_a_variable_that_does_not_exist_is_named(
+    operator: Operator, name: str, advice: str
+) -> None:
+    """Terraform only warns of it, and would deploy the default."""
+    variables = Path(operator.tree) / "infra" / "envs" / "dev.tfvars"
+    variables.write_text(f"{variables.read_text()}{name} = 1\n")
+
+    for command in ("plan", "deploy"):
+        assert operator.run(command) == 2
+        printed = " ".join(operator.printed.split())
+        expected = f"infra/envs/dev.tfvars sets {name}, which infra/variables.tf does not have."
+        assert printed.endswith(expected + advice)
+    assert "plan" not in operator.verbs
+
+
 def test_a_file_of_variables_that_cannot_be_read_is_named(operator: Operator) -> None:
     variables = Path(operator.tree) / "infra" / "envs" / "dev.tfvars"
     variables.write_text('environment = "dev"\nregion = = "x"\n')

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from operate.google.deployment import ROOT
+from operate.console import UsageError
+from operate.google.deployment import ROOT, read_variables
 from pipeline.archive.settings import read_archive_settings
 from pipeline.environment import SettingsError
 from pipeline.receive import sources
@@ -343,9 +344,13 @@ def _check_invalid_values(folder: Path, provider: GoogleProvider, *, is_describe
 
 
 def check_environment(folder: Path, provider: GoogleProvider, variables: Path) -> Plan:
-    """Check that an environment has a backend configuration; return its plan."""
+    """Check an environment's variables, and that it has a backend; return its plan."""
     if not variables.with_suffix(".gcs.tfbackend").exists():
         raise CheckError(f"{variables.name} has no {variables.stem}.gcs.tfbackend beside it")
+    try:
+        read_variables(variables, folder / "variables.tf")
+    except UsageError as error:
+        raise CheckError(str(error)) from error
     options = ("-filter=tests/environment.tftest.hcl", f"-var-file={variables}")
     return _test(folder, provider, *options)["environment"]
 

@@ -1,5 +1,6 @@
 """Which deployment is meant: an environment in a project, and the names that follow from it."""
 
+import difflib
 import functools
 import re
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ MODULE = INFRA / "modules" / "dimmy"
 ENVIRONMENTS = INFRA / "envs"
 BUILD = ROOT / ".build"
 
-_PLAIN = hcl2.SerializationOptions(strip_string_quotes=True)
+_PLAIN = hcl2.SerializationOptions(strip_string_quotes=True, with_comments=False)
 _PROJECT = re.compile(r"[a-z][a-z0-9-]{4,28}[a-z0-9]")
 
 
@@ -70,9 +71,30 @@ class Deployment:
         """The variables in the environment's file.
 
         Raises:
-            UsageError: it is no HCL.
+            UsageError: it is no HCL, or it sets a variable that does not exist.
         """
-        return read_hcl(ENVIRONMENTS / f"{self.environment}.tfvars")
+        return read_variables(ENVIRONMENTS / f"{self.environment}.tfvars", INFRA / "variables.tf")
+
+
+def read_variables(values: Path, declarations: Path) -> dict[str, Any]:
+    """The variables that a file of values sets, all of which must be declared.
+
+    Terraform only warns of others and takes the default of what was meant.
+
+    Raises:
+        UsageError: one of the files is no HCL, or a variable is not declared; says which.
+    """
+    read = read_hcl(values)
+    declared = {name for block in read_hcl(declarations)["variable"] for name in block}
+    for name in read:
+        if name not in declared:
+            similar = difflib.get_close_matches(name, declared, 1)
+            meant = f" Is {similar[0]} meant?" if similar else ""
+            raise UsageError(
+                f"infra/envs/{values.name} sets {name}, which infra/variables.tf does not"
+                f" have.{meant}"
+            )
+    return read
 
 
 def read_hcl(path: Path) -> dict[str, Any]:
