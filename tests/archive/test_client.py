@@ -19,6 +19,7 @@ from pipeline.archive.client import PhotoClient, PhotoError
 from pipeline.archive.settings import read_archive_settings
 from pipeline.deadline import Deadline
 from sandbox.background import Background
+from sandbox.web_server import WebServer
 from support.archiving import RNG
 
 HOST = "photos.example.com"
@@ -33,7 +34,7 @@ def authority() -> trustme.CA:
 @pytest.fixture
 def serve(background: Background, authority: trustme.CA) -> Iterator[Callable[[str], int]]:
     """Starts HTTPS servers of photos on loopback, each with a certificate for a name."""
-    runners: list[web.AppRunner] = []
+    running: list[WebServer] = []
 
     async def answer(_: web.Request) -> web.Response:
         return web.Response(body=CONTENT, content_type="image/jpeg")
@@ -43,14 +44,12 @@ def serve(background: Background, authority: trustme.CA) -> Iterator[Callable[[s
         authority.issue_cert(name).configure_cert(context)
         app = web.Application()
         app.router.add_get("/{path:.*}", answer)
-        runners.append(web.AppRunner(app, access_log=None))
-        await runners[-1].setup()
-        await web.TCPSite(runners[-1], "127.0.0.1", 0, ssl_context=context).start()
-        return int(runners[-1].addresses[0][1])
+        running.append(await WebServer.start(app, certificate=context))
+        return running[-1].port
 
     yield lambda name: background.run(start(name))
-    for runner in runners:
-        background.run(runner.cleanup())
+    for server in running:
+        background.run(server.stop())
 
 
 @pytest.fixture

@@ -129,11 +129,11 @@ def _first_rows(count: int) -> float:
         background.run(storage.start())
         installation = Served(Path(folder), StorageSettings("gs://scans", storage.url))
         started = time.monotonic()
-        runner, url = background.run(serve(installation, ITEMS))
-        while "A0155C35" not in requests.get(url, timeout=_PATIENCE_SECONDS).text:
+        page = background.run(serve(installation, ITEMS))
+        while "A0155C35" not in requests.get(page.url, timeout=_PATIENCE_SECONDS).text:
             time.sleep(_POLL_SECONDS)
         spent = (time.monotonic() - started) * 1000
-        background.run(runner.cleanup())
+        background.run(page.stop())
         background.run(storage.stop())
     return spent
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
 from pipeline.store.settings import StorageSettings
 from sandbox.background import Background
+from sandbox.web_server import WebServer
 from support import page
 from support.page import Serve, Served
 
@@ -15,14 +15,13 @@ from support.page import Serve, Served
 @pytest.fixture
 def serve(background: Background, tmp_path: Path) -> Iterator[Serve]:
     """Serve the items of a folder or a bucket; the result is the page's URL."""
-    runners: list[web.AppRunner] = []
+    servers: list[WebServer] = []
 
     def serve(url: str, emulator: str | None = None, limit: int = 10_000) -> str:
         installation = Served(tmp_path, StorageSettings(url, emulator))
-        runner, served = background.run(page.serve(installation, limit))
-        runners.append(runner)
-        return served
+        servers.append(background.run(page.serve(installation, limit)))
+        return servers[-1].url
 
     yield serve
-    for runner in runners:
-        background.run(runner.cleanup())
+    for server in servers:
+        background.run(server.stop())

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from sandbox.background import Background
+from sandbox.web_server import WebServer
 from support.operator import HEALTHY, Operator
 
 _DOMAIN = "hooks.example.com"
@@ -58,13 +59,11 @@ def dns() -> Iterator[Dns]:
     resolver = Dns()
     app = web.Application()
     app.router.add_get("/resolve", resolver.answer)
-    runner = web.AppRunner(app)
     with Background() as background:
-        background.run(runner.setup())
-        background.run(web.TCPSite(runner, "127.0.0.1", 0).start())
-        resolver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/resolve"
+        server = background.run(WebServer.start(app))
+        resolver.url = f"{server.url}/resolve"
         yield resolver
-        background.run(runner.cleanup())
+        background.run(server.stop())
 
 
 def _doctor(operator: Operator, dns: Dns) -> str:

@@ -17,6 +17,8 @@ from xml.sax.saxutils import escape
 
 from aiohttp import web
 
+from sandbox.web_server import WebServer
+
 _LEAST_PART_BYTES = 5 * 1024 * 1024  # of an upload, but for the last part
 _PAGE_OBJECTS = 1000  # in one response to a listing
 
@@ -80,25 +82,23 @@ class CloudStorage:
         self._rng = random.Random()
         self.uploads: dict[str, dict[int, bytes]] = {}  # in parts, that are not complete
         self._generations = itertools.count(1_700_000_000_000_000)
-        self._runner: web.AppRunner | None = None
+        self._server: WebServer | None = None
 
     @property
     def url(self) -> str:
         """The value for STORAGE_EMULATOR_HOST."""
-        assert self._runner
-        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        assert self._server
+        return self._server.url
 
     async def start(self) -> None:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_get("/storage/v1/b/{bucket}/o", self._list_json)
         self.add_routes(app.router)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self._server = await WebServer.start(app)
 
     async def stop(self) -> None:
-        if self._runner:
-            await self._runner.cleanup()
+        if self._server:
+            await self._server.stop()
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Serve all paths, as a part of another server that has routes for some of them."""

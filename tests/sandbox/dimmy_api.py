@@ -20,6 +20,7 @@ from aiohttp import web
 
 from sandbox.catalogue import Item
 from sandbox.photos import Photos
+from sandbox.web_server import WebServer
 
 _ID = re.compile(r"[0-9a-f]{24}")
 
@@ -91,7 +92,7 @@ class DimmyApi:
         self._by_age: list[tuple[datetime, str]] | None = None  # None: not sorted
         self._faults: list[Fault] = []
         self._rng = random.Random(seed)
-        self._runner: web.AppRunner | None = None
+        self._server: WebServer | None = None
         self._port = port
 
     @property
@@ -109,16 +110,13 @@ class DimmyApi:
         app.router.add_get("/items/{id}", self._get_item)
         app.router.add_get("/items", self._list_items)
         app.router.add_get("/photos/{name:.+}", self.photos.handle)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
-        await site.start()
-        self._port = self._runner.addresses[0][1]
+        self._server = await WebServer.start(app, self._port)
+        self._port = self._server.port
 
     async def stop(self) -> None:
-        if self._runner:
-            await self._runner.cleanup()
-            self._runner = None
+        if self._server:
+            await self._server.stop()
+            self._server = None
 
     def put(self, item: Item, body: bytes | None = None) -> str:
         """Add or replace an item and return its id. It is served as `body`, or as compact JSON."""

@@ -17,6 +17,7 @@ from google.api_core import exceptions
 
 from sandbox.background import Background
 from sandbox.pubsub_admin import PubSubAdmin, PulledMessage
+from sandbox.web_server import WebServer
 from support.waiting import wait_for
 
 
@@ -27,12 +28,12 @@ class Endpoint:
         self.pushes: list[dict[str, Any]] = []
         self.arrival_times: list[float] = []
         self.statuses = [204]
-        self._runner: web.AppRunner | None = None
+        self._server: WebServer | None = None
 
     @property
     def url(self) -> str:
-        assert self._runner
-        return f"http://127.0.0.1:{self._runner.addresses[0][1]}/push"
+        assert self._server
+        return f"{self._server.url}/push"
 
     def bodies(self) -> list[bytes]:
         return [base64.b64decode(push["message"]["data"]) for push in self.pushes]
@@ -40,13 +41,11 @@ class Endpoint:
     async def start(self) -> None:
         app = web.Application()
         app.router.add_post("/push", self._receive)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self._server = await WebServer.start(app)
 
     async def stop(self) -> None:
-        if self._runner:
-            await self._runner.cleanup()
+        if self._server:
+            await self._server.stop()
 
     async def _receive(self, request: web.Request) -> web.Response:
         assert request.content_type == "application/json"

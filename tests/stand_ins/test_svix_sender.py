@@ -22,6 +22,7 @@ from sandbox.svix_sender import (
     new_message,
     new_message_id,
 )
+from sandbox.web_server import WebServer
 
 SECRET = new_secret()
 
@@ -35,14 +36,12 @@ class Endpoint:
         self.cut_next = 0
         self.url = ""
 
-    async def start(self) -> web.AppRunner:
+    async def start(self) -> WebServer:
         app = web.Application()
         app.router.add_post("/", self._receive)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-        return runner
+        running = await WebServer.start(app)
+        self.url = f"{running.url}/"
+        return running
 
     async def _receive(self, request: web.Request) -> web.Response:
         self.requests.append((request.headers, await request.read()))
@@ -56,9 +55,9 @@ class Endpoint:
 @pytest.fixture
 def endpoint(background: Background) -> Iterator[Endpoint]:
     server = Endpoint(lambda: web.Response(status=204))
-    runner = background.run(server.start())
+    running = background.run(server.start())
     yield server
-    background.run(runner.cleanup())
+    background.run(running.stop())
 
 
 def deliver(

@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from aiohttp import web
-
 from operate.installation import Installation
 from operate.view.site import open_site
 from pipeline.store.settings import StorageSettings
 from sandbox.installation import SandboxInstallation
+from sandbox.web_server import WebServer
 
 HOSTILE = (
     "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">'\"&"
@@ -31,10 +30,6 @@ class Served(SandboxInstallation):
         return self._storage
 
 
-async def serve(installation: Installation, limit: int) -> tuple[web.AppRunner, str]:
-    """Serve the page on a free port: what serves it, and its URL."""
-    site = open_site(installation, limit)
-    runner = web.AppRunner(site.app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    return runner, f"http://127.0.0.1:{runner.addresses[0][1]}"
+async def serve(installation: Installation, limit: int) -> WebServer:
+    """Serve the page on a free port."""
+    return await WebServer.start(open_site(installation, limit).app, shutdown_seconds=0.1)

@@ -29,6 +29,7 @@ from sandbox.google_cloud.apis.storage import Storage
 from sandbox.google_cloud.errors import ApiError, Json, unauthenticated
 from sandbox.google_cloud.project import Project
 from sandbox.google_cloud.routes import Answer, Call, without_defaults
+from sandbox.web_server import WebServer
 
 _MAX_BYTES = 64 * 1024 * 1024
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -83,13 +84,13 @@ class GoogleCloud:
         ]
         self._apis = {api.name: api for api in apis}
         self._routes = {api.name: api.routes() for api in apis}
-        self._runner: web.AppRunner | None = None
+        self._server: WebServer | None = None
 
     @property
     def url(self) -> str:
         """Without a slash at its end; the value for STORAGE_EMULATOR_HOST, too."""
-        assert self._runner
-        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        assert self._server
+        return self._server.url
 
     async def start(self) -> None:
         app = web.Application(client_max_size=_MAX_BYTES, middlewares=[self._admit])
@@ -98,13 +99,11 @@ class GoogleCloud:
         for kind in ("upload", "download"):
             app.router.add_route("*", f"/{kind}/storage/{{path:.*}}", self._answer)
         self.objects.add_routes(app.router)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self._server = await WebServer.start(app)
 
     async def stop(self) -> None:
-        if self._runner:
-            await self._runner.cleanup()
+        if self._server:
+            await self._server.stop()
 
     def resource(self, api: str, name: str) -> Json | None:
         """A resource, named in full or below the project; None where it does not exist."""
