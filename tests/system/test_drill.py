@@ -95,7 +95,8 @@ def start_drill(folder: Path, max_delivery_attempts: int = 100) -> Iterator[Dril
         start_stack(
             folder,
             on_log=log_file.add,
-            backoff_seconds=(0.2, 0.5),
+            # An event has attempts left while a person diagnoses the failure.
+            backoff_seconds=(0.2, 5.0),
             max_delivery_attempts=max_delivery_attempts,
             keeps_messages=True,
         ) as stack,
