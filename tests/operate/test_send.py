@@ -54,7 +54,7 @@ def test_items_are_sent_by_their_ids(stack: Stack) -> None:
 
     assert status == 0, printed
     found = re.search(
-        r"204: http://\S+/webhook has accepted (\S+)\. make trace EVENT=\1 tells", printed
+        r"204: http://\S+/webhook has accepted (\S+)\. make trace EVENT=\1 shows", printed
     )
     assert found
     wait_for(lambda: stack.item(first) and stack.item(second), "the items")
@@ -162,7 +162,7 @@ def test_an_installation_in_google_cloud_gets_it_once_a_person_agrees(
     assert operator.run("send", ITEMS="67c8", YES="1") == 0
     assert receive.bodies == [b'{"item_ids": ["67c8"]}']
     assert "make trace EVENT=msg_send" in operator.printed
-    assert "ENV=dev PROJECT=warehouse-1 tells" in operator.printed
+    assert "ENV=dev PROJECT=warehouse-1 shows" in operator.printed
 
 
 def test_an_installation_in_google_cloud_takes_no_dead_letter(operator: Operator) -> None:
