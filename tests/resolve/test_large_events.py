@@ -6,13 +6,14 @@ One of them: .venv/bin/pytest tests/resolve/test_large_events.py -k durable
 import asyncio
 import json
 import socket
-import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 from aiohttp import web
 
 from pipeline.store.settings import StorageSettings
@@ -138,7 +139,6 @@ class StalledRequest:
         self._socket = socket.create_connection(("127.0.0.1", function.port))
         head = f"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {size}\r\n\r\n"
         self._socket.sendall(head.encode() + b"{")
-        time.sleep(0.3)  # nothing shows from outside that it has been admitted
 
     def end(self) -> None:
         self._socket.close()
@@ -148,11 +148,35 @@ class StalledRequest:
 def resolve(
     request: pytest.FixtureRequest, api: DimmyApi, tmp_path: Path
 ) -> Iterator[RunningResolve]:
-    """A `resolve` whose attempts have 3 s, or as many as the test asks for."""
-    seconds = getattr(request, "param", "3")
-    function = start_resolve(api, tmp_path, ATTEMPT_SECONDS=seconds, THREADS="8")
+    """A `resolve` whose attempts have 6 s, or as many as the test asks for."""
+    seconds = getattr(request, "param", "6")
+    function = start_resolve(api, tmp_path, ATTEMPT_SECONDS=seconds, THREADS="8", LOG_LEVEL="DEBUG")
     yield RunningResolve(function, api, tmp_path)
     function.stop()
+
+
+def push_until_it_waits(
+    resolve: RunningResolve, request: bytes, sender: ThreadPoolExecutor
+) -> "Future[requests.Response]":
+    """Push a large event, again if it has not met another one; return once it waits."""
+
+    def waiting() -> int:
+        return sum('"large event waits"' in line for line in resolve.function.lines)
+
+    def push() -> "Future[requests.Response] | None":
+        before = waiting()
+        pushed = sender.submit(resolve.push, request)
+        wait_for(lambda: pushed.done() or waiting() > before, "an answer, or that it waits")
+        return pushed if waiting() > before else None
+
+    return wait_for(push, "an event that waits")
+
+
+def stall(resolve: RunningResolve, item_id: str, sender: ThreadPoolExecutor) -> StalledRequest:
+    """A stalled request that has been admitted: another large event waits for it."""
+    stalled = StalledRequest(resolve.function, 20 * MEBIBYTE)
+    push_until_it_waits(resolve, large_push("msg_probe", item_id, 20 * MEBIBYTE), sender)
+    return stalled
 
 
 @pytest.mark.parametrize("place", ["message", "storage"])
@@ -166,11 +190,10 @@ def test_a_large_event_waits_for_another_one_until_its_deadline_and_small_ones_d
         (resolve.folder / "payloads" / "msg_large").write_bytes(body_of(range(1, 2)))
         pushed = envelope(b"", "msg_large", payload="payloads/msg_large")
         request = json.dumps(pushed).encode()
-    stalled = StalledRequest(resolve.function, 20 * MEBIBYTE)
-    with ThreadPoolExecutor(1) as sender:
-        waiting = sender.submit(resolve.push, request)
-        for _ in range(5):
-            assert resolve.deliver({"item_ids": [item_id]})[0] == 204
+    with ThreadPoolExecutor(2) as senders:
+        stalled = stall(resolve, item_id, senders)
+        waiting = push_until_it_waits(resolve, request, senders)
+        assert resolve.deliver({"item_ids": [item_id]})[0] == 204
         assert not waiting.done()
         refused = waiting.result()
 
@@ -178,12 +201,14 @@ def test_a_large_event_waits_for_another_one_until_its_deadline_and_small_ones_d
     assert "other large events" in refused.json()["message"]
     assert resolve.receipt("msg_large") == {}
 
-    def unavailable_lines() -> list[str]:
-        return [line for line in resolve.function.lines if '"event unavailable"' in line]
+    def unavailable() -> list[dict[str, Any]]:
+        lines = [line for line in resolve.function.lines if '"event unavailable"' in line]
+        return [json.loads(line) for line in lines]
 
-    (line,) = wait_for(unavailable_lines, "the log line of the refused attempt")
-    assert json.loads(line)["reason_class"] == "memory"
-    assert ('"event_id": "msg_large"' in line) == (place == "storage")
+    wait_for(lambda: len(unavailable()) == 2, "the log lines of the refused attempts")
+    assert {line["reason_class"] for line in unavailable()} == {"memory"}
+    named = [line["event_id"] for line in unavailable() if "event_id" in line]
+    assert named == (["msg_large"] if place == "storage" else [])
 
     stalled.end()
     assert resolve.push(request).status_code == 204
@@ -196,26 +221,23 @@ def test_large_events_are_admitted_in_the_order_of_their_arrival(
 ) -> None:
     """The last one would fit beside the first one, but must not overtake the second one."""
     item_id = put_item(resolve.api, 1)
-    requests = [
-        large_push("msg_largest", item_id, 31 * MEBIBYTE),
-        large_push("msg_large", item_id, 4 * MEBIBYTE),
-    ]
-    stalled = StalledRequest(resolve.function, 20 * MEBIBYTE)
-    with ThreadPoolExecutor(2) as senders:
-        waiting = []
-        for request in requests:
-            waiting.append(senders.submit(resolve.push, request))
-            time.sleep(0.5)
+    events = {"msg_largest": 31 * MEBIBYTE, "msg_large": 4 * MEBIBYTE}
+    with ThreadPoolExecutor(3) as senders:
+        stalled = stall(resolve, item_id, senders)
+        waiting = [
+            push_until_it_waits(resolve, large_push(event_id, item_id, size), senders)
+            for event_id, size in events.items()
+        ]
         assert not any(push.done() for push in waiting)
         stalled.end()
         assert [push.result().status_code for push in waiting] == [204, 204]
 
-    def done_lines() -> list[str]:
-        return [line for line in resolve.function.lines if '"event done"' in line]
+    def done() -> list[str]:
+        lines = [line for line in resolve.function.lines if '"event done"' in line]
+        return [found for line in lines if (found := json.loads(line)["event_id"]) in events]
 
-    wait_for(lambda: len(done_lines()) == 2, "the log lines of both events")
-    done = [json.loads(line)["event_id"] for line in done_lines()]
-    assert done == ["msg_largest", "msg_large"]
+    wait_for(lambda: len(done()) == 2, "the log lines of both events")
+    assert done() == ["msg_largest", "msg_large"]
 
 
 def test_a_large_message_that_names_a_stored_body_does_not_wait_for_itself(

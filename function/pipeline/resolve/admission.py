@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from pipeline.deadline import Deadline
+from pipeline.logs import log
 from pipeline.store.states import NOT_ADMITTED
 
 MAX_ADMITTED_BYTES = 32 * 1024 * 1024  # the largest body that a function can receive
@@ -53,7 +54,9 @@ class Admission:
         with self._changed:
             self._waiting.append(token)
             try:
-                while not (self._waiting[0] is token and self._fits(size)):
+                if not self._is_next(token, size):
+                    log("DEBUG", "large event waits", bytes=size)
+                while not self._is_next(token, size):
                     if not deadline.remaining:
                         raise NotAdmittedError(
                             f"{NOT_ADMITTED} other large events were resolved,"
@@ -65,5 +68,6 @@ class Admission:
                 self._waiting.remove(token)
                 self._changed.notify_all()
 
-    def _fits(self, size: int) -> bool:
-        return not self._admitted_bytes or self._admitted_bytes + size <= MAX_ADMITTED_BYTES
+    def _is_next(self, token: object, size: int) -> bool:
+        fits = not self._admitted_bytes or self._admitted_bytes + size <= MAX_ADMITTED_BYTES
+        return fits and self._waiting[0] is token
