@@ -7,14 +7,16 @@ import itertools
 import json
 import random
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.reconcile.pages import PAGE_ITEMS
 from sandbox import catalogue
-from sandbox.dimmy_api import Fault
-from support.reconciling import RunningReconcile
+from sandbox.dimmy_api import DimmyApi, Fault
+from support.reconciling import RunningReconcile, start_reconcile
+from support.waiting import wait_for
 
 DAY = {"start_date": "2026-01-05", "end_date": "2026-01-06"}
 ROUTE_UNKNOWN = Fault(status=404, detail="Not Found")  # as FastAPI answers any unknown path
@@ -228,6 +230,50 @@ def test_an_item_that_can_never_be_stored_is_reported_after_it_was_tried_again(
     assert (status, answer["seen"], answer["failed"]) == (503, 1, 1)
     assert "1 items could not be stored" in answer["message"]
     assert blocked.read_bytes() == stored
+
+
+def test_many_items_that_could_not_be_stored_are_stored_by_several_short_runs(
+    dimmy_api: DimmyApi, tmp_path: Path
+) -> None:
+    function = start_reconcile(dimmy_api, tmp_path, ATTEMPT_SECONDS="1")
+    try:
+        reconcile = RunningReconcile(function, dimmy_api, tmp_path)
+        item_ids = reconcile.put(5, count=30)
+        blocked = tmp_path / "items"
+        blocked.write_text("no folder")
+        wait_for(lambda: reconcile.request(**DAY)[1].get("complete"), "the end of the window")
+        blocked.unlink()
+        dimmy_api.latency = lambda: 0.1
+
+        # Each of them tries at least one item that the ones before have not tried.
+        statuses = [reconcile.request(**DAY)[0]]
+        while statuses[-1] != 200 and len(statuses) <= len(item_ids):
+            statuses.append(reconcile.request(**DAY)[0])
+
+        assert statuses[-1] == 200
+        assert set(reconcile.stored()) == set(item_ids)
+    finally:
+        dimmy_api.latency = lambda: 0.0
+        function.stop()
+
+
+def test_a_window_that_ends_in_the_future_is_listed_again(reconcile: RunningReconcile) -> None:
+    """A scan that is made later is not taken for one that has been listed."""
+    now = datetime.now(UTC)
+    window = {
+        "start_date": (now - timedelta(hours=1)).isoformat(),
+        "end_date": (now + timedelta(hours=1)).isoformat(),
+    }
+    blocked_id = reconcile.put_at(now - timedelta(minutes=30))
+    blocked = reconcile.folder / "items" / f"{blocked_id}.json"
+    blocked.mkdir(parents=True)
+    assert reconcile.request(**window)[0] == 503
+    blocked.rmdir()
+    late_id = reconcile.put_at(datetime.now(UTC))
+
+    wait_for(lambda: reconcile.request(**window)[0] == 200, "a complete window")
+
+    assert set(reconcile.stored()) == {blocked_id, late_id}
 
 
 def test_a_route_that_disappears_during_a_run_does_not_end_the_window(

@@ -2,7 +2,7 @@
 
 import json
 import random
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,13 @@ class RunningReconcile:
 
     def put(self, day: int, hour: int = 8, count: int = 1) -> list[str]:
         """Add items to the API, created 0.1 s apart in January 2026; return their ids."""
-        first = datetime(2026, 1, day, hour)  # noqa: DTZ001
-        return [
-            self.api.put(
-                catalogue.make_item(RNG)
-                | {"created_at": (first + timedelta(milliseconds=100 * n)).isoformat()}
-            )
-            for n in range(count)
-        ]
+        first = datetime(2026, 1, day, hour, tzinfo=UTC)
+        return [self.put_at(first + timedelta(milliseconds=100 * n)) for n in range(count)]
+
+    def put_at(self, created_at: datetime) -> str:
+        """Add an item to the API, created at this time; return its id."""
+        created = created_at.astimezone(UTC).replace(tzinfo=None).isoformat()
+        return self.api.put(catalogue.make_item(RNG) | {"created_at": created})
 
     def stored(self) -> dict[str, bytes]:
         return {path.stem: path.read_bytes() for path in (self.folder / "items").glob("*.json")}

@@ -141,7 +141,10 @@ class Reconciler:
         stored_at = time.monotonic()
         recent: set[str] = set()
         try:
-            failed, malformed = self._storer.retry(checkpoint.failed, run.attempt)
+            # Half of the time, so that items that fail slowly do not keep the rest from being read.
+            is_listed = checkpoint.reached == run.window.end
+            share = run.attempt.deadline if is_listed else Deadline(self._attempt_seconds / 2)
+            failed, malformed = self._storer.retry(checkpoint.failed, run.attempt, share)
             checkpoint = replace(
                 checkpoint, failed=tuple(failed), malformed=checkpoint.malformed + malformed
             )

@@ -1,7 +1,7 @@
 """Stores and publishes the items that a reconcile has listed."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -80,15 +80,22 @@ class ItemStorer:
         attempt.counts["seen"] += len(items)
         return _failures_of(results)
 
-    def retry(self, item_ids: Iterable[str], attempt: Attempt) -> Failures:
-        """Fetch and store what an earlier run could not store; return what still fails.
+    def retry(self, item_ids: Sequence[str], attempt: Attempt, deadline: Deadline) -> Failures:
+        """Fetch and store what an earlier run could not store, until the deadline.
+
+        Returns:
+            What is left. Items that were not tried come first, so that the next run begins with
+            them and slow ones do not keep the others waiting.
 
         Raises:
             ApiKeyRejectedError: the key is not accepted.
-            DimmyError: the time is over.
         """
         results = []
+        tried = 0
         for item_id in item_ids:
+            if not deadline.remaining:
+                break
+            tried += 1
             try:
                 stored = _stored(*self._refresh(item_id, attempt))
             except NotFoundError:
@@ -101,15 +108,14 @@ class ItemStorer:
             except ApiKeyRejectedError:
                 raise
             except DimmyError as error:
-                if not attempt.deadline.remaining:
-                    raise
                 stored = _failed(item_id, str(error))
             except Exception as error:  # noqa: BLE001  # see pipeline.unforeseen
                 attempt.unforeseen.log_item(error, item_id=item_id)
                 stored = _Stored("failed", item_id)
             attempt.counts.update([stored.counted_as, "seen"])
             results.append(stored)
-        return _failures_of(results)
+        failed, malformed = _failures_of(results)
+        return Failures([*item_ids[tried:], *failed], malformed)
 
     def _store_one(
         self, found: Item | MalformedItem, fetched_at: datetime, attempt: Attempt
@@ -117,7 +123,11 @@ class ItemStorer:
         if isinstance(found, MalformedItem):
             log("WARNING", "item", state=f"malformed: {found.reason}")
             return _Stored("failed")
-        item = found
+        if not attempt.deadline.remaining:
+            return _failed(found.item_id, f"not tried: {attempt.deadline.reason}")
+        return self._store_item(found, fetched_at, attempt)
+
+    def _store_item(self, item: Item, fetched_at: datetime, attempt: Attempt) -> _Stored:
         try:
             written = self._put(item, fetched_at, check_first=True)
             if written.result is WriteResult.FETCHED_TOO_EARLY:

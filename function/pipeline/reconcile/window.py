@@ -30,7 +30,8 @@ class Window:
 def read_window(parameters: Mapping[str, Any]) -> Window:
     """The window of `start_date` and `end_date` (ISO 8601; UTC where no zone is given).
 
-    Without an end it ends now; without a start it begins `hours` before its end, by default 48.
+    Without an end, or with one in the future, it ends now; without a start it begins `hours` before
+    its end, by default 48.
 
     Raises:
         WindowError: a parameter cannot be read, or the window is empty.
@@ -47,7 +48,10 @@ def read_window(parameters: Mapping[str, Any]) -> Window:
         raise WindowError("The window would begin before the year 1.") from None
     if start >= end:
         raise WindowError("start_date is not before end_date.")
-    return Window(start, end, _name(parameters, start, end), _read_fresh(parameters))
+    name = _name(parameters, start, end)
+    # A run cannot have read what is created later.
+    now = datetime.now(UTC)
+    return Window(start, min(end, now) if start < now else end, name, _read_fresh(parameters))
 
 
 def _name(parameters: Mapping[str, Any], start: datetime, end: datetime) -> str:
