@@ -63,7 +63,7 @@ def read_timestamp(value: object) -> Timestamp | None:
 def _read_unix_time(whole: str, fraction: str) -> Timestamp:
     scale = _UNITS[len(whole)]
     digits = len(str(_SECOND // scale)) - 1 + len(fraction)
-    microseconds = int(whole) * scale + int(float(f"0.{fraction or 0}") * scale)
+    microseconds = int(whole) * scale + int(f"{fraction:0<9.9}") * scale // 10**9
     return Timestamp(microseconds, _unit(microseconds, digits))
 
 
