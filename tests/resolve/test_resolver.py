@@ -497,6 +497,22 @@ def test_a_redriven_event_keeps_its_id_and_its_receipt(resolve: RunningResolve) 
     assert resolve.api.requests_for(event["item_ids"][0]) == 1
 
 
+def test_a_dead_letter_of_an_event_that_is_finished_is_noted_and_acknowledged(
+    resolve: RunningResolve,
+) -> None:
+    """`make redrive` waits for the note. The event was finished by a resend, or given up."""
+    event, event_id = {"item_ids": [resolve.put_item()]}, new_message_id()
+    status, finished = resolve.deliver(event, event_id)
+    assert (status, finished["redriven"]) == (204, False)
+
+    source = {"CloudPubSubDeadLetterSourceSubscription": "dimmy-resolve"}
+    response = resolve.push(envelope(event, event_id, None, 1, **source))
+
+    assert response.status_code == 204
+    assert resolve.receipt(event_id) == finished | {"redriven": True}
+    assert resolve.api.requests_for(event["item_ids"][0]) == 1
+
+
 def test_a_process_never_exceeds_its_request_concurrency(api: DimmyApi, tmp_path: Path) -> None:
     function = start_resolve(api, tmp_path, DIMMY_CONCURRENCY="3", THREADS="4")
     running_resolve = RunningResolve(function, api, tmp_path)

@@ -146,7 +146,10 @@ class Resolver:
         stored = self._store.get_receipt(delivery.event_id)
         is_later = stored is None or delivery.delivery_id.is_later_than(stored.delivery)
         if stored and stored.is_finished and not is_later:
-            return stored  # the acknowledgement was lost, or a resend was faster
+            # The acknowledgement was lost, a resend was faster, or a person has given up the rest.
+            # `make redrive` waits until it has been noted that the dead letter is done, too.
+            is_noted = stored.redriven or not delivery.redriven
+            return stored if is_noted else self._store.mark_redriven(delivery.event_id)
         started = time.monotonic()
         body = delivery.body
         if body is None:

@@ -161,18 +161,33 @@ class Store:
         Raises:
             ObjectNotFoundError: the event has no receipt.
         """
+        given_up = set(item_ids)
+
+        def discard(receipt: Receipt) -> Receipt:
+            found = [item_id for item_id in receipt.unsettled if item_id in given_up]
+            return receipt.with_discarded(found, note)
+
+        return self._change_receipt(event_id, discard)
+
+    def mark_redriven(self, event_id: str) -> Receipt:
+        """Note in the receipt of an event that it was among the dead letters; return the receipt.
+
+        Raises:
+            ObjectNotFoundError: the event has no receipt.
+        """
+        return self._change_receipt(event_id, lambda receipt: replace(receipt, redriven=True))
+
+    def _change_receipt(self, event_id: str, change: Callable[[Receipt], Receipt]) -> Receipt:
+        """Replace the receipt of an event, with its payload, by another one; return that."""
         name = receipt_name(event_id)
         for _ in range(CONFLICTS_ALLOWED):
             stored = self._objects.get(name)
             try:
-                receipt = Receipt.read_with_payload(stored.content)
+                changed = change(Receipt.read_with_payload(stored.content))
             except ReceiptError as error:
                 raise StorageError(f"{name} cannot be read: {error}") from error
-            discarded = receipt.with_discarded(
-                [item_id for item_id in item_ids if item_id in receipt.unsettled], note
-            )
-            if self._objects.replace(name, discarded.parts(), stored.version):
-                return discarded
+            if self._objects.replace(name, changed.parts(), stored.version):
+                return changed
         raise _too_many_conflicts(name)
 
     def get_payload(self, event_id: str) -> bytes:
