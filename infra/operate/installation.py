@@ -86,6 +86,7 @@ class LogQuery:
     message: str = ""
     severity: str = ""  # the lowest one
     function: str = ""
+    has_requests: bool = True  # also the platform's own lines, one for each HTTP request
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ One of them: .venv/bin/pytest tests/operate/test_real_gcloud.py -k redrive
 """
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -160,6 +161,23 @@ def test_status_and_doctor(installation: Installation) -> None:
     assert "gets no new event: its topic was deleted" in printed
     assert f"{INVOKERS['resolve']} may not call it" in printed
     assert "allUsers may call it" in printed
+
+
+def test_a_retry_that_cloud_run_takes_for_an_error_is_none_of_status(
+    installation: Installation,
+) -> None:
+    """Cloud Run logs each request, a 503 as an ERROR."""
+    installation.log("resolve", message="")
+    entry = installation.cloud.logging.entries[-1]
+    del entry["jsonPayload"]
+    entry |= {"severity": "ERROR", "httpRequest": {"requestMethod": "POST", "status": 503}}
+
+    assert re.search(r"errors in the last hour +0", installation.run("status"))
+    assert "POST 503" in installation.run("logs", SEVERITY="ERROR")
+
+    installation.log("resolve", message="event unavailable", event_id="msg_1")
+    installation.cloud.logging.entries[-1]["severity"] = "ERROR"
+    assert re.search(r"errors in the last hour +1", installation.run("status", 1))
 
 
 def test_trace_and_logs(installation: Installation) -> None:

@@ -75,7 +75,9 @@ def _errors(
 ) -> Finding:
     """The errors of the last hour. Only those that have not been resolved since need a person."""
     name = "errors in the last hour"
-    errors = installation.log_lines(LogQuery("1h", _MAX_ERRORS, severity="ERROR"))
+    # A 503 of resolve or archive is an error for Cloud Run, and only a retry for Pub/Sub.
+    query = LogQuery("1h", _MAX_ERRORS, severity="ERROR", has_requests=False)
+    errors = installation.log_lines(query)
     value = f"{len(errors)} or more" if len(errors) == _MAX_ERRORS else str(len(errors))
     last_success = {"receive": last_event, "reconcile": last_reconcile}
     open_errors = [

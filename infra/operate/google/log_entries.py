@@ -23,6 +23,8 @@ def read_log_lines(gcloud: Gcloud, query: LogQuery) -> list[LogLine]:
         filters.append(f'jsonPayload.message="{query.message}"')
     if query.severity:
         filters.append(f"severity>={query.severity}")
+    if not query.has_requests:
+        filters.append("NOT httpRequest.status:*")
     functions = [query.function] if query.function else _FUNCTIONS
     return _read(gcloud, filters, query.last, query.limit, functions)
 
