@@ -49,6 +49,19 @@ def test_doctor_asks_the_api_of_the_environment(
     assert "answers, and accepts the key" in operator.printed
 
 
+def test_doctor_finds_no_fault_where_this_machine_is_no_allowed_source(
+    operator: Operator, endpoint: Callable[..., Endpoint]
+) -> None:
+    api = endpoint((200, [{"_id": "67c861de20bb29fb40d2cbbd"}]))
+    receive = endpoint((403, {}))
+    operator.set_answers(*HEALTHY, webhook_url=receive.url)
+
+    assert operator.run("doctor", DIMMY_API_URL=api.url.rstrip("/")) == 0, operator.printed
+
+    assert "this machine is none of the allowed sources" in operator.printed
+    assert len(receive.requests) == 1
+
+
 def test_doctor_names_each_fault_and_its_remedy(
     operator: Operator, endpoint: Callable[..., Endpoint]
 ) -> None:
