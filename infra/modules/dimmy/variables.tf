@@ -36,6 +36,15 @@ variable "allowed_sources" {
     ])
     error_message = "Each entry of allowed_sources is an address, a CIDR range, svix-us, svix-us-east or svix-eu."
   }
+
+  validation {
+    condition = alltrue([
+      for source in var.allowed_sources :
+      cidrhost(source, 0) == cidrhost("${split("/", source)[0]}/${strcontains(source, ":") ? 128 : 32}", 0)
+      if can(cidrhost(source, 0))
+    ])
+    error_message = "A range of allowed_sources begins with its first address, as in 203.0.113.0/24: receive does not start with another one."
+  }
 }
 
 variable "archive" {
@@ -53,11 +62,6 @@ variable "bigquery" {
   type        = bool
   default     = false
   nullable    = false
-
-  validation {
-    condition     = !var.bigquery || contains(["DEBUG", "INFO"], var.log_level)
-    error_message = "bigquery needs the log_level INFO or DEBUG: the attempts at events are log entries of resolve."
-  }
 }
 
 variable "budget" {
@@ -326,14 +330,14 @@ variable "load_balancer" {
 }
 
 variable "log_level" {
-  description = "Lowest severity that is logged: DEBUG (includes every item), INFO, WARNING or ERROR."
+  description = "Lowest severity that is logged: INFO, or DEBUG (includes every item)."
   type        = string
   default     = "INFO"
   nullable    = false
 
   validation {
-    condition     = contains(["DEBUG", "INFO", "WARNING", "ERROR"], var.log_level)
-    error_message = "log_level is DEBUG, INFO, WARNING or ERROR."
+    condition     = contains(["DEBUG", "INFO"], var.log_level)
+    error_message = "log_level is DEBUG or INFO: alerts, metrics, BigQuery and the commands read lines of INFO."
   }
 }
 

@@ -51,6 +51,26 @@ run "allowed_sources_3" {
   expect_failures = [var.allowed_sources]
 }
 
+run "allowed_sources_4" {
+  command = plan
+
+  variables {
+    allowed_sources = ["203.0.113.7/24"]
+  }
+
+  expect_failures = [var.allowed_sources]
+}
+
+run "allowed_sources_5" {
+  command = plan
+
+  variables {
+    allowed_sources = ["2001:db8::1/32"]
+  }
+
+  expect_failures = [var.allowed_sources]
+}
+
 run "archive_1" {
   command = plan
 
@@ -69,17 +89,6 @@ run "archive_2" {
   }
 
   expect_failures = [var.archive]
-}
-
-run "bigquery_1" {
-  command = plan
-
-  variables {
-    bigquery  = true
-    log_level = "WARNING"
-  }
-
-  expect_failures = [var.bigquery]
 }
 
 run "budget_1" {
@@ -600,7 +609,7 @@ run "log_level_1" {
   command = plan
 
   variables {
-    log_level = "TRACE"
+    log_level = "WARNING"
   }
 
   expect_failures = [var.log_level]
