@@ -6,7 +6,9 @@ One of them: .venv/bin/pytest tests/operate/test_deployment.py -k bootstrap
 """
 
 import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -38,8 +40,10 @@ def test_deploy_packages_plans_applies_and_names_the_next_step(operator: Operato
         "-backend-config=bucket=warehouse-1-dimmy-terraform-state",
     ]
     (archive,) = (operator.tree / ".build").glob("dimmy-*.zip")
-    build = operator.tree / ".build" / "warehouse-1-dev"
-    assert plan[3:-1] == [
+    file = plan[-2].removeprefix("-out=")
+    assert re.fullmatch(rf"{operator.tree}/.build/warehouse-1-dev/plan-\w+/plan", file)
+    assert not Path(file).parent.exists(), "no other command may replace or find it"
+    assert plan[3:-2] == [
         "-no-color",
         "-input=false",
         "-lock-timeout=60s",
@@ -47,14 +51,13 @@ def test_deploy_packages_plans_applies_and_names_the_next_step(operator: Operato
         "-var=project=warehouse-1",
         f"-var=archive=../.build/{archive.name}",
         '-var=secret_versions={"api_key": "3", "signing_secrets": "3"}',
-        f"-out={build}/plan",
     ]
     assert apply[2:-1] == [
         "apply",
         "-no-color",
         "-input=false",
         "-lock-timeout=60s",
-        f"{build}/plan",
+        file,
     ]
     assert "https://receive.a.run.app" in operator.printed
     assert "make secrets ENV=dev PROJECT=warehouse-1" in operator.printed

@@ -59,7 +59,7 @@ class Deployment:
         """The region in the environment's file, or else the default."""
         declared = read_hcl(MODULE / "variables.tf")["variable"]
         default = next(each["region"]["default"] for each in declared if "region" in each)
-        return str(self.variables.get("region", default))
+        return str(self.variables.get("region") or default)
 
     @property
     def domain(self) -> str:

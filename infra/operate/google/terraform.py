@@ -1,8 +1,12 @@
 """Terraform, for one deployment."""
 
+import atexit
+import functools
 import json
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -66,7 +70,7 @@ class Terraform:
 
         `archive` is the package to deploy; `variables` are those that no file sets.
         """
-        plan = self._folder / "plan"
+        plan = self._plans / "plan"
         arguments = [
             "-input=false",
             f"-lock-timeout={_LOCK_SECONDS}s",
@@ -136,7 +140,7 @@ class Terraform:
                     progress.advance(bar)
                 diagnostic = event.get("diagnostic") or {}
                 if diagnostic.get("severity") == "error":
-                    errors.append(f"{diagnostic['summary']}\n{diagnostic.get('detail', '')}")
+                    errors.append(f"Error: {diagnostic['summary']}\n{diagnostic.get('detail', '')}")
 
             status = follow(command, read_line, "stdout", env=self._environ)
         if status:
@@ -168,6 +172,13 @@ class Terraform:
                 f" {deploy}"
             )
         return {name: output["value"] for name, output in outputs.items()}
+
+    @functools.cached_property
+    def _plans(self) -> Path:
+        """A folder for the plans of this command: no other one may replace what is confirmed."""
+        folder = tempfile.mkdtemp(prefix="plan-", dir=self._folder)
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder)
 
     @property
     def _folder(self) -> Path:
