@@ -182,7 +182,8 @@ def test_backfill_of_photos_publishes_the_items_that_have_photos(
     for item in (plain, photographed):
         bucket.put(f"{BUCKET}/items/{item['_id']}.json", json.dumps(item).encode())
     pubsub = endpoint((200, {"messageIds": ["8"]}))
-    operator.set_answers(items_topic=TOPIC)
+    archive = "projects/warehouse-1/subscriptions/dimmy-dev-archive"
+    operator.set_answers(items_topic=TOPIC, archive_subscription=archive)
 
     status = operator.run(
         "backfill",
@@ -201,6 +202,14 @@ def test_republish_without_a_topic_says_how_to_get_one(operator: Operator) -> No
 
     assert operator.run("republish", YES="1") == 2
     assert "set items_topic = true in infra/envs/dev.tfvars" in operator.printed
+
+
+def test_backfill_of_photos_needs_an_installation_that_keeps_them(operator: Operator) -> None:
+    operator.set_answers(items_topic=TOPIC)
+
+    assert operator.run("backfill", YES="1", PHOTOS="1") == 2
+
+    assert 'PHOTOS=1 needs an installation with photos = "archive".' in operator.printed
 
 
 def test_verify_counts_each_item_on_the_day_of_its_creation(

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from operate.commands.arguments import divide, read_window
 from operate.commands.republish import publish_stored
-from operate.console import confirm, print_error, print_text
+from operate.console import UsageError, confirm, print_error, print_text
 from operate.installation import Installation, Reconcile
 from pipeline.reconcile.counts import COUNTS
 
@@ -24,6 +24,8 @@ from pipeline.reconcile.counts import COUNTS
 def run(installation: Installation, settings: Mapping[str, str], console: Console) -> int:
     """Reconcile the window; return the exit status."""
     if settings.get("PHOTOS") == "1":
+        if not installation.archives_photos():
+            raise UsageError('PHOTOS=1 needs an installation with photos = "archive".')
         return publish_stored(installation, settings, console, lambda item: item.photo_count > 0)
     start, end = read_window(settings)
     with installation.reconcile() as reconcile:

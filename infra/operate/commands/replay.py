@@ -23,6 +23,7 @@ from operate.console import (
     UsageError,
     confirm,
     count_of,
+    first_line,
     print_text,
     show_progress,
 )
@@ -94,7 +95,10 @@ def _publish(
     payload = None
     if len(body) > _MAX_DATA_BYTES:
         payload = payload_name(receipt.event_id)
-        obstore.put(storage, payload, body)
+        try:
+            obstore.put(storage, payload, body)
+        except BaseError as error:
+            raise CommandError(f"{payload}: {first_line(error)}") from error
         body = b""
     attributes = write_attributes(
         receipt.event_id, str(int(time.time())), datetime.now(UTC), payload

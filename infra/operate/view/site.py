@@ -65,6 +65,7 @@ class Site:
         self._findings: list[Finding] = []
         self._sources: Sources | None = None  # None: not known
         self._archives_photos = False
+        self._announcement: asyncio.TimerHandle | None = None
         self._stories = Stories(installation, index)
         self._event_list = EventList()
         self._storage_error = ""
@@ -186,8 +187,7 @@ class Site:
         receipt = evidence.receipt
         if not (receipt and receipt.is_finished):
             # The page may change when the event is read again.
-            seconds = self._installation.status_poll_seconds
-            asyncio.get_running_loop().call_later(seconds, self._announce_change)
+            self._announce_change_later()
         items = first_items(receipt) if receipt else []
         return self._page(
             "event.html",
@@ -310,6 +310,13 @@ class Site:
     def _note_request(self) -> None:
         self._requested_at = asyncio.get_running_loop().time()
         self._requested.set()
+
+    def _announce_change_later(self) -> None:
+        """Announce one after an interval of the status, the same for all that ask until then."""
+        loop = asyncio.get_running_loop()
+        if self._announcement is None or self._announcement.when() <= loop.time():
+            seconds = self._installation.status_poll_seconds
+            self._announcement = loop.call_later(seconds, self._announce_change)
 
     def _announce_change(self) -> None:
         self._version += 1
