@@ -6,13 +6,22 @@ One of them: .venv/bin/pytest tests/reconcile/test_completeness.py -k deleted
 import itertools
 import json
 import random
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipeline.deadline import Deadline
+from pipeline.dimmy.client import DimmyClient
+from pipeline.dimmy.request_statistics import RequestStatistics
+from pipeline.items_topic.topic import ItemsTopic
 from pipeline.reconcile.pages import PAGE_ITEMS
+from pipeline.reconcile.settings import read_reconcile_settings
+from pipeline.reconcile.storing import Attempt, ItemStorer
+from pipeline.store.items import read_item
+from pipeline.store.store import Store
 from sandbox import catalogue
 from sandbox.dimmy_api import DimmyApi, Fault
 from support.reconciling import RunningReconcile, start_reconcile
@@ -407,3 +416,25 @@ def test_an_edit_of_an_old_item_is_found_by_a_long_window(reconcile: RunningReco
 
     assert (status, answer["updated"]) == (200, 1)
     assert reconcile.stored() == {item_id: reconcile.api.body_of(item_id)}
+
+
+def test_a_page_that_comes_when_the_time_is_over_is_left_to_the_next_run(
+    dimmy_api: DimmyApi, tmp_path: Path
+) -> None:
+    """In this process, because storing it could take longer than the function may run."""
+    settings = read_reconcile_settings(
+        {
+            "STORAGE_URL": f"file://{tmp_path}",
+            "DIMMY_API_URL": dimmy_api.url,
+            "DIMMY_API_KEY": dimmy_api.key,
+        }
+    )
+    store, dimmy = Store(settings.storage), DimmyClient(settings.dimmy)
+    storer = ItemStorer(store, dimmy, ItemsTopic(settings.items_topic), 4)
+    item = read_item(json.dumps(catalogue.make_item(random.Random())).encode())
+    attempt = Attempt(Deadline(0), RequestStatistics(), Counter())
+
+    failures = storer.store_page([item], datetime.now(UTC), attempt)
+
+    assert failures == ([item.item_id], 0)
+    assert not (tmp_path / "items").exists()
