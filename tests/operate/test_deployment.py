@@ -198,9 +198,8 @@ def test_bootstrap_can_be_repeated(operator: Operator, bootstrap: Callable[..., 
 def test_bootstrap_asks_for_every_agent_that_encrypts_with_a_key(
     operator: Operator, endpoint: Callable[..., Endpoint]
 ) -> None:
-    variables = operator.tree / "infra" / "envs" / "dev.tfvars"
     key = "projects/p/locations/europe-west1/keyRings/r/cryptoKeys/k"
-    variables.write_text(f'{variables.read_text()}kms_key = "{key}"\n')
+    operator.add_variables(f'kms_key = "{key}"')
     agents = endpoint((200, {"done": True}))
 
     status = operator.run(

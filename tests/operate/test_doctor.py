@@ -40,8 +40,7 @@ def test_doctor_asks_the_api_of_the_environment(
     operator: Operator, endpoint: Callable[..., Endpoint]
 ) -> None:
     api = endpoint((200, [{"_id": "67c861de20bb29fb40d2cbbd"}]))
-    variables = operator.tree / "infra" / "envs" / "dev.tfvars"
-    variables.write_text(f'{variables.read_text()}dimmy_api_url = "{api.url.rstrip("/")}"\n')
+    operator.add_variables(f'dimmy_api_url = "{api.url.rstrip("/")}"')
     operator.set_answers(*HEALTHY)
 
     operator.run("doctor")

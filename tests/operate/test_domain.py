@@ -131,9 +131,7 @@ def test_doctor_knows_the_ipv6_address_of_the_load_balancer(operator: Operator, 
 def test_deploy_closes_the_functions_own_url_once_the_certificate_is_active(
     operator: Operator, answer: tuple[str, str, int], is_open: bool
 ) -> None:
-    variables = operator.tree / "infra" / "envs" / "dev.tfvars"
-    balancer = f'load_balancer = {{\n  # for Svix\n  domain = "{_DOMAIN}"\n}}\n'
-    variables.write_text(variables.read_text() + balancer)
+    operator.add_variables(f'load_balancer = {{\n  # for Svix\n  domain = "{_DOMAIN}"\n}}')
     operator.set_answers(answer, **_outputs())
 
     assert operator.run("deploy", YES="1") == 0

@@ -387,12 +387,8 @@ def test_only_the_newest_items_of_a_bucket_are_read(background: Background, serv
     def page(query: str = "") -> str:
         return requests.get(f"{url}/{query}", timeout=5).text
 
-    wait_for(
-        lambda: (
-            "1,200 of 1,200 items; 100 older ones are not shown (a higher LIMIT shows more)</p>"
-            in page()
-        )
-    )
+    count = "1,200 of 1,200 items; 100 older ones are not shown (a higher LIMIT shows more)</p>"
+    wait_for(lambda: count in page())
     assert page().count("<tr>") == 101
     assert f"/items/{items[-1]['_id']}" in page("?q=msg_of_the_last")
     assert "msg_of_the_last" in requests.get(f"{url}/items/{items[-1]['_id']}", timeout=5).text

@@ -5,7 +5,6 @@ One of them: .venv/bin/pytest tests/operate/test_refusals.py -k lock
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -364,8 +363,7 @@ def test_a_variable_that_does_not_exist_is_named(
     operator: Operator, name: str, advice: str
 ) -> None:
     """Terraform only warns of it, and would deploy the default."""
-    variables = Path(operator.tree) / "infra" / "envs" / "dev.tfvars"
-    variables.write_text(f"{variables.read_text()}{name} = 1\n")
+    operator.add_variables(f"{name} = 1")
 
     for command in ("plan", "deploy"):
         assert operator.run(command) == 2
@@ -376,8 +374,7 @@ def test_a_variable_that_does_not_exist_is_named(
 
 
 def test_a_file_of_variables_that_cannot_be_read_is_named(operator: Operator) -> None:
-    variables = Path(operator.tree) / "infra" / "envs" / "dev.tfvars"
-    variables.write_text('environment = "dev"\nregion = = "x"\n')
+    operator.variables.write_text('environment = "dev"\nregion = = "x"\n')
 
     assert operator.run("deploy") == 2
 

@@ -80,6 +80,7 @@ class Operator:
         self.folder = folder
         self._environ = environ or {}
         self.tree = folder / "tree"
+        self.variables = self.tree / "infra" / "envs" / "dev.tfvars"
         for name in ("function", "infra"):
             shutil.copytree(ROOT / name, self.tree / name)
         shutil.copyfile(ROOT / "requirements.txt", self.tree / "requirements.txt")
@@ -110,6 +111,10 @@ class Operator:
             ("jobs describe", '{"lastAttemptTime": "2026-11-01T08:17:00Z", "status": {}}', 0),
         ]
         (self.folder / "answers.json").write_text(json.dumps([*answers, *defaults]))
+
+    def add_variables(self, text: str) -> None:
+        """Add lines to the file of the environment's variables."""
+        self.variables.write_text(f"{self.variables.read_text()}\n{text}\n")
 
     @property
     def tokens(self) -> set[str]:

@@ -1,4 +1,4 @@
-"""The drill: failures, one at a time. A command names cause and remedy; the remedy works.
+"""The drill: one failure at a time. A command names cause and remedy; the remedy works.
 
 Each test acts as an operator: it diagnoses the failure with `make trace` or `make doctor`, applies
 the remedy that the command names, and checks again.

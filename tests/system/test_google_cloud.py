@@ -122,8 +122,7 @@ def test_an_installation_from_bootstrap_to_destroy(
 ) -> None:
     operator = operate()
     cloud.project.disabled_answers = 1
-    variables = operator.tree / "infra" / "envs" / "dev.tfvars"
-    plain = variables.read_text()
+    plain = operator.variables.read_text()
 
     printed = _run(operator, "bootstrap")
     assert "6 service accounts" in printed
@@ -147,7 +146,7 @@ def test_an_installation_from_bootstrap_to_destroy(
     assert "is the newest one, or is read" in _run(operator, "retire")
 
     cloud.pubsub.unknown_grant_answers = 1
-    variables.write_text(plain + _OPTIONS)
+    operator.variables.write_text(plain + _OPTIONS)
     assert "own URL stays open" in _run(operator, "deploy")
     _assert_nothing_to_change(operator)
     certificate = next(
@@ -155,9 +154,9 @@ def test_an_installation_from_bootstrap_to_destroy(
     )
     cloud.compute.set_certificate_status(certificate.rpartition("/")[2], "ACTIVE")
     assert "own URL stays open" not in _run(operator, "deploy")
-    variables.write_text(plain + _OPTIONS.replace(', "b@example.com"', ""))
+    operator.variables.write_text(plain + _OPTIONS.replace(', "b@example.com"', ""))
     assert "1 destroyed" in _run(operator, "deploy")
-    variables.write_text(plain)
+    operator.variables.write_text(plain)
     _run(operator, "deploy")
 
     _run(operator, "destroy")
@@ -176,8 +175,7 @@ def test_an_installation_that_is_encrypted_with_a_key_of_its_own(
     """Google's services may use the key only once they have the role."""
     operator = operate()
     key = cloud.kms.create_key(f"{cloud.project.name}/locations/{_REGION}/keyRings/r/cryptoKeys/k")
-    variables = operator.tree / "infra" / "envs" / "dev.tfvars"
-    variables.write_text(f'{variables.read_text()}\nbigquery = true\nkms_key = "{key}"\n')
+    operator.add_variables(f'bigquery = true\nkms_key = "{key}"')
 
     _run(operator, "bootstrap")
     _run(operator, "secrets", stdin=_secrets())
@@ -217,9 +215,8 @@ def test_an_upgrade_from_before_the_module_keeps_what_holds_data(
     current = {name: operator.tree / name for name in ("function", "infra")}
     kept = {name: path.rename(operator.folder / f"new-{name}") for name, path in current.items()}
     _check_out(_BEFORE_MODULES, operator.tree)
-    variables = operator.tree / "infra" / "envs" / "dev.tfvars"
-    plain = variables.read_text()
-    variables.write_text(f"{plain}\nbigquery = true\nitem_notifications = true\n")
+    plain = operator.variables.read_text()
+    operator.variables.write_text(f"{plain}\nbigquery = true\nitem_notifications = true\n")
 
     _run_earlier(operator, "bootstrap")
     _run_earlier(operator, "secrets", _secrets())
@@ -227,7 +224,7 @@ def test_an_upgrade_from_before_the_module_keeps_what_holds_data(
     for name, path in current.items():
         shutil.rmtree(path)
         kept[name].rename(path)
-    variables.write_text(f"{plain}\nbigquery = true\n")
+    operator.variables.write_text(f"{plain}\nbigquery = true\n")
 
     printed = _run(operator, "plan")
     deleted = set(

@@ -100,8 +100,8 @@ class PhotoKeeper:
                 created = self._objects.create(name, beginning, response.content_type)
                 return STORED if created else PRESENT
             # An upload in parts has no condition. Should another attempt store the photo at the
-            # same time, this one replaces it with the same photo, or is
-            # refused, because the role of `archive` does not include replacing.
+            # same time, this one replaces it with the same photo, or is refused, because the role
+            # of `archive` does not include replacing.
             content = chain([beginning], response.chunks)
             try:
                 self._objects.upload(name, content, response.content_type)

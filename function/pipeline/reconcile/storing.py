@@ -103,11 +103,9 @@ class ItemStorer:
                 continue
             except StorageError as error:
                 stored = _failed(item_id, f"storage: {error}")
-            except ItemsTopicError as error:
-                stored = _failed(item_id, str(error))
             except ApiKeyRejectedError:
                 raise
-            except DimmyError as error:
+            except (DimmyError, ItemsTopicError) as error:
                 stored = _failed(item_id, str(error))
             except Exception as error:  # noqa: BLE001  # see pipeline.unforeseen
                 attempt.unforeseen.log_item(error, item_id=item_id)

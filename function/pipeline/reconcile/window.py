@@ -41,7 +41,8 @@ def read_window(parameters: Mapping[str, Any]) -> Window:
         raise WindowError(f"{min(unknown)} is none of start_date, end_date, hours and fresh.")
     if "hours" in parameters and "start_date" in parameters:
         raise WindowError("start_date and hours both say when to begin: leave one of them out.")
-    end = _read_date(parameters, "end_date") or datetime.now(UTC)
+    now = datetime.now(UTC)
+    end = _read_date(parameters, "end_date") or now
     try:
         start = _read_date(parameters, "start_date") or end - _read_length(parameters)
     except OverflowError:
@@ -50,7 +51,6 @@ def read_window(parameters: Mapping[str, Any]) -> Window:
         raise WindowError("start_date is not before end_date.")
     name = _name(parameters, start, end)
     # A run cannot have read what is created later.
-    now = datetime.now(UTC)
     return Window(start, min(end, now) if start < now else end, name, _read_fresh(parameters))
 
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import requests
@@ -110,7 +109,7 @@ def check_endpoint(endpoint: Endpoint, remedy: str) -> Iterator[Check]:
         )
         return
     yield _check_refusal(unsigned)
-    if unsigned.status_code == HTTPStatus.FORBIDDEN:
+    if unsigned.status_code == 403:
         return
     difference = _clock_difference(unsigned)
     if difference is not None:
@@ -166,7 +165,7 @@ def _check_refusal(response: requests.Response) -> Check:
     name = "an unsigned event"
     if response.status_code == 400:
         return Check(name, "is refused")
-    if response.status_code == HTTPStatus.FORBIDDEN:
+    if response.status_code == 403:
         return Check(
             name,
             "is refused with 403: this machine is none of the allowed sources, so signatures and"

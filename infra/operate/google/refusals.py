@@ -24,8 +24,8 @@ _ENABLING = re.compile(
     r"([A-Z][\w/() ]*? API) has not been used in project \S+ before or it is disabled"
 )
 # Pub/Sub refuses a BigQuery subscription until it knows the role that its agent has just got
-# (https://github.com/hashicorp/terraform-provider-google/issues/19085). If the caller's
-# own account lacks a permission, it writes instead: "User not authorized to perform this action."
+# (https://github.com/hashicorp/terraform-provider-google/issues/19085). If the caller's own
+# account lacks a permission, it writes instead: "User not authorized to perform this action."
 _FRESH_GRANT = re.compile(
     r"Error creating Subscription: googleapi: Error 403: The caller does not have permission"
     r".*with \S*google_pubsub_subscription\.bigquery\[",

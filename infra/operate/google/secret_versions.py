@@ -43,8 +43,9 @@ def read_secrets_of_functions(gcloud: Gcloud, outputs: Mapping[str, Any]) -> lis
         if read and not of_deployment:
             raise CommandError(f"{name} reads none of {', '.join(known)}: deploy it again.")
         found += of_deployment
+    found_ids = {secret.secret_id for secret in found}
     for secret_id in known:
-        if secret_id not in {secret.secret_id for secret in found}:
+        if secret_id not in found_ids:
             raise CommandError(f"No function reads {secret_id}: deploy again.")
     return found
 
