@@ -139,6 +139,15 @@ def test_an_offered_upgrade_without_a_body_is_ignored(connection: Connection) ->
     assert connection.read_status() == 405
 
 
+def test_any_number_of_offered_upgrades_may_arrive_together(connection: Connection) -> None:
+    count = 3000
+    request = b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"
+
+    connection.sendall(request * count)
+
+    assert {connection.read_status() for _ in range(count)} == {405}
+
+
 @pytest.mark.parametrize("target", [b"x:443", b"/", b"http://x/"])
 def test_connect_is_refused_and_the_server_goes_on(
     receive: RunningReceive, connection: Connection, target: bytes

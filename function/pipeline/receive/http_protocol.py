@@ -29,17 +29,24 @@ class HttpProtocol(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
 
     def _parse(self, data: bytes) -> None:
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            if not self._offers_upgrade():
+        unread = memoryview(data)
+        while unread:
+            try:
+                self.parser.feed_data(unread)
+            except httptools.HttpParserUpgrade as upgrade:
+                if not self._offers_upgrade():
+                    return
+                (head_end,) = upgrade.args
+                head = b"".join(self._head_without_upgrade())
+                self._renew_parser()
+                self.parser.feed_data(head)
+                unread = unread[head_end:]
+            else:
                 return
-            (head_end,) = upgrade.args
-            head = b"".join(self._head_without_upgrade())
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-            self._parse(head)
-            self._parse(data[head_end:])
+
+    def _renew_parser(self) -> None:
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
 
     def on_headers_complete(self) -> None:
         """Called by the parser, also for a head that offers an upgrade and is parsed again."""
