@@ -4,6 +4,7 @@ One of them: .venv/bin/pytest tests/operate/test_doctor.py -k remedy
 """
 
 import json
+import re
 from collections.abc import Callable
 
 import pytest
@@ -141,6 +142,92 @@ def test_doctor_and_status_name_a_subscription_whose_topic_was_deleted(
     assert "gets no new event: its topic was deleted" in operator.printed
 
 
+ARCHIVE = {"name": "dimmy-dev-archive", "url": "https://archive.a.run.app", "invoker": "pusher"}
+WITH_ITEMS = {
+    "functions": DEPLOYED["functions"] | {"archive": ARCHIVE},
+    "items_topic": "projects/warehouse-1/topics/dimmy-dev-item-versions",
+    "item_dead_letter_subscriptions": {"archive": "a", "subscriber-wms": "b"},
+}
+
+
+def pushing_to(url: str, topic: str = WITH_ITEMS["items_topic"]) -> str:
+    return json.dumps({"topic": topic, "pushConfig": {"pushEndpoint": url}})
+
+
+def test_doctor_checks_the_items_topic_and_its_subscriptions(operator: Operator) -> None:
+    operator.set_answers(
+        ("subscriptions describe dimmy-dev-archive", pushing_to(f"{ARCHIVE['url']}/"), 0),
+        ("subscriptions describe dimmy-dev-subscriber-wms", pushing_to("https://wms.example"), 0),
+        *HEALTHY,
+        **WITH_ITEMS,
+    )
+
+    operator.run("doctor", DIMMY_API_URL="https://127.0.0.1:1")
+
+    for row in (
+        r"fine +the items topic +dimmy-dev-item-versions",
+        r"fine +archive +pushes to https://archive.a.run.app/",
+        r"fine +subscriber-wms +pushes to https://wms.example",
+    ):
+        assert re.search(row, operator.printed), row
+
+
+def test_doctor_and_status_name_faults_of_the_items_topic_and_its_subscriptions(
+    operator: Operator, endpoint: Callable[..., Endpoint]
+) -> None:
+    names = "ENV=dev PROJECT=warehouse-1"
+    detached = pushing_to("https://wms.example", "_deleted-topic_")
+    operator.set_answers(
+        ("topics describe dimmy-dev-item-versions", "NOT_FOUND", 1),
+        ("subscriptions describe dimmy-dev-archive", "NOT_FOUND", 1),
+        ("subscriptions describe dimmy-dev-subscriber-wms", detached, 0),
+        *HEALTHY,
+        **WITH_ITEMS,
+    )
+
+    operator.run("doctor", DIMMY_API_URL="https://127.0.0.1:1")
+    restored = f"make deploy {names} creates it again. Then send the items that it has missed: make"
+    output = " ".join(operator.printed.split())
+    for text in (
+        f"the items topic dimmy-dev-item-versions does not exist make plan {names} shows",
+        f"archive does not exist {restored} republish SINCE=... {names}",
+        f"subscriber-wms gets nothing: its topic was deleted {restored} republish",
+    ):
+        assert text in output, text
+    monitoring = endpoint((200, {}))
+    operator.run("status", CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=monitoring.url)
+    assert re.search(rf"archive +does not exist +make doctor {names}", operator.printed)
+    assert re.search(r"subscriber-wms +gets nothing: its topic was deleted", operator.printed)
+
+
+def test_doctor_names_a_function_of_items_that_is_not_pushed_to(operator: Operator) -> None:
+    operator.set_answers(
+        ("subscriptions describe dimmy-dev-archive", pushing_to("https://old.a.run.app"), 0),
+        *HEALTHY,
+        **WITH_ITEMS,
+    )
+
+    operator.run("doctor", DIMMY_API_URL="https://127.0.0.1:1")
+
+    assert re.search(r"WRONG archive +pushes to https://old.a.run.app", operator.printed)
+
+
+def test_doctor_names_what_was_deleted_and_checks_the_rest(operator: Operator) -> None:
+    operator.set_answers(
+        ("subscriptions describe dimmy-dev-resolve", "NOT_FOUND", 1),
+        ("get-iam-policy dimmy-dev-receive", "NOT_FOUND", 1),
+        *HEALTHY,
+    )
+
+    operator.run("doctor", DIMMY_API_URL="https://127.0.0.1:1")
+
+    output = " ".join(operator.printed.split())
+    assert "the subscription does not exist make plan" in output
+    assert "Then store what it has missed: make backfill SINCE=..." in output
+    assert "the caller of receive dimmy-dev-receive does not exist make plan" in output
+    assert re.search(r"fine +the caller of reconcile", operator.printed)
+
+
 def test_doctor_names_a_function_that_has_lost_its_callers(operator: Operator) -> None:
     operator.set_answers(("get-iam-policy dimmy-dev-resolve", "{}", 0), *HEALTHY)
 
@@ -181,13 +268,13 @@ def test_doctor_knows_the_two_ways_to_be_public(operator: Operator, disabled: st
 def test_doctor_and_status_show_the_state_of_a_bigquery_subscription(
     operator: Operator, endpoint: Callable[..., Endpoint], state: str, shown: str
 ) -> None:
-    name = "projects/warehouse-1/subscriptions/dimmy-dev-item-versions-bigquery"
+    name = "dimmy-dev-item-versions-bigquery"
     table = "warehouse-1.dimmy_dev.item_versions"
     described = {"topic": "t", "bigqueryConfig": {"table": table, "state": state}}
     operator.set_answers(
         (f"subscriptions describe {name}", json.dumps(described), 0),
         *HEALTHY,
-        bigquery_subscriptions={"item-versions-bigquery": name},
+        item_dead_letter_subscriptions={"item-versions-bigquery": f"{name}-dead-letters"},
     )
 
     operator.run("doctor", DIMMY_API_URL="https://127.0.0.1:1")

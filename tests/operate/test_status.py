@@ -118,6 +118,45 @@ def test_an_error_needs_a_person_until_a_later_success(
     assert bool(shown[1]) == bool(remedy)
 
 
+def test_status_names_what_was_deleted_and_shows_the_rest(
+    operator: Operator, endpoint: Callable[..., Endpoint]
+) -> None:
+    operator.set_answers(
+        ("functions describe dimmy-dev-resolve", "NOT_FOUND", 1),
+        ("subscriptions describe", "NOT_FOUND", 1),
+        ("jobs describe", "NOT_FOUND", 1),
+    )
+    monitoring = endpoint((200, {}))
+
+    assert operator.run("status", CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=monitoring.url) == 1
+
+    for row in (
+        r"dimmy-dev-receive +ACTIVE",
+        r"dimmy-dev-resolve +does not exist +make deploy ENV=dev PROJECT=warehouse-1 restores it",
+        r"dimmy-dev-reconcile +ACTIVE",
+        r"subscription +does not exist +make doctor",
+        r"events +0 in the last hour",
+        r"hourly reconcile +its job does not exist +make deploy",
+    ):
+        assert re.search(row, operator.printed), row
+
+
+def test_a_part_of_the_status_that_cannot_be_read_does_not_hide_the_others(
+    operator: Operator, endpoint: Callable[..., Endpoint]
+) -> None:
+    operator.set_answers(("logging read webhook published", "PERMISSION_DENIED\nfor logs", 1))
+    monitoring = endpoint((403, {"error": "no access"}))
+
+    assert operator.run("status", CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=monitoring.url) == 1
+
+    output = " ".join(operator.printed.split())
+    assert "events waiting cannot be read: Cloud Monitoring answers 403" in output
+    assert "PERMISSION_DENIED for logs" in output
+    assert "make doctor ENV=dev PROJECT=warehouse-1" in output
+    assert re.search(r"dimmy-dev-resolve +ACTIVE", operator.printed)
+    assert re.search(r"hourly reconcile +2026-11-01 08:17:00 UTC, done", operator.printed)
+
+
 def test_status_reports_that_nothing_is_deployed(operator: Operator) -> None:
     operator.set_answers(("terraform output", "{}", 0))
 

@@ -9,7 +9,7 @@ output "bigquery_dataset" {
 }
 
 output "bigquery_subscriptions" {
-  description = "The subscriptions that Pub/Sub writes into BigQuery, by their names without the prefix, for `make status`."
+  description = "The subscriptions that Pub/Sub writes into BigQuery, by their names without the prefix."
   value       = { for name, subscription in google_pubsub_subscription.bigquery : name => subscription.id }
 }
 

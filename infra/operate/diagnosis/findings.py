@@ -1,7 +1,9 @@
 """The status of an installation, and which command helps where something needs a person."""
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 
+from operate.console import CommandError
 from operate.diagnosis.refusals import Refusals
 from operate.installation import Backlog, Finding, Installation, LogLine, LogQuery
 from operate.signed_webhooks import sender_of
@@ -11,22 +13,42 @@ _LATE_SECONDS = 15 * 60
 _MAX_ERRORS = 100
 _MAX_LINES = 200
 
+ReadLine = Callable[[], LogLine | None]  # reads a log line once; raises CommandError
+
 
 def findings(installation: Installation) -> Iterator[Finding]:
-    """The status, line by line."""
-    yield from installation.components()
-    yield from _backlog(installation)
-    last_event = _last(installation, "webhook published", "30d")
-    yield Finding("last event", _when(last_event), events="all")
+    """The status, line by line. A part that cannot be read is a line that says why.
+
+    Raises:
+        UsageError: something has to be done first.
+    """
+    last_event = functools.cache(lambda: _last(installation, "webhook published", "30d"))
+    last_reconcile = functools.cache(lambda: _last(installation, "reconcile done", "7d"))
+    parts = {
+        "what is deployed": installation.components(),
+        "events waiting": _backlog(installation),
+        "events": _events(installation, last_event),
+        "refused webhooks": _refused(installation),
+        "errors in the last hour": _errors(installation, last_event, last_reconcile),
+        "unknown items": _unknown_items(installation),
+        "photos": _photos(installation),
+        "repaired by reconcile": _repairs(installation, last_reconcile),
+        "scheduled reconcile": installation.schedules(),
+    }
+    for name, part in parts.items():
+        try:
+            yield from part
+        except CommandError as error:
+            text = " ".join(str(error).split())
+            yield Finding(
+                name, f"cannot be read: {text}", installation.instructions.command("doctor")
+            )
+
+
+def _events(installation: Installation, last_event: ReadLine) -> Iterator[Finding]:
+    yield Finding("last event", _when(last_event()), events="all")
     hour, day = installation.events_received()
     yield Finding("events", f"{hour} in the last hour, {day} in the last day", events="all")
-    yield from _refused(installation)
-    last_reconcile = _last(installation, "reconcile done", "7d")
-    yield _errors(installation, last_event, last_reconcile)
-    yield from _unknown_items(installation)
-    yield from _photos(installation)
-    yield _repairs(last_reconcile, installation)
-    yield from installation.schedules()
 
 
 def _when(last_event: LogLine | None) -> str:
@@ -71,28 +93,29 @@ def _refused(installation: Installation) -> Iterator[Finding]:
 
 
 def _errors(
-    installation: Installation, last_event: LogLine | None, last_reconcile: LogLine | None
-) -> Finding:
+    installation: Installation, last_event: ReadLine, last_reconcile: ReadLine
+) -> Iterator[Finding]:
     """The errors of the last hour. Only those that have not been resolved since need a person."""
     name = "errors in the last hour"
     # A 503 of resolve or archive is an error for Cloud Run, and only a retry for Pub/Sub.
     query = LogQuery("1h", _MAX_ERRORS, severity="ERROR", has_requests=False)
     errors = installation.log_lines(query)
     value = f"{len(errors)} or more" if len(errors) == _MAX_ERRORS else str(len(errors))
-    last_success = {"receive": last_event, "reconcile": last_reconcile}
+    last_success = {"receive": last_event(), "reconcile": last_reconcile()}
     open_errors = [
         line
         for line in errors
         if line.function == "resolve" or _is_after(line, last_success.get(line.function))
     ]
     open_errors = _of_unfinished_events(installation, open_errors)
-    if not open_errors:
-        return Finding(name, value)
     instructions = installation.instructions
-    event_id = open_errors[-1].fields.get("event_id")
-    if event_id:
-        return Finding(name, value, instructions.command("trace", EVENT=event_id))
-    return Finding(name, value, instructions.command("logs", SEVERITY="ERROR"))
+    if not open_errors:
+        remedy = ""
+    elif event_id := open_errors[-1].fields.get("event_id"):
+        remedy = instructions.command("trace", EVENT=event_id)
+    else:
+        remedy = instructions.command("logs", SEVERITY="ERROR")
+    yield Finding(name, value, remedy)
 
 
 def _of_unfinished_events(installation: Installation, errors: Sequence[LogLine]) -> list[LogLine]:
@@ -142,17 +165,19 @@ def _photos(installation: Installation) -> Iterator[Finding]:
         yield Finding("items with refused photos", f"{len(item_ids)} in the last day", trace)
 
 
-def _repairs(last_reconcile: LogLine | None, installation: Installation) -> Finding:
+def _repairs(installation: Installation, last_reconcile: ReadLine) -> Iterator[Finding]:
     """What the last reconcile stored, because its webhook had not arrived."""
-    name = "repaired by reconcile"
-    if last_reconcile is None:
-        return Finding(name, "none finished in 7 days")
-    counts = last_reconcile.fields
-    if counts.get("warning"):
-        return Finding(name, str(counts["warning"]), installation.instructions.command("doctor"))
-    stored, updated, seen = (int(counts.get(count, 0)) for count in ("stored", "updated", "seen"))
-    value = f"{stored} stored and {updated} updated of {seen}, {shown(last_reconcile.time)}"
-    return Finding(name, value)
+    name, done = "repaired by reconcile", last_reconcile()
+    if done is None:
+        yield Finding(name, "none finished in 7 days")
+    elif warning := done.fields.get("warning"):
+        yield Finding(name, str(warning), installation.instructions.command("doctor"))
+    else:
+        stored, updated, seen = (
+            int(done.fields.get(count, 0)) for count in ("stored", "updated", "seen")
+        )
+        value = f"{stored} stored and {updated} updated of {seen}, {shown(done.time)}"
+        yield Finding(name, value)
 
 
 def _last(installation: Installation, message: str, last: str) -> LogLine | None:

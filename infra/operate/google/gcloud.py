@@ -50,18 +50,27 @@ class Gcloud:
         read: dict[str, Any] = json.loads(self.run(*arguments, "--format=json"))
         return read
 
-    def exists(self, *arguments: str) -> bool:
-        """Whether a command that describes something finds it. False, too, if its API is disabled.
+    def find_json(self, *arguments: str) -> dict[str, Any] | None:
+        """The same of a command that describes something; None if that does not exist.
+
+        None, too, if its API is disabled.
 
         Raises:
             CommandError: it is unknown, because of a missing permission, for example.
         """
         try:
+            return self.read_json(*arguments)
+        except CommandError as error:
+            if _is_missing(error):
+                return None
+            raise
+
+    def exists(self, *arguments: str) -> bool:
+        """Whether a command that describes something finds it; otherwise like `find_json`."""
+        try:
             self.run(*arguments)
         except CommandError as error:
-            if is_api_disabled(error) or (
-                _MISSING.search(str(error)) and not _FORBIDDEN.search(str(error))
-            ):
+            if _is_missing(error):
                 return False
             raise
         return True
@@ -135,3 +144,10 @@ class Gcloud:
             stdin=value.encode(),
         )
         return added.strip()
+
+
+def _is_missing(error: CommandError) -> bool:
+    """Whether gcloud has not found what it was to describe."""
+    text = str(error)
+    is_not_found = bool(_MISSING.search(text)) and not _FORBIDDEN.search(text)
+    return is_not_found or is_api_disabled(error)

@@ -17,7 +17,12 @@ from operate.google.programs import require
 from operate.google.publishing import publish
 from operate.google.receipts import read_receipts
 from operate.google.reconcile import Caller, GoogleReconcile, HttpCaller
-from operate.google.resources import bigquery_state, check_resources, describe_wrong_topic
+from operate.google.resources import (
+    check_resources,
+    describe_item_fault,
+    describe_item_subscriptions,
+    describe_wrong_topic,
+)
 from operate.google.scheduled_reconcile import ScheduledCaller
 from operate.google.terraform import Terraform
 from operate.installation import (
@@ -114,26 +119,37 @@ class GoogleInstallation:
         outputs = self._outputs
         yield Finding("environment", f"{self.title}, {outputs['region']}")
         yield Finding("webhook URL", outputs["webhook_url"])
+        restore = f"{self.instructions.command('deploy')} restores it."
         for function in outputs["functions"].values():
-            described = self._describe(
-                "functions", function["name"], "--gen2", f"--region={outputs['region']}"
-            )
+            name, region = function["name"], f"--region={outputs['region']}"
+            described = self._gcloud.find_json("functions", "describe", name, "--gen2", region)
+            if described is None:
+                yield Finding(name, "does not exist", restore)
+                continue
             state = described.get("state", "unknown")
             version = described.get("labels", {}).get("version", "unknown")
             deploy = f"{self.instructions.command('deploy')}, and read what it says"
             remedy = "" if state == "ACTIVE" else deploy
-            yield Finding(function["name"], f"{state}, version {version}", remedy)
-        subscription = self._describe("pubsub subscriptions", outputs["subscription"])
-        if wrong_topic := describe_wrong_topic(subscription, outputs):
+            yield Finding(name, f"{state}, version {version}", remedy)
+        yield from self._subscriptions()
+
+    def _subscriptions(self) -> Iterator[Finding]:
+        outputs, doctor = self._outputs, self.instructions.command("doctor")
+        subscription = outputs["subscription"]
+        described = self._gcloud.find_json("pubsub", "subscriptions", "describe", subscription)
+        if described is None:
+            yield Finding("subscription", "does not exist", doctor)
+        elif wrong_topic := describe_wrong_topic(described, outputs):
             yield Finding(
                 "subscription",
                 f"gets no new event: {wrong_topic}",
                 f"{self.instructions.command('plan')} says how to replace it.",
             )
-        for name, bigquery in outputs.get("bigquery_subscriptions", {}).items():
-            state = bigquery_state(self._describe("pubsub subscriptions", bigquery))
-            remedy = "" if state == "ACTIVE" else self.instructions.command("doctor")
-            yield Finding(name, state, remedy)
+        for name, optional in describe_item_subscriptions(self._gcloud, outputs):
+            if fault := describe_item_fault(optional):
+                yield Finding(name, fault, doctor)
+            elif optional and "bigqueryConfig" in optional:
+                yield Finding(name, "ACTIVE")
 
     def backlog(self) -> Backlog:
         outputs = self._outputs
@@ -162,7 +178,12 @@ class GoogleInstallation:
     def schedules(self) -> Iterator[Finding]:
         for name, job in self._outputs.get("scheduler_jobs", {}).items():
             _, _, _, region, _, job_id = job.split("/")
-            described = self._describe("scheduler jobs", job_id, f"--location={region}")
+            describe = ("scheduler", "jobs", "describe", job_id, f"--location={region}")
+            described = self._gcloud.find_json(*describe)
+            if described is None:
+                restore = f"{self.instructions.command('deploy')} restores it."
+                yield Finding(f"{name} reconcile", "its job does not exist", restore)
+                continue
             if "lastAttemptTime" not in described:
                 yield Finding(f"{name} reconcile", "none yet")
                 continue
@@ -286,6 +307,3 @@ class GoogleInstallation:
         if name not in self._secret_values:
             self._secret_values[name] = self._gcloud.read_secret(name)
         return self._secret_values[name]
-
-    def _describe(self, kind: str, name: str, *options: str) -> dict[str, Any]:
-        return self._gcloud.read_json(*kind.split(), "describe", name, *options)

@@ -279,6 +279,8 @@ class Site:
                 await asyncio.to_thread(self._index.refresh, on_change)
             except UnreadableError as error:
                 error_text = str(error)
+            except Exception as error:  # noqa: BLE001  # for cases that nobody foresaw
+                error_text = _unforeseen(error)
             if error_text != self._storage_error:
                 self._storage_error = error_text
                 self._announce_change()
@@ -295,11 +297,16 @@ class Site:
             await self._pause(self._installation.status_poll_seconds)
 
     def _read_status(self) -> tuple[list[Finding], Sources | None]:
+        found: list[Finding] = []
         try:
             self._archives_photos = self._installation.archives_photos()
-            return list(findings(self._installation)), read_sources(self._installation)
+            found.extend(findings(self._installation))
+            return found, read_sources(self._installation)
         except (CommandError, UsageError) as error:
-            return [Finding("status", "unknown", str(error))], None
+            text = str(error)
+        except Exception as error:  # noqa: BLE001  # for cases that nobody foresaw
+            text = _unforeseen(error)
+        return [*found, Finding("status", "incomplete" if found else "unknown", text)], None
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -341,6 +348,10 @@ def open_site(installation: Installation, limit: int) -> Site:
     """
     settings = installation.storage()
     return Site(installation, Index(settings, limit), StoredPhotos(settings))
+
+
+def _unforeseen(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _searched(request: web.Request) -> tuple[str, int]:
