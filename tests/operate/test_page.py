@@ -27,10 +27,12 @@ from selenium.webdriver.common.keys import Keys
 from operate.google.deployment import ROOT
 from operate.times import lasting, shown_text
 from operate.view.drawing import HEIGHT, WIDTH, draw
+from operate.view.index import Index
 from operate.view.scan import Sides, indented, read_scan, read_summary
 from pipeline.archive.photos import name_of
 from pipeline.json_text import compact
 from pipeline.store.receipts import DeliveryId, Receipt
+from pipeline.store.settings import StorageSettings
 from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.cloud_storage import CloudStorage
@@ -40,8 +42,9 @@ from sandbox.photos import PhotoFault, draw_photo
 from sandbox.processes import Process, free_port
 from sandbox.secret_search import assert_no_secrets
 from sandbox.stack import SANDBOX_API_KEY, Stack, start_stack
+from support import page as pages
 from support.browser import console_messages, emulate_laptop, emulate_phone, open_browser
-from support.page import HOSTILE, Serve
+from support.page import HOSTILE, Serve, Served
 from support.programs import needs
 from support.waiting import wait_for
 
@@ -362,6 +365,27 @@ def test_a_photo_of_a_bucket_that_cannot_be_read_is_reported(
     assert photo.status_code == 503
     assert "Storage cannot be read" in photo.text
     background.run(storage.stop())
+
+
+def test_the_page_goes_on_after_an_unforeseen_error(
+    background: Background, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation = Served(tmp_path, StorageSettings(f"file://{tmp_path}"))
+
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError("a fault of ours")
+
+    monkeypatch.setattr(installation, "archives_photos", fail)
+    monkeypatch.setattr(Index, "refresh", fail)
+    server = background.run(pages.serve(installation, limit=100))
+
+    def shown() -> str:
+        return requests.get(server.url, timeout=5).text
+
+    wait_for(lambda: shown().count("ZeroDivisionError: a fault of ours") == 2, "both errors")
+    monkeypatch.undo()
+    wait_for(lambda: "ZeroDivisionError" not in shown(), "the page without them")
+    background.run(server.stop())
 
 
 def test_only_the_newest_items_of_a_bucket_are_read(background: Background, serve: Serve) -> None:
