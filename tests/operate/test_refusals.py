@@ -208,6 +208,56 @@ def test_deploy_waits_until_pubsub_may_write_into_bigquery(operator: Operator) -
     assert operator.verbs.count("apply") == 3
 
 
+_FRESH_METRIC = """\
+Error: Error creating AlertPolicy: googleapi: Error 404: Cannot find metric(s) that match type =\
+ "logging.googleapis.com/user/dimmy-dev-refused-photos". If a metric was created recently, it could\
+ take up to 10 minutes to become available. Please try again soon."""
+_FRESH_ACCOUNT = """\
+Error: Error applying IAM policy for pubsub topic: googleapi: Error 400: Service account\
+ dimmy-dev-archiver@warehouse-1.iam.gserviceaccount.com does not exist., badRequest"""
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (_FRESH_METRIC, "the new metric dimmy-dev-refused-photos yet"),
+        (
+            _FRESH_METRIC.replace("metric(s) that match", "metric that matches"),
+            "the new metric dimmy-dev-refused-photos yet",
+        ),
+        (_FRESH_ACCOUNT, "the new account dimmy-dev-archiver yet"),
+        (f"{_FRESH_ACCOUNT}\n{_FRESH_METRIC}", "the new account dimmy-dev-archiver yet"),
+    ],
+    ids=["metric", "metric, before 2026", "account", "both"],
+)
+def test_deploy_waits_for_what_it_has_just_created(
+    operator: Operator, error: str, reason: str
+) -> None:
+    operator.set_answers(("terraform apply", error, 1, 2))
+
+    assert operator.run("deploy", YES="1", PAUSE_SECONDS="0.1") == 0
+
+    assert reason in operator.printed
+    assert operator.verbs.count("apply") == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        _FRESH_METRIC.replace("logging.googleapis.com/user/dimmy", "run.googleapis.com/dimmy"),
+        _FRESH_METRIC.replace("user/dimmy", "user/other"),
+        _FRESH_ACCOUNT.replace("dimmy-dev-archiver", "service-1"),
+    ],
+    ids=["a metric of Google's", "another metric", "another account"],
+)
+def test_what_it_has_not_created_is_not_waited_for(operator: Operator, error: str) -> None:
+    operator.set_answers(("terraform apply", error, 1))
+
+    assert operator.run("deploy", YES="1", PAUSE_SECONDS="60") == 1
+
+    assert operator.verbs.count("apply") == 1
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -624,7 +624,7 @@ def test_an_alert_needs_its_metric_which_is_known_only_after_a_while(client: Cli
     code, status, message = refusal(client.rest("POST", policies, alert("webhooks")))
     assert (code, status) == (404, "NOT_FOUND")
     assert message.startswith(
-        'Cannot find metric that matches type = "logging.googleapis.com/user/'
+        'Cannot find metric(s) that match type = "logging.googleapis.com/user/'
     )
 
     client.cloud.monitoring.unknown_metric_answers = 1

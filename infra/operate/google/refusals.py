@@ -15,7 +15,7 @@ from operate.google.programs import ProgramError
 
 T = TypeVar("T")
 
-_LONGEST_WAIT_SECONDS = 300.0
+_LONGEST_WAIT_SECONDS = 720.0  # Google names up to ten minutes, for a metric
 _PAUSE_SECONDS = 10.0
 
 # "Pub/Sub API has not been used in project 1 before or it is disabled. Enable it by visiting ...
@@ -31,6 +31,15 @@ _FRESH_GRANT = re.compile(
     r".*with \S*google_pubsub_subscription\.bigquery\[",
     re.DOTALL,
 )
+# The log-based metric of an alert. The text changed in 2026:
+# https://github.com/hashicorp/terraform-provider-google/issues/11102
+_FRESH_METRIC = re.compile(
+    r"Cannot find metric(?:\(s\))? that match(?:es)? type ="
+    r" \"logging\.googleapis\.com/user/(dimmy-[^\"]+)"
+)
+# An account that a role is granted to: creation is eventually consistent, according to the
+# provider's documentation of google_service_account.
+_FRESH_ACCOUNT = re.compile(r"Service account (dimmy-[^@\s]+)@\S+ does not exist")
 _ERROR = re.compile(r"^[\s│╷╵]*Error: ", re.MULTILINE)  # how each error of Terraform's begins
 
 # https://cloud.google.com/resource-manager/docs/organization-policy/restricting-domains
@@ -75,12 +84,13 @@ def is_api_disabled(error: CommandError) -> bool:
 def wait_while_enabling(
     console: Console, settings: Mapping[str, str], action: Callable[[], T]
 ) -> T:
-    """Repeat an action while Google does not know yet what has just been enabled or granted.
+    """Repeat an action while Google does not know yet what has just been enabled or created.
 
-    Google needs some minutes to make an API known everywhere, and about one for a role.
+    Google needs some minutes to make an API or a metric known everywhere, and about one for a role
+    or an account.
 
     Raises:
-        CommandError: there is another error, too, or Google still does not know after five minutes.
+        CommandError: there is another error, too, or Google still does not know after 12 minutes.
     """
     pause_seconds = float(settings.get("PAUSE_SECONDS") or _PAUSE_SECONDS)
     give_up = 0.0
@@ -131,6 +141,10 @@ def _reason_to_wait(error: str) -> str:
     """What Google does not know yet; empty for an error that waiting does not solve."""
     if api := _ENABLING.search(error):
         return f"Google is still enabling the {api[1]}; this takes minutes"
+    if metric := _FRESH_METRIC.search(error):
+        return f"Cloud Monitoring does not know the new metric {metric[1]} yet; this takes minutes"
+    if account := _FRESH_ACCOUNT.search(error):
+        return f"Google does not know the new account {account[1]} yet; this takes a minute"
     if _FRESH_GRANT.search(error):
         return "Pub/Sub does not know its role on the BigQuery dataset yet; this takes a minute"
     return ""

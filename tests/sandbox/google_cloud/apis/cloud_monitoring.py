@@ -53,7 +53,7 @@ class CloudMonitoring(Api):
 
     def _time_series(self, call: Call) -> Json:
         query = call.query.get("filter", "")
-        self._check_metrics(query, "Cannot find metric(s) that match type")
+        self._check_metrics(query)
         matches = parse_filter(query)
         start = call.query.get("interval.startTime", "")
         end = call.query.get("interval.endTime", "~")
@@ -86,11 +86,11 @@ class CloudMonitoring(Api):
             condition.setdefault("name", f"{policy['name']}/conditions/{index}")
             for kind in ("conditionThreshold", "conditionAbsent"):
                 query = condition.get(kind, {}).get("filter", "")
-                self._check_metrics(query, "Cannot find metric that matches type")
+                self._check_metrics(query)
         for channel in policy.get("notificationChannels", []):
             self.resources.get(channel)
 
-    def _check_metrics(self, query: str, text: str) -> None:
+    def _check_metrics(self, query: str) -> None:
         for metric_id in _USER_METRIC.findall(query):
             exists = f"{self.project.name}/metrics/{metric_id}" in self.project.resources["logging"]
             left = self._answers_left.setdefault(metric_id, self.unknown_metric_answers)
@@ -99,7 +99,8 @@ class CloudMonitoring(Api):
             if not exists or left:
                 raise ApiError(
                     404,
-                    f'{text} = "logging.googleapis.com/user/{metric_id}". If a metric was created'
+                    "Cannot find metric(s) that match type ="
+                    f' "logging.googleapis.com/user/{metric_id}". If a metric was created'
                     " recently, it could take up to 10 minutes to become available. Please try"
                     " again soon.",
                 )
