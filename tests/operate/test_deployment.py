@@ -199,7 +199,7 @@ def test_bootstrap_asks_for_every_agent_that_encrypts_with_a_key(
     operator: Operator, endpoint: Callable[..., Endpoint]
 ) -> None:
     key = "projects/p/locations/europe-west1/keyRings/r/cryptoKeys/k"
-    operator.add_variables(f'kms_key = "{key}"')
+    operator.add_variables(f'kms_key = "{key}"\nbigquery = true')
     agents = endpoint((200, {"done": True}))
 
     status = operator.run(
@@ -218,6 +218,7 @@ def test_bootstrap_asks_for_every_agent_that_encrypts_with_a_key(
     }
     enabled = operator.calls[0]
     assert {f"{service}.googleapis.com" for service in asked} <= set(enabled)
+    assert "bigquery.googleapis.com" in enabled, "Terraform reads its agent while it plans"
     assert "-target=module.dimmy.google_kms_crypto_key_iam_member.agent" in operator.call("plan")
 
 
@@ -238,6 +239,19 @@ def test_bootstrap_creates_nothing_without_the_service_agent(
 
     assert message in operator.printed
     assert not any(call[0] == "terraform" for call in operator.calls)
+
+
+def test_bootstrap_changes_nothing_that_exists(
+    operator: Operator, bootstrap: Callable[..., int]
+) -> None:
+    plan = replacement_plan("module.dimmy.google_secret_manager_secret.this", "DELETE")
+    operator.set_answers(("terraform show plan", plan, 0))
+
+    assert bootstrap() == 2
+
+    assert "change what exists: module.dimmy.google_secret_manager_secret.this" in operator.printed
+    assert "make deploy ENV=dev PROJECT=warehouse-1" in operator.printed
+    assert "apply" not in operator.verbs
 
 
 def test_bootstrap_of_an_earlier_version_is_moved_as_a_whole(

@@ -15,7 +15,7 @@ from operate.console import UsageError, confirm, count_of, print_text
 from operate.google.deployment import BUILD, Deployment, read_deployment
 from operate.google.gcloud import Gcloud
 from operate.google.refusals import apply_while_enabling, wait_while_enabling
-from operate.google.service_agents import create_service_agents, services_with_agents
+from operate.google.service_agents import apis_of_agents, create_service_agents
 from operate.google.terraform import Change, Terraform
 
 # Those that gcloud and Terraform themselves need, and those of the service agents; Terraform
@@ -64,7 +64,7 @@ def run(settings: Mapping[str, str], console: Console) -> int:
         " accounts, secrets without values, and metrics.",
     )
     confirm(console, settings, "Begin?")
-    apis = sorted({*_FIRST_APIS, *services_with_agents(deployment)})
+    apis = sorted({*_FIRST_APIS, *apis_of_agents(deployment)})
     gcloud.run("services", "enable", *(f"{api}.googleapis.com" for api in apis))
     wait_while_enabling(console, settings, lambda: create_service_agents(gcloud))
     wait_while_enabling(console, settings, lambda: _create_state_bucket(deployment, gcloud))
@@ -81,6 +81,11 @@ def run(settings: Mapping[str, str], console: Console) -> int:
         console, settings, lambda: terraform.plan(archive, unread, *_TARGETS, shown=False)
     )
     changes = terraform.changes(plan)
+    if other := [each["address"] for each in changes if each["change"]["actions"] != ["create"]]:
+        raise UsageError(
+            f"This would also change what exists: {', '.join(other)}. Deploy instead, which shows"
+            f" the changes: {deployment.instructions.command('deploy')}"
+        )
     if changes:
         print_text(console, f"Terraform would create: {_summary(changes)}.")
         refused = "Only the first APIs are enabled, and the service agents and the bucket exist."

@@ -11,7 +11,7 @@ from operate.google import rest
 from operate.google.deployment import Deployment
 from operate.google.gcloud import Gcloud
 
-# Terraform asks for those of Cloud Storage and BigQuery by itself.
+# Terraform asks for those of Cloud Storage and BigQuery by itself, while it plans.
 _SERVICES = ("pubsub",)
 # With a customer-managed key, also the services that encrypt with it
 # (https://cloud.google.com/functions/docs/securing/cmek).
@@ -21,10 +21,19 @@ _WAIT_SECONDS = 120.0
 
 
 def services_with_agents(deployment: Deployment) -> tuple[str, ...]:
-    """The services whose agents Terraform grants roles to. Their APIs have to be enabled."""
+    """The services whose agents `create_service_agents` asks for."""
+    return (*_SERVICES, *_SERVICES_WITH_KEY) if _uses_key(deployment) else _SERVICES
+
+
+def apis_of_agents(deployment: Deployment) -> tuple[str, ...]:
+    """The APIs that have to be enabled before the agents can be asked for."""
+    reads_bigquery = _uses_key(deployment) and deployment.variables.get("bigquery")
+    return (*services_with_agents(deployment), *(["bigquery"] if reads_bigquery else []))
+
+
+def _uses_key(deployment: Deployment) -> bool:
     variables = deployment.variables
-    uses_key = variables.get("kms_key") or variables.get("former_kms_keys")
-    return (*_SERVICES, *_SERVICES_WITH_KEY) if uses_key else _SERVICES
+    return bool(variables.get("kms_key") or variables.get("former_kms_keys"))
 
 
 def create_service_agents(gcloud: Gcloud) -> None:
