@@ -500,12 +500,49 @@ def running(tmp_path: Path) -> Iterator[Stack]:
         yield stack
 
 
+# A page replaces its parts at any moment, so nothing is read from an element that was found before.
+
+
 def text_of(driver: webdriver.Chrome, selector: str) -> str:
     """The text of an element, or an empty string while the element does not exist."""
-    try:
-        return driver.find_element(By.CSS_SELECTOR, selector).text
-    except (NoSuchElementException, StaleElementReferenceException):
-        return ""
+    while True:
+        try:
+            return driver.find_element(By.CSS_SELECTOR, selector).text
+        except NoSuchElementException:
+            return ""
+        except StaleElementReferenceException:
+            continue
+
+
+def wait_for_text(driver: webdriver.Chrome, selector: str, text: str) -> None:
+    """Return once an element has this text in it."""
+    wait_for(lambda: text in text_of(driver, selector), text)
+
+
+def read_all(driver: webdriver.Chrome, selector: str, name: str) -> list[Any]:
+    """This property of all elements."""
+    script = "return [...document.querySelectorAll(arguments[0])].map(each => each[arguments[1]])"
+    found: list[Any] = driver.execute_script(script, selector, name)
+    return found
+
+
+def focused_link(driver: webdriver.Chrome) -> str | None:
+    """The URL of the link that has the focus."""
+    found: str | None = driver.execute_script("return document.activeElement.href")
+    return found
+
+
+def click_link(driver: webdriver.Chrome, text: str) -> None:
+    """Click the first link that contains this text."""
+
+    def click() -> bool:
+        try:
+            driver.find_element(By.PARTIAL_LINK_TEXT, text).click()
+        except (NoSuchElementException, StaleElementReferenceException):
+            return False
+        return True
+
+    wait_for(click, f"the link {text}")
 
 
 def is_loaded(driver: webdriver.Chrome, url: str) -> bool:
@@ -525,7 +562,7 @@ def test_a_new_item_appears_can_be_searched_and_opened_and_its_page_updates(
     assert running.api
     url = serve(f"file://{running.folder}")
     browser.get(url)
-    wait_for(lambda: "Nothing is stored yet" in text_of(browser, "#items"))
+    wait_for_text(browser, "#items", "Nothing is stored yet")
     browser.execute_script("window.isTheSamePage = true")
     item = catalogue.make_item(
         random.Random(4), photos=3, photo_url_prefix=running.api.photo_url_prefix
@@ -545,39 +582,38 @@ def test_a_new_item_appears_can_be_searched_and_opened_and_its_page_updates(
 
     message = running.send({"item_ids": [running.api.put(item), running.api.put(other)]})
 
-    wait_for(lambda: "2 of 2 items" in text_of(browser, "#items"), "the items")
-    wait_for(lambda: "1 in the last hour" in text_of(browser, "#state"), "the count of events")
+    wait_for_text(browser, "#items", "2 of 2 items")
+    wait_for_text(browser, "#state", "1 in the last hour")
     assert running.running.webhook_url in text_of(browser, "#state")
     press(browser, "a0155", "c35")
-    wait_for(lambda: "1 of 2 items" in text_of(browser, "#items"), "the search result")
+    wait_for_text(browser, "#items", "1 of 2 items")
     assert "A0155C35" in text_of(browser, "tbody")
     assert "30 x 20.5 x 40 cm" in text_of(browser, "tbody")
     assert browser.execute_script("return window.isTheSamePage")
     press(browser, Keys.ENTER)
 
     wait_for(lambda: browser.current_url.endswith(f"/items/{item['_id']}"), "the item's page")
-    assert "A0155C35" in text_of(browser, "h2")
+    wait_for_text(browser, "h2", "A0155C35")
+    wait_for_text(browser, "#item", f"{message.message_id}: items.scanned, done, this item stored")
     shown = text_of(browser, "#item")
     assert shown.index("barcode scanning") < shown.index("dimensioning")
-    assert f"{message.message_id}: items.scanned, done, this item stored" in shown
     assert json.loads(text_of(browser, "pre")) == item
-    assert "width 30" in browser.find_element(By.TAG_NAME, "svg").text
-    photos = browser.find_elements(By.TAG_NAME, "img")
-    assert len(photos) == 3
-    wait_for(lambda: all(photo.get_property("naturalWidth") for photo in photos), "the photos")
+    assert "width 30" in text_of(browser, "svg")
+    assert len(read_all(browser, "img", "src")) == 3
+    wait_for(lambda: all(read_all(browser, "img", "naturalWidth")), "the photos")
 
     running.api.put(catalogue.updated(item, updated_at="2099-01-01T00:00:00", flow_id="Newer"))
     second = running.send({"item_ids": [item["_id"]]})
-    wait_for(lambda: "Newer" in text_of(browser, "h2"), "the newer item on its page")
-    wait_for(lambda: second.message_id in text_of(browser, "#item"), "the second receipt")
-    browser.find_element(By.PARTIAL_LINK_TEXT, message.message_id).click()
-    wait_for(lambda: message.message_id in text_of(browser, "h2"), "the event's page")
-    assert "Done: 2 items of 2 in storage." in text_of(browser, "#event")
-    browser.find_element(By.PARTIAL_LINK_TEXT, other["_id"]).click()
+    wait_for_text(browser, "h2", "Newer")
+    wait_for_text(browser, "#item", second.message_id)
+    click_link(browser, message.message_id)
+    wait_for_text(browser, "h2", message.message_id)
+    wait_for_text(browser, "#event", "Done: 2 items of 2 in storage.")
+    click_link(browser, other["_id"])
     wait_for(lambda: browser.current_url.endswith(f"/items/{other['_id']}"), "the other item")
     browser.back()
-    browser.find_element(By.LINK_TEXT, "The receipt as JSON").click()
-    assert '"event_id":"' + message.message_id in browser.page_source
+    click_link(browser, "The receipt as JSON")
+    wait_for(lambda: f'"event_id":"{message.message_id}' in browser.page_source, "the receipt")
 
 
 @browser_test
@@ -587,11 +623,11 @@ def test_a_hostile_item_is_shown_as_text(
     name = put(tmp_path, hostile_item())
     url = serve(f"file://{tmp_path}")
     browser.get(url)
-    wait_for(lambda: HOSTILE in text_of(browser, "tbody .code"), "the barcode as text")
+    wait_for_text(browser, "tbody .code", HOSTILE)
     press(browser, "nothing like it")
-    wait_for(lambda: "No item has all these words" in text_of(browser, "#items"))
+    wait_for_text(browser, "#items", "No item has all these words")
     press(browser, Keys.ESCAPE)
-    wait_for(lambda: HOSTILE in text_of(browser, "tbody .code"), "the barcode after the search")
+    wait_for_text(browser, "tbody .code", HOSTILE)
     assert browser.title == "Items · the test's sandbox"
 
     browser.get(f"{url}/items/{name}")
@@ -601,8 +637,7 @@ def test_a_hostile_item_is_shown_as_text(
     assert browser.title == f"{HOSTILE} · the test's sandbox"
     assert browser.find_elements(By.TAG_NAME, "img") == []
     assert len(browser.find_elements(By.TAG_NAME, "script")) == 1
-    links = [link.get_attribute("href") or "" for link in browser.find_elements(By.TAG_NAME, "a")]
-    assert all(link.startswith(url) for link in links)
+    assert all(link.startswith(url) for link in read_all(browser, "a", "href"))
 
 
 @browser_test
@@ -623,9 +658,8 @@ def test_archived_photos_are_shown_although_their_links_are_gone(
     browser.get(f"{url}/items/{item['_id']}")
 
     def shown() -> bool:
-        photos = browser.find_elements(By.TAG_NAME, "img")
-        sources = [photo.get_property("src") for photo in photos]
-        is_complete = all(photo.get_property("naturalWidth") for photo in photos)
+        sources = read_all(browser, "img", "src")
+        is_complete = all(read_all(browser, "img", "naturalWidth"))
         return sources == [f"{url}{stored}", link] and is_complete
 
     wait_for(shown, "both photos")
@@ -642,10 +676,9 @@ def test_a_row_begins_with_the_first_archived_photo(
     browser.get(url)
 
     def is_shown() -> bool:
-        photos = browser.find_elements(By.CSS_SELECTOR, "tbody img")
-        return [photo.get_property("src") for photo in photos] == [f"{url}{path}?optional"] and all(
-            photo.get_property("naturalWidth") for photo in photos
-        )
+        sources = read_all(browser, "tbody img", "src")
+        is_complete = all(read_all(browser, "tbody img", "naturalWidth"))
+        return sources == [f"{url}{path}?optional"] and is_complete
 
     wait_for(is_shown, "the thumbnail")
 
@@ -660,17 +693,14 @@ def test_every_action_works_from_the_keyboard(
     url = serve(f"file://{tmp_path}")
     wait_for(lambda: "3 of 3" in requests.get(url, timeout=5).text)
     browser.get(url)
-    rows = [a.get_attribute("href") for a in browser.find_elements(By.CSS_SELECTOR, "tbody a")]
-
-    def focused() -> str | None:
-        return browser.switch_to.active_element.get_attribute("href")
+    rows = read_all(browser, "tbody a", "href")
 
     press(browser, Keys.ARROW_DOWN, Keys.ARROW_DOWN, "j", "j", "k")
-    assert focused() == rows[1]
+    assert focused_link(browser) == rows[1]
     press(browser, "/", "nothing like it")
-    wait_for(lambda: "No item has all these words" in text_of(browser, "#items"))
+    wait_for_text(browser, "#items", "No item has all these words")
     press(browser, Keys.ESCAPE)
-    wait_for(lambda: "3 of 3" in text_of(browser, "#items"))
+    wait_for_text(browser, "#items", "3 of 3")
     press(browser, Keys.ARROW_DOWN, Keys.ENTER)
     wait_for(lambda: browser.current_url == rows[0], "the first item's page")
     press(browser, Keys.ESCAPE)
@@ -688,13 +718,13 @@ def test_a_row_keeps_the_focus_when_an_item_arrives(
     first = put(tmp_path, catalogue.make_item(random.Random(7)))
     url = serve(f"file://{tmp_path}")
     browser.get(url)
-    wait_for(lambda: "1 of 1" in text_of(browser, "#items"))
+    wait_for_text(browser, "#items", "1 of 1")
     press(browser, Keys.ARROW_DOWN)
 
     put(tmp_path, catalogue.make_item(random.Random(8)))
 
-    wait_for(lambda: "2 of 2" in text_of(browser, "#items"))
-    assert browser.switch_to.active_element.get_attribute("href") == f"{url}/items/{first}"
+    wait_for_text(browser, "#items", "2 of 2")
+    assert focused_link(browser) == f"{url}/items/{first}"
 
 
 @browser_test
@@ -710,13 +740,14 @@ def test_a_hidden_tab_stops_updating_until_it_is_visible(
     """
     closed, connecting = 2, 0
     assert browser.execute_script(set_hidden, True) == closed
+    wait_for(lambda: not browser.execute_script("return isFetching"), "the end of the last update")
     put(tmp_path, catalogue.make_item(random.Random(13)))
     wait_for(lambda: "1 of 1" in requests.get(url, timeout=5).text)
     assert "Nothing is stored yet" in text_of(browser, "#items")
 
     assert browser.execute_script(set_hidden, False) == connecting
 
-    wait_for(lambda: "1 of 1" in text_of(browser, "#items"))
+    wait_for_text(browser, "#items", "1 of 1")
 
 
 @browser_test
@@ -728,12 +759,12 @@ def test_a_page_shows_when_it_is_no_longer_updated(
     try:
         wait_for(lambda: view.lines, "the first line")
         window.get(f"http://127.0.0.1:{port}/")
-        wait_for(lambda: "is not running" in text_of(window, "#state"))
+        wait_for_text(window, "#state", "is not running")
         assert text_of(window, "#offline") == ""
     finally:
         view.stop()
 
-    wait_for(lambda: "make view has ended" in text_of(window, "#offline"), "the notice")
+    wait_for_text(window, "#offline", "make view has ended")
     view = start_view(DATA=str(tmp_path), VIEW_PORT=str(port))
     try:
         wait_for(lambda: text_of(window, "#offline") == "", "the end of the notice")
@@ -774,8 +805,8 @@ def test_no_tile_is_left_alone_and_no_number_is_broken(
     url = serve(f"file://{tmp_path}")
     emulate(browser)
     browser.get(url)
-    wait_for(lambda: "repaired" in text_of(browser, "#state"), "the tiles")
-    wait_for(lambda: "1,234,567.89 x 98,765.4321 x 3 cm" in text_of(browser, "tbody"), "the item")
+    wait_for_text(browser, "#state", "repaired")
+    wait_for_text(browser, "tbody", "1,234,567.89 x 98,765.4321 x 3 cm")
 
     assert browser.execute_script(_UNEVEN) == [0, []]
 
@@ -808,18 +839,17 @@ def test_ten_thousand_items_are_counted_searched_and_paged(
         put(tmp_path, item)
     url = serve(f"file://{tmp_path}")
     browser.get(url)
-    wait_for(lambda: "10,000 of 10,000 items" in text_of(browser, "#items"))
-    assert len(browser.find_elements(By.CSS_SELECTOR, "tbody tr")) == 100
+    wait_for_text(browser, "#items", "10,000 of 10,000 items")
+    assert len(read_all(browser, "tbody tr", "id")) == 100
 
     press(browser, "one-in-ten")
 
-    wait_for(lambda: "1 of 10,000 items" in text_of(browser, "#items"))
-    (row,) = browser.find_elements(By.CSS_SELECTOR, "tbody a")
-    assert row.get_attribute("href") == f"{url}/items/{items[5000]['_id']}"
+    wait_for_text(browser, "#items", "1 of 10,000 items")
+    assert read_all(browser, "tbody a", "href") == [f"{url}/items/{items[5000]['_id']}"]
     press(browser, Keys.ESCAPE)
-    wait_for(lambda: "10,000 of 10,000 items" in text_of(browser, "#items"))
-    browser.find_element(By.PARTIAL_LINK_TEXT, "Show more").click()
-    wait_for(lambda: len(browser.find_elements(By.CSS_SELECTOR, "tbody tr")) == 500)
+    wait_for_text(browser, "#items", "10,000 of 10,000 items")
+    click_link(browser, "Show more")
+    wait_for(lambda: len(read_all(browser, "tbody tr", "id")) == 500, "more rows")
 
 
 # The command
