@@ -89,7 +89,8 @@ class Operator:
         source = Path(__file__).with_name("recording_program.py").read_text()
         for name in replaced:
             program = self.programs / name
-            program.write_text(f"#!{sys.executable}\n{source}")
+            # Without site packages, so that coverage does not start in each of its many calls.
+            program.write_text(f"#!{sys.executable} -IS\n{source}")
             program.chmod(0o755)
         self.printed = ""
         self._started: list[subprocess.Popen[bytes]] = []
