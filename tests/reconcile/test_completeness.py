@@ -18,6 +18,7 @@ from pipeline.dimmy.client import DimmyClient
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.items_topic.topic import ItemsTopic
 from pipeline.reconcile.pages import PAGE_ITEMS
+from pipeline.reconcile.reconciler import NO_ITEMS
 from pipeline.reconcile.settings import read_reconcile_settings
 from pipeline.reconcile.storing import Attempt, ItemStorer
 from pipeline.store.items import read_item
@@ -203,6 +204,51 @@ def test_an_item_that_could_not_be_stored_is_tried_again_by_the_next_run(
     assert (status, answer["stored"], answer["seen"]) == (200, 1, 1)
     assert set(reconcile.stored()) == set(itertools.chain(*days))
     assert reconcile.checkpoints() == {}
+
+
+@pytest.mark.parametrize("is_listed", [True, False], ids=["listed", "interrupted"])
+def test_nothing_is_lost_of_a_window_where_the_api_loses_its_routes(
+    reconcile: RunningReconcile, is_listed: bool
+) -> None:
+    """Each item is then unknown, as if it had been deleted, and each slice is empty."""
+    week = {"start_date": "2026-01-05", "end_date": "2026-01-12"}
+    days = [reconcile.put(day, count=3) for day in range(5, 12)]
+    blocked = reconcile.folder / "items" / f"{days[0][1]}.json"
+    blocked.mkdir(parents=True)
+    if not is_listed:
+        reconcile.api.fail(Fault(status=500, after=9))
+    assert reconcile.request(**week)[0] == 503
+    blocked.rmdir()
+
+    reconcile.api.clear_faults()
+    reconcile.api.fail(ROUTE_UNKNOWN)
+    status, answer = reconcile.request(**week)
+    assert (status, answer["failed"], answer["complete"]) == (503, 1, is_listed)
+    assert "1 items could not be stored" in answer["message"]
+
+    reconcile.api.clear_faults()
+    assert reconcile.request(**week)[0] == 200
+    assert set(reconcile.stored()) == set(itertools.chain(*days))
+    assert reconcile.checkpoints() == {}
+
+
+def test_an_interrupted_window_is_continued_after_the_api_had_lost_its_routes(
+    reconcile: RunningReconcile,
+) -> None:
+    week = {"start_date": "2026-01-05", "end_date": "2026-01-12"}
+    days = [reconcile.put(day, count=3) for day in range(5, 12)]
+    reconcile.api.fail(Fault(status=500, after=9))
+    reached = reconcile.request(**week)[1]["reached"]
+    reconcile.api.clear_faults()
+    reconcile.api.fail(ROUTE_UNKNOWN)
+    status, answer = reconcile.request(**week)
+    assert (status, answer["warning"]) == (200, NO_ITEMS)
+
+    reconcile.api.clear_faults()
+    status, answer = reconcile.request(**week)
+
+    assert (status, answer["began_at"]) == (200, reached)
+    assert set(reconcile.stored()) == set(itertools.chain(*days))
 
 
 def test_a_malformed_item_is_reported_even_if_a_later_run_finishes_the_window(

@@ -48,9 +48,9 @@ class InProcess:
     def put_items(self, count: int) -> list[str]:
         return [self.api.put(catalogue.make_item(RNG)) for _ in range(count)]
 
-    def deliver(self, content: object) -> tuple[int, dict[str, Any]]:
+    def deliver(self, content: object, delivery: int = 1) -> tuple[int, dict[str, Any]]:
         """Deliver the event; return the status and the receipt."""
-        body = json.dumps(envelope(content, "msg_unforeseen")).encode()
+        body = json.dumps(envelope(content, "msg_unforeseen", delivery=delivery)).encode()
         request = Request(EnvironBuilder(method="POST", data=body).get_environ())
         _, status = self._resolver.handle(request)
         return status, json.loads((self._folder / "events/msg_unforeseen.json").read_bytes())
@@ -167,3 +167,24 @@ def test_an_event_without_items_that_fails_is_not_taken_for_done(
     for attempts in (1, 2):
         status, receipt = resolve.deliver({"item_ids": []})
         assert (status, receipt["outcome"], receipt["attempts"]) == (503, "partial", attempts)
+
+
+def test_an_unknown_event_that_failed_is_resolved_once_its_kind_is_known(
+    resolve: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay of what an earlier version did not know, whose first attempt fails."""
+    assert resolve.deliver({"of": "another kind"})[1]["outcome"] == "unrecognised"
+    event = {"item_ids": resolve.put_items(2)}
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as sabotage:
+        sabotage.setattr("pipeline.resolve.resolver.recognise", fail)
+        status, receipt = resolve.deliver(event, delivery=2)
+    assert (status, receipt["outcome"]) == (503, "partial")
+
+    status, receipt = resolve.deliver(event, delivery=2)
+
+    assert (status, receipt["outcome"]) == (204, "done")
+    assert set(receipt["items"]) == set(event["item_ids"])

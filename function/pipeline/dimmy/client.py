@@ -141,10 +141,22 @@ class DimmyClient:
         try:
             return self._list(parameters, deadline, statistics)
         except NotFoundError as error:
-            # FastAPI answers so where it has no such route.
-            if str(error) == _ROUTE_UNKNOWN and not self.has_items(deadline, statistics):
-                raise NoItemsError("404: Not Found, and no item is listed at all") from error
+            self.check_route(error, deadline, statistics)
             return []
+
+    def check_route(
+        self, error: NotFoundError, deadline: Deadline, statistics: RequestStatistics
+    ) -> None:
+        """Return if the API knows the route that it has answered this for.
+
+        FastAPI answers `Not Found` where it has no such route, and another program may answer so.
+
+        Raises:
+            NoItemsError: there may be no such route, so the answer says nothing.
+            DimmyError: as `list_items`.
+        """
+        if str(error) == _ROUTE_UNKNOWN and not self.has_items(deadline, statistics):
+            raise NoItemsError(f"{error}, and no item is listed at all") from error
 
     def has_items(self, deadline: Deadline, statistics: RequestStatistics) -> bool:
         """Whether the API lists any item at all.

@@ -148,10 +148,12 @@ class Reconciler:
             checkpoint = replace(
                 checkpoint, failed=tuple(failed), malformed=checkpoint.malformed + malformed
             )
-            while checkpoint.reached < run.window.end and run.lists_items is not False:
+            while checkpoint.reached < run.window.end:
                 rest = run.window.end - checkpoint.reached
                 end = checkpoint.reached + min(checkpoint.slice_length, rest)
                 recent, failures = self._reconcile_slice(run, checkpoint.reached, end, recent)
+                if run.lists_items is False:
+                    break  # this slice was not listed either
                 checkpoint = replace(
                     checkpoint.after_slice(end),
                     failed=(*checkpoint.failed, *failures.item_ids),
@@ -169,8 +171,8 @@ class Reconciler:
             checkpoint.write(self._store, run.window)
             raise
         run.left = len(checkpoint.failed) + checkpoint.malformed
-        if checkpoint.failed:
-            checkpoint.write(self._store, run.window)  # the next request tries them again
+        if checkpoint.failed or run.window.start < checkpoint.reached < run.window.end:
+            checkpoint.write(self._store, run.window)  # the next request goes on from there
         else:
             self._store.delete_checkpoint(run.window.name)
 

@@ -142,7 +142,18 @@ class ItemStorer:
         return _stored(item, written)
 
     def _refresh(self, item_id: str, attempt: Attempt) -> tuple[Item, PutResult]:
-        return refresh_item(self._dimmy, self._put, item_id, attempt.deadline, attempt.statistics)
+        """Fetch the item and store it.
+
+        Raises:
+            NotFoundError: it was deleted.
+            DimmyError, ItemsTopicError, StorageError: it cannot be stored now.
+        """
+        bounds = attempt.deadline, attempt.statistics
+        try:
+            return refresh_item(self._dimmy, self._put, item_id, *bounds)
+        except NotFoundError as error:
+            self._dimmy.check_route(error, *bounds)
+            raise
 
     def _put(self, item: Item, fetched_at: datetime, *, check_first: bool = False) -> PutResult:
         """Publish the item and store it, unless the stored one is the same or newer."""

@@ -108,10 +108,10 @@ class Receipt:
 
     @property
     def outcome(self) -> Outcome:
-        """`unrecognised`, or whether all items are settled."""
-        if self.kind == "unrecognised":
-            return "unrecognised"
-        return "done" if next(self.iterate_unsettled(), None) is None else "partial"
+        """Whether all items are settled; `unrecognised` if the event has none that are known."""
+        if next(self.iterate_unsettled(), None) is not None:
+            return "partial"
+        return "unrecognised" if self.kind == "unrecognised" else "done"
 
     @property
     def is_finished(self) -> bool:
