@@ -141,6 +141,17 @@ def test_deploy_closes_the_functions_own_url_once_the_certificate_is_active(
     assert f"Set the domain's A record to {_ADDRESS}" in operator.printed
 
 
+def test_deploy_leaves_the_functions_own_url_closed_where_the_variables_say_so(
+    operator: Operator,
+) -> None:
+    operator.add_variables(f'load_balancer = {{ domain = "{_DOMAIN}" }}\nreceive_url_open = false')
+    operator.set_answers(_certificate("PROVISIONING"), **_outputs())
+
+    assert operator.run("deploy", YES="1") == 0
+
+    assert not any("receive_url_open" in part for part in operator.call("plan"))
+
+
 def test_doctor_says_that_dns_cannot_be_asked(operator: Operator, dns: Dns) -> None:
     operator.set_answers(_certificate("ACTIVE"), *HEALTHY, **_outputs())
     dns.url = "http://127.0.0.1:1/"

@@ -118,6 +118,21 @@ def test_an_error_needs_a_person_until_a_later_success(
     assert bool(shown[1]) == bool(remedy)
 
 
+@pytest.mark.parametrize("state", ["PAUSED", "DISABLED"])
+def test_status_names_a_job_that_does_not_run(
+    operator: Operator, endpoint: Callable[..., Endpoint], state: str
+) -> None:
+    job = {"lastAttemptTime": "2026-10-01T08:17:00Z", "status": {}, "state": state}
+    operator.set_answers(("jobs describe", json.dumps(job), 0))
+    monitoring = endpoint((200, {}))
+
+    assert operator.run("status", CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=monitoring.url) == 1
+
+    output = " ".join(operator.printed.split())
+    assert f"hourly reconcile its job is {state} gcloud scheduler jobs resume" in output
+    assert "dimmy-dev-reconcile-hourly --location=europe-west1 --project=warehouse-1" in output
+
+
 def test_status_names_what_was_deleted_and_shows_the_rest(
     operator: Operator, endpoint: Callable[..., Endpoint]
 ) -> None:

@@ -432,6 +432,12 @@ MUTANTS = (
         "",
     ),
     Mutant(
+        "a distribution without buckets",
+        "modules/dimmy/log_metrics.tf",
+        'for_each = lookup(each.value, "value", null) == null ? [] : [each.value.value]',
+        "for_each = []",
+    ),
+    Mutant(
         "an alert with a higher threshold",
         "modules/dimmy/alerts.tf",
         "threshold = 0\n      text      = \"Dimmy's",

@@ -50,8 +50,8 @@ locals {
       severity  = "ERROR"
       filter    = "metric.type=\"run.googleapis.com/request_count\" AND resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"${local._prefix}-receive\" AND metric.labels.response_code_class=\"5xx\""
       aligner   = "ALIGN_DELTA"
-      period    = "300s"
-      threshold = 4
+      period    = "3600s"
+      threshold = 2 # Svix tries a webhook three times within six minutes
       text      = "receive cannot accept webhooks: Pub/Sub or storage is unreachable, or a permission is missing. Svix retries each webhook for about 28 hours, and disables an endpoint that fails for 5 days.\n\n`make logs SEVERITY=ERROR ${local._make_arguments}` shows the reason. If webhooks were lost in the end, `make backfill ${local._make_arguments} SINCE=...` stores their items."
     }
     signature-failures = {
@@ -86,9 +86,9 @@ locals {
       severity  = "WARNING"
       filter    = "${local._user_metrics["reconciles"]} AND metric.labels.outcome=\"unfinished\""
       aligner   = "ALIGN_DELTA"
-      period    = "21600s"
-      threshold = 7
-      text      = "For hours, reconcile has not completed its window, so items whose webhook never arrived are not found. The windows overlap: the next complete run stores what is missing.\n\n`make logs SEVERITY=ERROR ${local._make_arguments}` shows the reason."
+      period    = "10800s"
+      threshold = 5 # Cloud Scheduler calls it six times, in half an hour
+      text      = "reconcile has not completed its window, in spite of its retries, so items whose webhook never arrived are not found. The windows overlap: the next complete run stores what is missing.\n\n`make logs SEVERITY=ERROR ${local._make_arguments}` shows the reason."
     }
   }
 }

@@ -91,5 +91,18 @@ resource "google_logging_metric" "this" {
     }
   }
 
+  # Google requires it of a distribution: here from 1 ms to half an hour, each 1.4 times the one before.
+  dynamic "bucket_options" {
+    for_each = lookup(each.value, "value", null) == null ? [] : [each.value.value]
+
+    content {
+      exponential_buckets {
+        num_finite_buckets = 43
+        growth_factor      = 1.4
+        scale              = 1
+      }
+    }
+  }
+
   depends_on = [google_project_service.required]
 }

@@ -15,7 +15,7 @@ from operate.google.terraform import Terraform
 
 
 def run(settings: Mapping[str, str], console: Console) -> int:
-    """Deploy and print the webhook URL."""
+    """Deploy and print the webhook URL; 1 if Svix may not call it yet."""
     deployment = read_deployment(settings)
     gcloud = Gcloud(deployment)
     terraform = Terraform(gcloud)
@@ -41,15 +41,17 @@ def run(settings: Mapping[str, str], console: Console) -> int:
         f"     {deployment.instructions.command('rotate')}",
     )
     receive = outputs["functions"]["receive"]
+    is_callable = True
     if receive["invoker"] is None:
         check = check_invoker(gcloud, outputs["region"], "receive", receive, "")
+        is_callable = not check.remedy
         print_text(console, f"{check.name} {check.result}. {check.remedy}".strip())
     if egress_address := outputs.get("egress_address"):
         print_text(console, f"resolve and reconcile call Dimmy's API from {egress_address}.")
     if outputs.get("load_balancer_address"):
         is_open = "receive_url_open" in plan.variables
         print_text(console, _text_about_domain(deployment, outputs, is_open=is_open))
-    return 0
+    return 0 if is_callable else 1
 
 
 def _text_about_domain(deployment: Deployment, outputs: Mapping[str, Any], *, is_open: bool) -> str:

@@ -45,7 +45,7 @@ def show_plan(gcloud: Gcloud, terraform: Terraform, console: Console) -> Deploym
     archive = package.build(BUILD)
     print_text(console, f"Package: {archive.name}")
     variables: dict[str, object] = {"secret_versions": _secret_versions(gcloud)}
-    if gcloud.deployment.domain and not is_certificate_active(gcloud):
+    if _is_url_undecided(gcloud.deployment) and not is_certificate_active(gcloud):
         variables["receive_url_open"] = True
     terraform.init()
     plan = terraform.plan(archive, variables)
@@ -59,6 +59,11 @@ def show_plan(gcloud: Gcloud, terraform: Terraform, console: Console) -> Deploym
             raise UsageError(advice)
         print_text(console, f"Unless the service is exempt: {advice}")
     return DeploymentPlan(plan, changes, archive, variables)
+
+
+def _is_url_undecided(deployment: Deployment) -> bool:
+    """Whether nobody has decided if `receive` stays open beside its load balancer."""
+    return bool(deployment.domain) and "receive_url_open" not in deployment.variables
 
 
 def _secret_versions(gcloud: Gcloud) -> dict[str, str]:

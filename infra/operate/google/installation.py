@@ -184,6 +184,11 @@ class GoogleInstallation:
                 restore = f"{self.instructions.command('deploy')} restores it."
                 yield Finding(f"{name} reconcile", "its job does not exist", restore)
                 continue
+            if (state := described.get("state", "ENABLED")) != "ENABLED":
+                resume = f"gcloud scheduler jobs resume {job_id} --location={region}"
+                project = f"--project={self._deployment.project}"
+                yield Finding(f"{name} reconcile", f"its job is {state}", f"{resume} {project}")
+                continue
             if "lastAttemptTime" not in described:
                 yield Finding(f"{name} reconcile", "none yet")
                 continue

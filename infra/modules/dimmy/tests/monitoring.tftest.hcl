@@ -28,8 +28,8 @@ run "monitoring" {
       failing-attempts   = "ERROR COMPARISON_GT 4 900s"
       missed-items       = "WARNING COMPARISON_GT 0 3600s"
       unknown-items      = "WARNING COMPARISON_GT 4 3600s"
-      receive-errors     = "ERROR COMPARISON_GT 4 300s"
-      reconcile-fails    = "WARNING COMPARISON_GT 7 21600s"
+      receive-errors     = "ERROR COMPARISON_GT 2 3600s"
+      reconcile-fails    = "WARNING COMPARISON_GT 5 10800s"
       rejected-keys      = "ERROR COMPARISON_GT 0 300s"
       signature-failures = "ERROR COMPARISON_GT 4 900s"
     }
@@ -40,10 +40,15 @@ run "monitoring" {
     condition = {
       for name, alert in google_monitoring_alert_policy.this : alert.alert_strategy[0].auto_close => name...
       } == {
-      "21600s" = ["reconcile-fails"]
+      "10800s" = ["reconcile-fails"]
       "7200s"  = ["backlog", "dead-letters", "failing-attempts", "missed-items", "receive-errors", "rejected-keys", "signature-failures", "unknown-items"]
     }
     error_message = "An incident closes two hours after the last data, so that a new fault notifies again."
+  }
+
+  assert {
+    condition     = alltrue([for metric in google_logging_metric.this : length(metric.bucket_options) == (metric.metric_descriptor[0].value_type == "DISTRIBUTION" ? 1 : 0)])
+    error_message = "A distribution has buckets, and nothing else has."
   }
 
   assert {
