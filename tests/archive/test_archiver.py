@@ -333,6 +333,7 @@ def test_two_simultaneous_attempts_at_a_photo_both_succeed(
         assert [answer.result()[0] for answer in answers] == [204, 204]
 
     assert archive.stored(item) == archive.photos_of(name)
+    wait_for(lambda: len(archive.attempts_at(item)) == 2, "the lines of both attempts")
     counts = [
         sum(line[kind] for line in archive.attempts_at(item)) for kind in ("stored", "present")
     ]

@@ -62,14 +62,12 @@ def main() -> int:
     folder = data_folder(settings)
     journal = Journal(open_console(), folder)
     log_file = LogFile(folder)
-    stop_request = StopRequest()
+    stop_request = StopRequest(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def on_log(function: str, fields: dict[str, Any]) -> None:
         log_file.add(function, fields)
         journal.log(function, fields)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop_request.note)
     try:
         port = read_port(settings, "PORT", DEFAULT_PORT)
         api = real_api(settings)
@@ -109,18 +107,19 @@ def main() -> int:
 
 
 class StopRequest:
-    """A signal to stop, which may arrive at any moment.
+    """One of these signals, which may arrive at any moment and in any thread.
 
-    The handler takes no lock: that of a threading.Event may be held by the code that it interrupts,
-    and then neither would ever go on.
+    The interpreter writes it into a pipe when it arrives. A handler in Python would run only once
+    the main thread executes its next instruction: never, for a signal that arrives when `wait` is
+    just about to read.
     """
 
-    def __init__(self) -> None:
-        self._read, self._write = os.pipe()
-
-    def note(self, *_: object) -> None:
-        """Handle a signal."""
-        os.write(self._write, b"!")
+    def __init__(self, *numbers: signal.Signals) -> None:
+        self._read, write = os.pipe()
+        os.set_blocking(write, False)  # as set_wakeup_fd demands
+        signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        for number in numbers:
+            signal.signal(number, lambda *_: None)  # only signals with a handler are written
 
     def wait(self) -> None:
         """Return once a signal has arrived, also before this call."""

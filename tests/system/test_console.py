@@ -74,12 +74,12 @@ def test_the_instructions_name_the_zone_of_the_times(terminal: Terminal) -> None
 
 def test_a_stop_may_be_asked_for_at_any_moment() -> None:
     """A handler that took the lock of what it interrupts would wait for ever."""
-    program = """
+    assert (
+        output_of("""
 import os, signal, sys
 from sandbox.run import StopRequest
 
-stop_request = StopRequest()
-signal.signal(signal.SIGALRM, stop_request.note)
+stop_request = StopRequest(signal.SIGALRM)
 
 def interrupt(frame, event, _):
     # A signal before each line of the standard library's locks and of this class.
@@ -91,7 +91,36 @@ sys.settrace(interrupt)
 stop_request.wait()
 sys.settrace(None)
 print("stopped")
-"""
+""")
+        == "stopped\n"
+    )
+
+
+def test_a_stop_is_noted_while_the_main_thread_executes_nothing() -> None:
+    """A handler in Python would not run while it waits."""
+    assert (
+        output_of("""
+import signal, sys, threading
+from sandbox.run import StopRequest
+
+stop_request = StopRequest(signal.SIGALRM)
+main_thread = threading.main_thread().ident
+
+def signal_this_thread():
+    while sys._current_frames()[main_thread].f_code is not StopRequest.wait.__code__:
+        pass
+    signal.pthread_kill(threading.get_ident(), signal.SIGALRM)
+
+threading.Thread(target=signal_this_thread, daemon=True).start()
+stop_request.wait()
+print("stopped")
+""")
+        == "stopped\n"
+    )
+
+
+def output_of(program: str) -> str:
+    """What a program of Python's prints."""
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=environment_of({}),
@@ -100,5 +129,4 @@ print("stopped")
         timeout=60,
         check=True,
     )
-
-    assert done.stdout == "stopped\n"
+    return done.stdout
