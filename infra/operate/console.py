@@ -57,6 +57,12 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+def text_of(error: Exception) -> str:
+    """The text of an error for people; of one that nobody foresaw also its class."""
+    is_for_people = isinstance(error, CommandError | UsageError)
+    return str(error) if is_for_people else f"{type(error).__name__}: {error}"
+
+
 def print_error(console: Console, error: object) -> None:
     """Print an error in red."""
     console.print(str(error), style="red", markup=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from rich.console import Console
 
-from operate.console import CommandError, UsageError, print_text
+from operate.console import UsageError, print_text, text_of
 from operate.diagnosis import checks
 from operate.diagnosis.refusals import Refusals
 from operate.installation import Check, Installation
@@ -57,13 +57,9 @@ def _complete(name: str, group: Iterable[Check]) -> Iterator[Check]:
     except Exception as error:  # noqa: BLE001  # for cases that nobody foresaw
         yield Check(
             name,
-            f"cannot be checked: {_text(error)}",
+            f"cannot be checked: {text_of(error)}",
             "Solve this first; what depends on it was not checked.",
         )
-
-
-def _text(error: Exception) -> str:
-    return str(error) if isinstance(error, CommandError) else f"{type(error).__name__}: {error}"
 
 
 def _check_endpoint(installation: Installation) -> Iterator[Check]:

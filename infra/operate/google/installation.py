@@ -119,12 +119,11 @@ class GoogleInstallation:
         outputs = self._outputs
         yield Finding("environment", f"{self.title}, {outputs['region']}")
         yield Finding("webhook URL", outputs["webhook_url"])
-        restore = f"{self.instructions.command('deploy')} restores it."
         for function in outputs["functions"].values():
             name, region = function["name"], f"--region={outputs['region']}"
             described = self._gcloud.find_json("functions", "describe", name, "--gen2", region)
             if described is None:
-                yield Finding(name, "does not exist", restore)
+                yield Finding(name, "does not exist", self._restore)
                 continue
             state = described.get("state", "unknown")
             version = described.get("labels", {}).get("version", "unknown")
@@ -181,8 +180,7 @@ class GoogleInstallation:
             describe = ("scheduler", "jobs", "describe", job_id, f"--location={region}")
             described = self._gcloud.find_json(*describe)
             if described is None:
-                restore = f"{self.instructions.command('deploy')} restores it."
-                yield Finding(f"{name} reconcile", "its job does not exist", restore)
+                yield Finding(f"{name} reconcile", "its job does not exist", self._restore)
                 continue
             if (state := described.get("state", "ENABLED")) != "ENABLED":
                 resume = f"gcloud scheduler jobs resume {job_id} --location={region}"
@@ -301,6 +299,11 @@ class GoogleInstallation:
         if isinstance(self._outputs_or_error, UsageError):
             raise self._outputs_or_error
         return self._outputs_or_error
+
+    @property
+    def _restore(self) -> str:
+        """The remedy for what was deleted."""
+        return f"{self.instructions.command('deploy')} restores it."
 
     def _secret(self, name: str, setting: str) -> Secret:
         parse = parse_api_key if name == "api_key" else parse_signing_secrets

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from aiohttp import web
 
-from operate.console import CommandError, UsageError
+from operate.console import CommandError, UsageError, text_of
 from operate.diagnosis.findings import findings
 from operate.diagnosis.story import tell
 from operate.installation import Finding, Installation
@@ -280,7 +280,7 @@ class Site:
             except UnreadableError as error:
                 error_text = str(error)
             except Exception as error:  # noqa: BLE001  # for cases that nobody foresaw
-                error_text = _unforeseen(error)
+                error_text = text_of(error)
             if error_text != self._storage_error:
                 self._storage_error = error_text
                 self._announce_change()
@@ -302,11 +302,9 @@ class Site:
             self._archives_photos = self._installation.archives_photos()
             found.extend(findings(self._installation))
             return found, read_sources(self._installation)
-        except (CommandError, UsageError) as error:
-            text = str(error)
         except Exception as error:  # noqa: BLE001  # for cases that nobody foresaw
-            text = _unforeseen(error)
-        return [*found, Finding("status", "incomplete" if found else "unknown", text)], None
+            value = "incomplete" if found else "unknown"
+            return [*found, Finding("status", value, text_of(error))], None
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -348,10 +346,6 @@ def open_site(installation: Installation, limit: int) -> Site:
     """
     settings = installation.storage()
     return Site(installation, Index(settings, limit), StoredPhotos(settings))
-
-
-def _unforeseen(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _searched(request: web.Request) -> tuple[str, int]:
