@@ -364,14 +364,48 @@ def test_a_run_begins_at_the_start_where_an_earlier_one_says_nothing(
     if way == "fresh":
         window["fresh"] = "true"
     else:
-        (path,) = (reconcile.folder / "reconcile").iterdir()
-        checkpoint = json.loads(path.read_bytes())
-        checkpoint["started_at"] = (datetime.now(UTC) - timedelta(hours=7)).isoformat()
-        path.write_text(json.dumps(checkpoint))
+        _age_checkpoint(reconcile)
     status, answer = reconcile.request(**window)
 
     assert (status, answer["seen"]) == (200, 3)
     assert late_id in reconcile.stored()
+
+
+def test_a_failed_item_is_tried_again_when_the_window_has_moved_past_it(
+    reconcile: RunningReconcile,
+) -> None:
+    now = datetime.now(UTC)
+    item_id = reconcile.put_at(now - timedelta(hours=47))
+    blocked = reconcile.folder / "items" / f"{item_id}.json"
+    blocked.mkdir(parents=True)
+    assert reconcile.request(hours="48")[0] == 503
+    moved = {"created_at": (now - timedelta(hours=49)).replace(tzinfo=None).isoformat()}
+    reconcile.api.put(json.loads(reconcile.api.body_of(item_id)) | moved)
+    _age_checkpoint(reconcile)
+
+    status, answer = reconcile.request(hours="48")
+    assert (status, answer["seen"], answer["failed"]) == (503, 1, 1)
+    blocked.rmdir()
+    assert reconcile.request(hours="48")[0] == 200
+
+    assert set(reconcile.stored()) == {item_id}
+    assert reconcile.checkpoints() == {}
+
+
+def test_a_failed_item_does_not_keep_a_listed_window_from_being_listed_again(
+    reconcile: RunningReconcile,
+) -> None:
+    now = datetime.now(UTC)
+    blocked_id, edited_id = (reconcile.put_at(now - timedelta(days=days)) for days in (70, 80))
+    (reconcile.folder / "items" / f"{blocked_id}.json").mkdir(parents=True)
+    assert reconcile.request(hours="2160")[0] == 503
+    reconcile.api.put(catalogue.updated(json.loads(reconcile.api.body_of(edited_id))))
+    _age_checkpoint(reconcile)
+
+    status, answer = reconcile.request(hours="2160")
+
+    assert (status, answer["updated"]) == (503, 1)
+    assert "1 items could not be stored" in answer["message"], "it is counted once"
 
 
 def test_a_page_that_the_api_cannot_return_hides_only_the_item_in_question(
@@ -484,3 +518,11 @@ def test_a_page_that_comes_when_the_time_is_over_is_left_to_the_next_run(
 
     assert failures == ([item.item_id], 0)
     assert not (tmp_path / "items").exists()
+
+
+def _age_checkpoint(reconcile: RunningReconcile) -> None:
+    """Let the checkpoint be so old that a short window is listed from its start again."""
+    (path,) = (reconcile.folder / "reconcile").iterdir()
+    checkpoint = json.loads(path.read_bytes())
+    checkpoint["started_at"] = (datetime.now(UTC) - timedelta(hours=7)).isoformat()
+    path.write_text(json.dumps(checkpoint))

@@ -15,8 +15,9 @@ from pipeline.store.store import Store
 
 LONGEST_SLICE = timedelta(days=1)
 SHORTEST_SLICE = timedelta(seconds=1)
-# An older checkpoint is not used: items of the finished part may have been added or edited since.
-# That of a long window may be older, because such a window takes several scheduled runs.
+# After this time a window is listed from its start again: items of the finished part may have been
+# added or edited since. A long window takes several scheduled runs, and has more time until its end
+# is reached.
 SHORTEST_USE = timedelta(hours=6)
 USE_SHARE = 0.1  # of the window's length
 
@@ -29,6 +30,7 @@ class Checkpoint:
 
     `started_at` is when the first of the runs began. `failed` are the items that could not be
     stored, `malformed` is the number of those that never can. The next slice has `slice_length`.
+    `is_listed`: one of the runs has reached the end of the window.
     """
 
     started_at: datetime
@@ -36,6 +38,7 @@ class Checkpoint:
     slice_length: timedelta = LONGEST_SLICE
     failed: tuple[str, ...] = ()
     malformed: int = 0
+    is_listed: bool = False
 
     def after_slice(self, end: datetime) -> "Checkpoint":
         """The next slice: a longer one, because this one was short enough."""
@@ -50,6 +53,9 @@ class Checkpoint:
     def read(cls, store: Store, window: Window) -> "Checkpoint":
         """The checkpoint to go on from: the stored one of this window, or its start.
 
+        From the start, items that have failed are still tried again: the window of a schedule may
+        have moved past them.
+
         Raises:
             StorageError: storage cannot be read.
         """
@@ -62,10 +68,13 @@ class Checkpoint:
             stored = _from_json(read_json(content))
         except (NotJsonError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
             return start
-        usable = max(SHORTEST_USE, (window.end - window.start) * USE_SHARE)
+        share = 0.0 if stored.is_listed else USE_SHARE
+        usable = max(SHORTEST_USE, (window.end - window.start) * share)
         # The window of a schedule moves on while one of its runs is unfinished.
         is_inside = window.start <= stored.reached <= window.end
-        return stored if is_inside and now - stored.started_at < usable else start
+        if is_inside and now - stored.started_at < usable:
+            return stored
+        return replace(start, failed=stored.failed)
 
     def write(self, store: Store, window: Window) -> None:
         """Store it.
@@ -79,6 +88,7 @@ class Checkpoint:
             "slice_seconds": self.slice_length.total_seconds(),
             "failed": list(self.failed),
             "malformed": self.malformed,
+            "is_listed": self.is_listed or self.reached >= window.end,
         }
         store.put_checkpoint(window.name, json.dumps(value).encode())
 
@@ -94,4 +104,5 @@ def _from_json(value: dict[str, object]) -> Checkpoint:
         slice_length=min(max(length, SHORTEST_SLICE), LONGEST_SLICE),
         failed=tuple(str(each) for each in failed if is_item_id(each)),
         malformed=int(str(value["malformed"])),
+        is_listed=value.get("is_listed") is True,  # earlier versions did not write it
     )

@@ -156,7 +156,7 @@ class Reconciler:
                     break  # this slice was not listed either
                 checkpoint = replace(
                     checkpoint.after_slice(end),
-                    failed=(*checkpoint.failed, *failures.item_ids),
+                    failed=tuple(dict.fromkeys([*checkpoint.failed, *failures.item_ids])),
                     malformed=checkpoint.malformed + failures.malformed,
                 )
                 run.reached = end
