@@ -29,9 +29,10 @@ export QUERY
 ON_CLOUD := PYTHONPATH=function:infra $(VENV)/bin/python -m operate
 ON_SANDBOX := PYTHONPATH=function:infra:tests $(VENV)/bin/python -m sandbox
 TESTS := PYTHONPATH=function:infra:tests $(VENV)/bin/python -m
-# Without ENV, the commands operate the sandbox of `make run`.
-INSTALLATION := $(if $(ENV),$(ON_CLOUD),$(ON_SANDBOX))
-INSTALLED := $(if $(ENV),$(OPERATOR),$(DEVELOPER))
+# Without ENV, the commands operate the sandbox of `make run`, unless PROJECT is typed: ENV is then missing.
+IS_CLOUD := $(ENV)$(filter command,$(origin PROJECT))
+INSTALLATION := $(if $(IS_CLOUD),$(ON_CLOUD),$(ON_SANDBOX))
+INSTALLED := $(if $(IS_CLOUD),$(OPERATOR),$(DEVELOPER))
 
 .PHONY: help demo run sql view chaos bench bootstrap secrets rotate retire plan deploy unlock destroy \
 	status logs trace doctor backfill verify redrive send replay republish discard \

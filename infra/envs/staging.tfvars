@@ -1,4 +1,4 @@
-# Staging: as prod, but smaller, and without an instance that always runs.
+# Staging: protected as prod, but smaller, with the default retention, and without an instance that always runs.
 
 environment         = "staging"
 deletion_protection = true

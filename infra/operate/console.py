@@ -99,5 +99,10 @@ def confirm(
         agree = "add YES=1 to skip the question" if word == "yes" else "run it in one"
         raise UsageError(f"{question} There is no terminal to ask: {agree}. {refused}")
     console.print(f"{question} Type {word} to go on: ", end="", style="bold", markup=False)
-    if input().strip() != word:
+    try:
+        answer = input()
+    except EOFError:  # Ctrl-D
+        answer = ""
+        console.print()
+    if answer.strip() != word:
         raise UsageError(refused)

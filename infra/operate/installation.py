@@ -38,14 +38,15 @@ EncodedMessage = tuple[Mapping[str, str], bytes]  # its attributes and its data
 
 @dataclass(frozen=True)
 class Instructions:
-    """How a person types commands for an installation, and changes its secrets.
+    """How a person types commands for an installation, and changes its settings and secrets.
 
-    `arguments` follow every command, such as `ENV=dev PROJECT=warehouse-1`. `secrets_file` names
-    the file with the secrets; without one they are in Secret Manager.
+    `arguments` follow every command, such as `ENV=dev PROJECT=warehouse-1`. `settings_file` names
+    the file with the settings. `has_secret_manager`: it keeps the secrets, instead of that file.
     """
 
     arguments: str = ""
-    secrets_file: str = ""
+    settings_file: str = ".env"
+    has_secret_manager: bool = False
 
     def command(self, name: str, **variables: str) -> str:
         """A command as it is typed."""
@@ -54,9 +55,15 @@ class Instructions:
 
     def change_secret(self, setting: str) -> str:
         """How the functions get another value of a secret."""
-        if self.secrets_file:
-            return f"set {setting} in {self.secrets_file} and start `make run` again"
+        if not self.has_secret_manager:
+            return self.change_setting(setting)
         return f"{self.command('secrets')}, then {self.command('rotate')}"
+
+    def change_setting(self, setting: str) -> str:
+        """How the functions get another value of a setting that is no secret."""
+        if not self.has_secret_manager:
+            return f"set {setting} in {self.settings_file} and start `make run` again"
+        return f"set {setting.lower()} in {self.settings_file}, then {self.command('deploy')}"
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ def test_backfill_names_the_missing_role(
     [
         ({}, "SINCE is missing"),
         ({"SINCE": "yesterday"}, "SINCE=yesterday is not a date"),
+        ({"SINCE": "0001-01-01T00:00:00+05:00"}, "SINCE=0001-01-01T00:00:00+05:00 is not a date"),
         ({"SINCE": "2026-11-02", "UNTIL": "2026-11-01"}, "The window from SINCE=2026-11-02"),
     ],
 )

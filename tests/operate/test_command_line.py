@@ -101,6 +101,8 @@ def test_make_uses_the_sandbox_without_env(command: str) -> None:
 
     assert f"-m sandbox {command}" in recipe()
     assert f"-m operate {command}" in recipe("ENV=dev")
+    # It says that ENV is missing, where the sandbox would look as if all were well.
+    assert f"-m operate {command}" in recipe("PROJECT=warehouse-1")
 
 
 @needs("gcloud")

@@ -147,9 +147,12 @@ def bootstrap(operator: Operator, endpoint: Callable[..., Endpoint]) -> Callable
         status = operator.run(
             "bootstrap", YES="1", CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE=api.url
         )
-        pubsub = "projects/warehouse-1/services/pubsub.googleapis.com"
-        paths = [f"/v1beta1/{pubsub}:generateServiceIdentity", "/v1/operations/1"]
-        expected = paths[: len(answers) or 2]
+        services = "/v1beta1/projects/warehouse-1/services"
+        functions, pubsub = (
+            f"{services}/{name}.googleapis.com:generateServiceIdentity"
+            for name in ("cloudfunctions", "pubsub")
+        )
+        expected = [functions] if answers else [functions, "/v1/operations/1", pubsub]
         assert api.requests == [(path, "Bearer an-access-token") for path in expected]
         return status
 
@@ -212,6 +215,7 @@ def test_bootstrap_asks_for_every_agent_that_encrypts_with_a_key(
         "artifactregistry",
         "cloudfunctions",
         "eventarc",
+        "logging",
         "pubsub",
         "run",
         "secretmanager",
@@ -334,12 +338,55 @@ def test_secrets_are_prompted_for_without_echo_until_their_format_is_valid(
 def test_secrets_before_bootstrap_name_it_and_ask_for_nothing(
     operator: Operator, refusal: str
 ) -> None:
-    operator.set_answers(("secrets describe", refusal, 1))
+    operator.set_answers(("secrets versions list", refusal, 1))
 
     assert operator.type("secrets", new_secret(), API_KEY) == 2
 
     assert "make bootstrap ENV=dev PROJECT=warehouse-1" in operator.printed
     assert not any("add" in call for call in operator.calls)
+
+
+@pytest.mark.parametrize("command", ["plan", "deploy", "doctor"])
+def test_commands_before_bootstrap_name_it(operator: Operator, command: str) -> None:
+    refusal = "ERROR: NOT_FOUND: Secret [projects/1/secrets/dimmy-dev-api-key] not found"
+    operator.set_answers(("secrets versions list", refusal, 1))
+
+    assert operator.run(command) == 2
+
+    assert "The secrets do not exist yet: make bootstrap ENV=dev" in operator.printed
+
+
+@pytest.mark.parametrize("command", ["status", "backfill", "rotate", "view", "unlock", "destroy"])
+def test_commands_without_a_state_name_the_first_one(operator: Operator, command: str) -> None:
+    """As where PROJECT is another one than that of the deployment. Both texts are real ones."""
+    told = "storage: bucket doesn't exist"
+    if command == "unlock":
+        told = "googleapi: Error 404: The specified bucket does not exist., notFound"
+    error = f"Error: Failed to get existing workspaces: querying Cloud Storage failed: {told}"
+    operator.set_answers(("terraform init", error, 1))
+
+    assert operator.run(command, SINCE="2026-11-01") == 2
+
+    text = " ".join(operator.printed.split())
+    assert "gs://warehouse-1-dimmy-terraform-state with Terraform's state does not exist" in text
+    assert "make bootstrap ENV=dev PROJECT=warehouse-1" in text
+
+
+def test_an_environment_without_a_place_for_its_state_is_refused(operator: Operator) -> None:
+    (operator.tree / "infra" / "envs" / "qa.tfvars").write_text('environment = "qa"')
+
+    assert operator.run("deploy", ENV="qa") == 2
+
+    assert "infra/envs/qa.gcs.tfbackend is missing: copy another" in operator.printed
+    assert operator.calls == []
+
+
+@pytest.mark.parametrize("command", ["secrets", "deploy"])
+def test_ctrl_d_is_no_answer(operator: Operator, command: str) -> None:
+    assert operator.type(command, "\x04") == 2
+
+    assert "Nothing was changed." in operator.printed
+    assert not {"apply", "add"} & {word for call in operator.calls for word in call}
 
 
 def test_enter_leaves_a_secret_unchanged(operator: Operator) -> None:
@@ -382,6 +429,51 @@ def test_destroy_shows_the_plan_asks_and_deletes(operator: Operator) -> None:
 
     assert operator.verbs == ["init", "plan", "show", "apply"]
     assert "-destroy" in operator.call("plan")
+
+
+def test_destroy_deletes_the_objects_of_a_bucket_before_terraform_does(
+    operator: Operator,
+) -> None:
+    """gcloud deletes many at once, and renews its token, which Terraform cannot."""
+    removed = "Removing gs://data/items/a.json#1...\nRemoving gs://data/items/b.json#2...\n"
+    operator.set_answers(
+        ("terraform show", _destruction_plan(data=True, kept=False), 0),
+        ("storage rm", removed, 0),
+    )
+
+    assert operator.run("destroy", YES="1") == 0
+
+    rm = operator.call("rm")
+    assert rm[1:5] == ["storage", "rm", "--all-versions", "gs://data/**"]
+    assert operator.verbs == ["init", "plan", "show", "storage", "apply"]
+
+
+def test_destroy_keeps_what_is_left_where_objects_cannot_be_deleted(operator: Operator) -> None:
+    operator.set_answers(
+        ("terraform show", _destruction_plan(data=True), 0),
+        ("storage rm", "ERROR: (gcloud.storage.rm) HTTPError 403: denied", 1),
+    )
+
+    assert operator.run("destroy", YES="1") == 1
+
+    assert "HTTPError 403: denied" in operator.printed
+    assert "apply" not in operator.verbs
+
+
+def _destruction_plan(**buckets: bool) -> str:
+    """The output of `terraform show` for a plan that deletes buckets, some by `force_destroy`."""
+    changes = [
+        {
+            "address": f"google_storage_bucket.{name}",
+            "type": "google_storage_bucket",
+            "change": {
+                "actions": ["delete"],
+                "before": {"name": name, "force_destroy": forced, "deletion_policy": "DELETE"},
+            },
+        }
+        for name, forced in buckets.items()
+    ]
+    return json.dumps({"resource_changes": changes})
 
 
 def test_destroy_refuses_a_protected_installation(operator: Operator) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from operate.diagnosis.photo_story import PhotoEvidence, tell_photos
+from operate.google.deployment import Deployment
 from operate.installation import Instructions, LogLine
 from pipeline.archive.photos import Photo, photos_of
 from pipeline.layout import photo_name
@@ -40,6 +41,26 @@ def story_of(names: str, stored: str, *lines: LogLine) -> tuple[list[str], str, 
     photos = [Photo(name, "") for name in names.split()]
     story = tell_photos(PhotoEvidence(photos, stored.split(), lines), Instructions())
     return story.history, story.state, story.needs_person
+
+
+@pytest.mark.parametrize(
+    ("instructions", "change"),
+    [
+        (Instructions(), "set PHOTO_HOSTS in .env and start `make run` again"),
+        (
+            Deployment("dev", "warehouse-1").instructions,
+            "set photo_hosts in infra/envs/dev.tfvars, then make deploy ENV=dev",
+        ),
+    ],
+)
+def test_another_host_of_photos_is_set_where_the_installation_has_it(
+    instructions: Instructions, change: str
+) -> None:
+    lines = [line(1, "a", "refused: its host is not in PHOTO_HOSTS")]
+
+    story = tell_photos(PhotoEvidence([Photo("a", "")], [], lines), instructions)
+
+    assert change in story.next_step
 
 
 def test_the_latest_state_of_a_photo_counts_but_storage_counts_more() -> None:

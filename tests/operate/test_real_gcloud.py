@@ -242,6 +242,21 @@ def test_unlock(installation: Installation) -> None:
     assert unlock[-2] == str(generation)
 
 
+def test_destroy_deletes_every_object(installation: Installation) -> None:
+    before = {"name": BUCKET, "force_destroy": True, "deletion_policy": "DELETE"}
+    change = {"actions": ["delete"], "before": before}
+    bucket = {"address": "b", "type": "google_storage_bucket", "change": change}
+    plan = json.dumps({"resource_changes": [bucket]})
+    installation.operator.set_answers(("terraform show", plan, 0))
+    for number in range(3):
+        installation.cloud.objects.put(f"{BUCKET}/items/{number}.json", b"{}")
+
+    assert f"gs://{BUCKET}: 3 object versions deleted" in installation.run("destroy")
+
+    assert installation.cloud.objects.count(f"{BUCKET}/") == 0
+    installation.run("destroy")  # which finds an empty bucket
+
+
 def test_backfill_through_cloud_scheduler(installation: Installation) -> None:
     installation.operator.set_answers(reconcile_ingress="ALLOW_INTERNAL_ONLY")
     window = {"SINCE": "2026-11-01", "UNTIL": "2026-11-02"}

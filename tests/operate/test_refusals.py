@@ -187,6 +187,25 @@ def test_an_api_is_recognised_by_its_name(operator: Operator, api: str) -> None:
     assert f"Google is still enabling the {api}" in operator.printed
 
 
+_FUNCTION = "module.dimmy.google_cloudfunctions2_function.this"
+
+
+def test_deploy_replaces_a_function_that_it_has_created_in_part(operator: Operator) -> None:
+    """Terraform marks such a function as tainted."""
+    replaced = json.loads(replacement_plan(_FUNCTION, "DELETE"))
+    created = json.loads(creation_plan("google_cloudfunctions2_function"))
+    created["resource_changes"][0]["address"] = _FUNCTION
+    operator.set_answers(
+        ("terraform apply", _FRESH_ROLE, 1, 1),
+        ("terraform show", json.dumps(created), 0, 1),
+        ("terraform show", json.dumps(replaced), 0),
+    )
+
+    assert operator.run("deploy", YES="1", PAUSE_SECONDS="0.1") == 0, operator.printed
+
+    assert operator.verbs.count("apply") == 2
+
+
 _FRESH_GRANT = """\
 ╷
 │ Error: Error creating Subscription: googleapi: Error 403: The caller does not have permission
@@ -215,6 +234,11 @@ Error: Error creating AlertPolicy: googleapi: Error 404: Cannot find metric(s) t
 _FRESH_ACCOUNT = """\
 Error: Error applying IAM policy for pubsub topic: googleapi: Error 400: Service account\
  dimmy-dev-archiver@warehouse-1.iam.gserviceaccount.com does not exist., badRequest"""
+_FRESH_AGENT = _FRESH_ACCOUNT.replace("dimmy-dev-archiver@warehouse-1", "service-1@gcp-sa-logging")
+_FRESH_ROLE = """\
+Error: Error waiting to create function: Error waiting for Creating function: Error code 7,\
+ message: Unable to retrieve the repository metadata for\
+ projects/warehouse-1/locations/europe-west1/repositories/dimmy-dev-functions."""
 
 
 @pytest.mark.parametrize(
@@ -225,10 +249,12 @@ Error: Error applying IAM policy for pubsub topic: googleapi: Error 400: Service
             _FRESH_METRIC.replace("metric(s) that match", "metric that matches"),
             "the new metric dimmy-dev-refused-photos yet",
         ),
-        (_FRESH_ACCOUNT, "the new account dimmy-dev-archiver yet"),
-        (f"{_FRESH_ACCOUNT}\n{_FRESH_METRIC}", "the new account dimmy-dev-archiver yet"),
+        (_FRESH_ACCOUNT, "the new account dimmy-dev-archiver@warehouse-1 yet"),
+        (_FRESH_AGENT, "the new account service-1@gcp-sa-logging yet"),
+        (_FRESH_ROLE, "Cloud Functions does not have its role in this project yet"),
+        (f"{_FRESH_ACCOUNT}\n{_FRESH_METRIC}", "the new account dimmy-dev-archiver@warehouse-1"),
     ],
-    ids=["metric", "metric, before 2026", "account", "both"],
+    ids=["metric", "metric, before 2026", "account", "agent", "role", "both"],
 )
 def test_deploy_waits_for_what_it_has_just_created(
     operator: Operator, error: str, reason: str
@@ -246,7 +272,7 @@ def test_deploy_waits_for_what_it_has_just_created(
     [
         _FRESH_METRIC.replace("logging.googleapis.com/user/dimmy", "run.googleapis.com/dimmy"),
         _FRESH_METRIC.replace("user/dimmy", "user/other"),
-        _FRESH_ACCOUNT.replace("dimmy-dev-archiver", "service-1"),
+        _FRESH_ACCOUNT.replace("dimmy-dev-archiver", "robot"),
     ],
     ids=["a metric of Google's", "another metric", "another account"],
 )

@@ -75,6 +75,32 @@ def test_status_names_each_problem_and_the_command_that_solves_it(
         assert re.search(row, operator.printed), row
 
 
+def test_status_shows_an_error_as_google_writes_it(
+    operator: Operator, endpoint: Callable[..., Endpoint]
+) -> None:
+    """Not as markup of the program that draws the table."""
+    error = "[anna@example.com] may not write [/root/.config/gcloud/logs/1] of [warehouse-1]"
+    operator.set_answers(("functions describe", error, 1))
+    monitoring = endpoint((200, {}))
+
+    assert operator.run("status", CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=monitoring.url) == 1
+
+    assert error in " ".join(operator.printed.split())
+
+
+def test_status_counts_the_dead_letters_of_items(
+    operator: Operator, endpoint: Callable[..., Endpoint]
+) -> None:
+    dead_letters = {"subscriber-wms": "projects/warehouse-1/subscriptions/wms-dead-letters"}
+    operator.set_answers(item_dead_letter_subscriptions=dead_letters)
+    monitoring = endpoint((200, time_series(7)))
+
+    assert operator.run("status", CLOUDSDK_API_ENDPOINT_OVERRIDES_MONITORING=monitoring.url) == 1
+
+    row = r"dead letters of subscriber-wms +7 +infra/README.md, Items for other systems"
+    assert re.search(row, operator.printed)
+
+
 UNFINISHED = log_entry("resolve", 8, severity="ERROR", outcome="unavailable", reason="storage: x")
 UNFINISHED_RECONCILE = log_entry("reconcile", 8, event_id=None, outcome="unfinished", reason="500")
 RECONCILED = log_entry("reconcile", 9, message="reconcile done", seen=1.0)

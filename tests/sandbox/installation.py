@@ -82,7 +82,7 @@ class SandboxInstallation:
     asks_before_changes = False
     storage_poll_seconds = 0.1  # listing a folder is cheap
     status_poll_seconds = 0.5
-    instructions = Instructions(secrets_file=".env")
+    instructions = Instructions()
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._settings = settings

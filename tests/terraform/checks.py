@@ -140,6 +140,10 @@ _CONDITION = (
 )
 _USER_MANAGED = re.compile(r"^    user_managed \{\n.*?^    \}\n", re.MULTILINE | re.DOTALL)
 _REPLACED_WITH = "replace_triggered_by = [google_cloudfunctions2_function.this[each.key].id]"
+# What is in a bucket or a dataset, and who may use it. Another one of the same name has neither.
+_CONTAINER = re.compile(
+    r"^  (?:bucket|dataset_id) += (google_\w+\.\w+(?:\[0\])?)\.(?:name|dataset_id)$", re.MULTILINE
+)
 _INVALID_VALUES = "variables.tftest.hcl"
 _RESOURCE = re.compile(r'^resource "(\w+" "\w+)" \{\n(.*?)^\}', re.MULTILINE | re.DOTALL)
 _QUOTA_PROJECT = re.compile(
@@ -561,6 +565,14 @@ def check_stability(folder: Path, plans: Plans) -> None:
         for address, resource in plan.items():
             if "notification_channel" in address and not resource["force_delete"]:
                 raise CheckError(f"{address} could not be removed while an alert names it")
+    _check_order(folder)
+    functions = (folder / _MODULE / "functions.tf").read_text()
+    if _REPLACED_WITH not in functions:
+        raise CheckError("a function loses its invoker when it is replaced, or with every update")
+
+
+def _check_order(folder: Path) -> None:
+    """Check what each resource is created after, and replaced with."""
     for file in (folder / _MODULE).glob("*.tf"):
         for name, body in _RESOURCE.findall(file.read_text()):
             if "var.kms_key" in body and "google_kms_crypto_key_iam_member.agent" not in body:
@@ -568,9 +580,9 @@ def check_stability(folder: Path, plans: Plans) -> None:
             resource = name.removeprefix("google_").replace('" "', ".")
             if _DEPENDENCIES.get(resource, "") not in body:
                 raise CheckError(f"{resource} is not created after {_DEPENDENCIES[resource]}")
-    functions = (folder / _MODULE / "functions.tf").read_text()
-    if _REPLACED_WITH not in functions:
-        raise CheckError("a function loses its invoker when it is replaced, or with every update")
+            for container in _CONTAINER.findall(body):
+                if f"= [{container}.id]" not in body:
+                    raise CheckError(f"{resource} is lost when {container} is replaced")
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -498,6 +498,13 @@ MUTANTS = (
         "",
     ),
     Mutant(
+        "a replaced bucket without its roles",
+        "modules/dimmy/storage.tf",
+        "  # A new bucket of the same name has no roles.\n  lifecycle {\n"
+        "    replace_triggered_by = [google_storage_bucket.data.id]\n  }\n",
+        "",
+    ),
+    Mutant(
         "an invoker that is replaced with every update",
         "modules/dimmy/functions.tf",
         "this[each.key].id]\n  }",

@@ -5,8 +5,9 @@
 #
 #   gcloud services enable cloudresourcemanager.googleapis.com iam.googleapis.com pubsub.googleapis.com \
 #     secretmanager.googleapis.com serviceusage.googleapis.com storage.googleapis.com
-#   gcloud beta services identity create --service=pubsub.googleapis.com
-#     (with kms_key also artifactregistry, cloudfunctions, eventarc, run and secretmanager, which are enabled first)
+#   gcloud beta services identity create --service=pubsub.googleapis.com, and the same for cloudfunctions
+#     (with bigquery also logging, with kms_key artifactregistry, eventarc, run and secretmanager), which are
+#     enabled first
 #   terraform apply -var archive=... with -target=module.dimmy.RESOURCE for each RESOURCE of
 #     _FIRST_RESOURCES in infra/operate/commands/bootstrap.py
 #   gcloud secrets versions add dimmy-prod-api-key --data-file=-, and the same for dimmy-prod-signing-secrets

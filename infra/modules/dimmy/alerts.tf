@@ -79,7 +79,7 @@ locals {
       aligner   = "ALIGN_DELTA"
       period    = "3600s"
       threshold = 0
-      text      = "reconcile stored items whose webhook never arrived, or newer versions of them. They are safe now. Unless somebody has run `make backfill` or edited items in Dimmy, webhooks are being lost: check in Dimmy's webhook dashboard that the endpoint is enabled, does not fail, and is subscribed to items.scanned.\n\nBy default the schedules cover the last 90 days. To store older items: `make backfill ${local._make_arguments} SINCE=...`."
+      text      = "reconcile stored items whose webhook never arrived, or newer versions of them. They are safe now. Unless somebody has run `make backfill` or edited items in Dimmy, or the installation is new and these are scans from before it, webhooks are being lost: check in Dimmy's webhook dashboard that the endpoint is enabled, does not fail, and is subscribed to items.scanned.\n\nBy default the schedules cover the last 90 days. To store older items: `make backfill ${local._make_arguments} SINCE=...`."
     }
     reconcile-fails = {
       title     = "reconcile fails"

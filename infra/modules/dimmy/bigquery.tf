@@ -77,9 +77,10 @@ resource "google_bigquery_table" "messages" {
     }
   }
 
-  # As everywhere, what exists keeps its encryption.
+  # As everywhere, what exists keeps its encryption. A new dataset of the same name has no tables.
   lifecycle {
-    ignore_changes = [encryption_configuration]
+    ignore_changes       = [encryption_configuration]
+    replace_triggered_by = [google_bigquery_dataset.scans[0].id]
   }
 
   depends_on = [google_kms_crypto_key_iam_member.agent]
@@ -102,6 +103,10 @@ resource "google_bigquery_table" "view" {
     })
     use_legacy_sql = false
   }
+
+  lifecycle {
+    replace_triggered_by = [google_bigquery_dataset.scans[0].id]
+  }
 }
 
 # https://cloud.google.com/pubsub/docs/create-bigquery-subscription: the role also reads the table's columns.
@@ -112,6 +117,10 @@ resource "google_bigquery_dataset_iam_member" "agent_writes_rows" {
   dataset_id = google_bigquery_dataset.scans[0].dataset_id
   role       = "roles/bigquery.dataEditor"
   member     = local._pubsub_agent
+
+  lifecycle {
+    replace_triggered_by = [google_bigquery_dataset.scans[0].id]
+  }
 }
 
 resource "google_pubsub_subscription" "bigquery" {

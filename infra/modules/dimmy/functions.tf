@@ -223,6 +223,11 @@ resource "google_storage_bucket_object" "archive" {
 
   # The running functions were built from the old archive, so a new one does not delete it.
   deletion_policy = "ABANDON"
+
+  # A new bucket of the same name is empty.
+  lifecycle {
+    replace_triggered_by = [google_storage_bucket.sources.id]
+  }
 }
 
 resource "google_artifact_registry_repository" "images" {
@@ -273,6 +278,10 @@ resource "google_storage_bucket_iam_member" "builder_reads_sources" {
   bucket = google_storage_bucket.sources.name
   role   = "roles/storage.objectViewer"
   member = local._members["builder"]
+
+  lifecycle {
+    replace_triggered_by = [google_storage_bucket.sources.id]
+  }
 }
 
 # A build writes its log to the project and reads its source from a bucket that Cloud Functions creates

@@ -125,6 +125,11 @@ resource "google_storage_bucket_iam_member" "function" {
       "resource.name.startsWith(\"projects/_/buckets/${local._data_bucket}/objects/${folder}/\")"
     ])
   }
+
+  # A new bucket of the same name has no roles.
+  lifecycle {
+    replace_triggered_by = [google_storage_bucket.data.id]
+  }
 }
 
 resource "google_storage_bucket_iam_member" "lister" {
@@ -133,6 +138,10 @@ resource "google_storage_bucket_iam_member" "lister" {
   bucket = google_storage_bucket.data.name
   role   = "roles/storage.legacyBucketReader"
   member = local._members[each.value]
+
+  lifecycle {
+    replace_triggered_by = [google_storage_bucket.data.id]
+  }
 }
 
 resource "google_storage_bucket" "sources" {

@@ -99,8 +99,8 @@ def read_date(settings: Mapping[str, str], name: str) -> datetime:
     """
     try:
         date = datetime.fromisoformat(settings[name])
-    except ValueError:
+        return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # the second: in the year 0 in UTC
         raise UsageError(
             f"{name}={settings[name]} is not a date such as 2026-11-01 or 2026-11-01T08:00:00."
         ) from None
-    return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)

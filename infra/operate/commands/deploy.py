@@ -40,6 +40,12 @@ def run(settings: Mapping[str, str], console: Console) -> int:
         f"     {deployment.instructions.command('secrets')}\n"
         f"     {deployment.instructions.command('rotate')}",
     )
+    if not (deployment.variables.get("alert_emails") or deployment.variables.get("alert_channels")):
+        print_text(
+            console,
+            f"Nobody gets alerts: set alert_emails in infra/envs/{deployment.environment}.tfvars"
+            f" and {deployment.instructions.command('deploy')}.",
+        )
     receive = outputs["functions"]["receive"]
     is_callable = True
     if receive["invoker"] is None:

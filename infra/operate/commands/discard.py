@@ -27,7 +27,10 @@ def run(installation: Installation, settings: Mapping[str, str], console: Consol
         raise UsageError("EVENT is missing: the event whose items are to be given up.")
     receipt = installation.receipts([event_id]).get(event_id)
     if receipt is None:
-        raise UsageError(f"{event_id} has no receipt, so it has not reached resolve yet.")
+        raise UsageError(
+            f"{event_id} has no receipt. Either it has not reached resolve yet, or this is not the"
+            f" whole id, which {installation.instructions.command('trace', EVENT=event_id)} prints."
+        )
     chosen = _choose(receipt, item_id)
     for name, state in chosen.items():
         print_text(console, f"  {name}  {state}")

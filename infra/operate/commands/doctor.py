@@ -1,6 +1,6 @@
 """`make doctor`: finds out what is wrong with an installation, before and after it is deployed.
 
-It sends one signed event of no known shape, whose receipt is stored; nothing else changes. Exit
+It sends signed events of no known shape, whose receipts are stored; nothing else changes. Exit
 status 0 when all is well, 1 when there is something to solve.
 """
 

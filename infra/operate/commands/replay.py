@@ -83,7 +83,7 @@ def _read(storage: "LocalStore | GCSStore", name: str) -> Receipt:
         content = bytes(obstore.get(storage, name).bytes())
         return Receipt.read_with_payload(content)
     except FileNotFoundError:
-        raise UsageError(f"There is no {name}.") from None
+        raise UsageError(f"There is no {name}. `make trace` prints the whole id.") from None
     except (BaseError, ReceiptError) as error:
         raise CommandError(f"{name}: {error}") from error
 

@@ -41,6 +41,8 @@ def run(settings: Mapping[str, str], console: Console) -> int:
     for secret_id, version in show_progress(console, "versions", unread):
         gcloud.run("secrets", "versions", "disable", version, f"--secret={secret_id}")
     print_text(
-        console, "Done. To enable one again: gcloud secrets versions enable VERSION --secret=SECRET"
+        console,
+        "Done. To enable one again: gcloud secrets versions enable VERSION --secret=SECRET"
+        f" --project={deployment.project}",
     )
     return 0

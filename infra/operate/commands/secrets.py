@@ -39,7 +39,7 @@ def run(settings: Mapping[str, str], console: Console) -> int:
     """Read the values, check them, store them."""
     deployment = read_deployment(settings)
     gcloud = Gcloud(deployment)
-    _check_that_they_exist(gcloud)
+    newest = {name: gcloud.newest_secret_version(name) for name in deployment.secrets}
     values = _ask(console, deployment) if sys.stdin.isatty() else _read_lines()
     if not values:
         raise UsageError(
@@ -50,7 +50,9 @@ def run(settings: Mapping[str, str], console: Console) -> int:
         console,
         f"New versions of the secrets of {deployment.environment} in {deployment.project}:",
     )
-    for name, value in (values | _placeholder(gcloud, values, console)).items():
+    if "signing_secrets" not in values and newest["signing_secrets"] is None:
+        values["signing_secrets"] = _make_placeholder(console)
+    for name, value in values.items():
         version = gcloud.add_secret_version(name, value)
         print_text(console, f"  {deployment.secrets[name]}: version {version}")
     print_text(
@@ -62,28 +64,18 @@ def run(settings: Mapping[str, str], console: Console) -> int:
     return 0
 
 
-def _check_that_they_exist(gcloud: Gcloud) -> None:
-    """Raises UsageError before `make bootstrap`."""
-    for secret_id in gcloud.deployment.secrets.values():
-        if not gcloud.exists("secrets", "describe", secret_id):
-            command = gcloud.deployment.instructions.command("bootstrap")
-            raise UsageError(f"The secrets do not exist yet: {command}")
-
-
-def _placeholder(gcloud: Gcloud, values: Mapping[str, str], console: Console) -> dict[str, str]:
-    """A random signing secret, where there is none yet.
+def _make_placeholder(console: Console) -> str:
+    """A random signing secret.
 
     The dashboard shows the signing secret of an endpoint once the endpoint has a URL, which it has
     once `receive` is deployed, which needs a signing secret.
     """
-    if "signing_secrets" in values or gcloud.newest_secret_version("signing_secrets"):
-        return {}
     print_text(
         console,
         "There is no signing secret yet, so a random one is stored: receive can be deployed, and"
         " refuses every request until it gets the endpoint's secret.",
     )
-    return {"signing_secrets": "whsec_" + base64.b64encode(os.urandom(24)).decode()}
+    return "whsec_" + base64.b64encode(os.urandom(24)).decode()
 
 
 def _ask(console: Console, deployment: Deployment) -> dict[str, str]:
@@ -94,7 +86,7 @@ def _ask(console: Console, deployment: Deployment) -> dict[str, str]:
     )
     values = {}
     for name, (setting, question, parse) in _SECRETS.items():
-        while value := getpass.getpass(f"{question}: ").strip():
+        while value := _read_unseen(question):
             try:
                 parse(value)
             except ValueError as error:
@@ -103,6 +95,13 @@ def _ask(console: Console, deployment: Deployment) -> dict[str, str]:
                 values[name] = value
                 break
     return values
+
+
+def _read_unseen(question: str) -> str:
+    try:
+        return getpass.getpass(f"{question}: ").strip()
+    except EOFError:  # Ctrl-D
+        raise UsageError("Nothing was changed.") from None
 
 
 def _read_lines() -> dict[str, str]:

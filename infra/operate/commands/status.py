@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from operate.diagnosis.findings import findings
 from operate.installation import Installation
@@ -18,6 +19,8 @@ def run(installation: Installation, _: Mapping[str, str], console: Console) -> i
     table = Table(show_header=False, box=None, pad_edge=False)
     for finding in shown:
         style = "red" if finding.remedy else None
-        table.add_row(finding.name, finding.value, finding.remedy, style=style)
+        # As they are: an error may have brackets, which rich would take for markup.
+        cells = (Text(cell) for cell in (finding.name, finding.value, finding.remedy))
+        table.add_row(*cells, style=style)
     console.print(table)
     return 1 if any(finding.remedy for finding in shown) else 0

@@ -16,6 +16,7 @@ def run(settings: Mapping[str, str], console: Console) -> int:
     deployment = read_deployment(settings)
     gcloud = Gcloud(deployment)
     terraform = Terraform(gcloud)
+    terraform.init()
     lock = _read_lock(gcloud, terraform.lock_url)
     if lock is None:
         print_text(console, "The state is not locked.")
@@ -27,7 +28,6 @@ def run(settings: Mapping[str, str], console: Console) -> int:
         " what it writes to the state.",
     )
     confirm(console, settings, "Has that command ended?")
-    terraform.init()
     terraform.unlock(str(lock["ID"]))
     plan = deployment.instructions.command("plan")
     print_text(console, f"The lock is removed. {plan} shows what that command has left undone.")

@@ -69,8 +69,8 @@ def _conclusion(states: Iterable[str], instructions: Instructions) -> tuple[str,
     if refused:
         state = f"{stored}, {refused} refused{f', {waiting} waiting' if waiting else ''}."
         next_step = (
-            "A refused photo is not tried again. If its host is Dimmy's, add it to PHOTO_HOSTS;"
-            f" then {republish}."
+            "A refused photo is not tried again. If its host is Dimmy's, add that:"
+            f" {instructions.change_setting('PHOTO_HOSTS')}, then {republish}."
         )
         return state, next_step, True
     if waiting:

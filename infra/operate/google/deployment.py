@@ -34,7 +34,11 @@ class Deployment:
     @property
     def instructions(self) -> Instructions:
         """How commands for it are typed."""
-        return Instructions(f"ENV={self.environment} PROJECT={self.project}")
+        return Instructions(
+            f"ENV={self.environment} PROJECT={self.project}",
+            f"infra/envs/{self.environment}.tfvars",
+            has_secret_manager=True,
+        )
 
     @property
     def prefix(self) -> str:
@@ -125,6 +129,11 @@ def read_deployment(settings: Mapping[str, str]) -> Deployment:
             f"ENV={environment} is none of {', '.join(known)} (the files in infra/envs)"
             if environment
             else f"ENV is missing: {', '.join(known)}"
+        )
+    elif not (ENVIRONMENTS / f"{environment}.gcs.tfbackend").exists():
+        problems.append(
+            f"infra/envs/{environment}.gcs.tfbackend is missing: copy another environment's, and"
+            " change its prefix"
         )
     if not _PROJECT.fullmatch(project):
         problems.append(

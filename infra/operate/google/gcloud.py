@@ -107,17 +107,26 @@ class Gcloud:
         """The numbers of the enabled versions of a secret, the newest first.
 
         `name` is that of `Deployment.secrets`.
+
+        Raises:
+            UsageError: the secret does not exist yet.
         """
-        listed = self.run(
-            "secrets",
-            "versions",
-            "list",
-            self.deployment.secrets[name],
-            "--filter=state=ENABLED",
-            "--sort-by=~createTime",
-            *options,
-            "--format=value(name.basename())",
-        )
+        try:
+            listed = self.run(
+                "secrets",
+                "versions",
+                "list",
+                self.deployment.secrets[name],
+                "--filter=state=ENABLED",
+                "--sort-by=~createTime",
+                *options,
+                "--format=value(name.basename())",
+            )
+        except CommandError as error:
+            if _is_missing(error):
+                bootstrap = self.deployment.instructions.command("bootstrap")
+                raise UsageError(f"The secrets do not exist yet: {bootstrap}") from error
+            raise
         return listed.split()
 
     def newest_secret_version(self, name: str) -> str | None:

@@ -149,6 +149,15 @@ class GoogleInstallation:
                 yield Finding(name, fault, doctor)
             elif optional and "bigqueryConfig" in optional:
                 yield Finding(name, "ACTIVE")
+        yield from self._item_dead_letters()
+
+    def _item_dead_letters(self) -> Iterator[Finding]:
+        """Those of BigQuery and the item subscribers. Those of `archive` are in `photo_backlog`."""
+        for name, subscription in self._outputs.get("item_dead_letter_subscriptions", {}).items():
+            count = self._monitoring.of_subscription("num_undelivered_messages", subscription)
+            if count and name != "archive":
+                remedy = "infra/README.md, Items for other systems"
+                yield Finding(f"dead letters of {name}", f"{count:.0f}", remedy)
 
     def backlog(self) -> Backlog:
         outputs = self._outputs

@@ -37,9 +37,14 @@ _FRESH_METRIC = re.compile(
     r"Cannot find metric(?:\(s\))? that match(?:es)? type ="
     r" \"logging\.googleapis\.com/user/(dimmy-[^\"]+)"
 )
-# An account that a role is granted to: creation is eventually consistent, according to the
-# provider's documentation of google_service_account.
-_FRESH_ACCOUNT = re.compile(r"Service account (dimmy-[^@\s]+)@\S+ does not exist")
+# An account that a role is granted to, one of ours or a service agent: creation is eventually
+# consistent, according to the provider's documentation of google_service_account.
+_FRESH_ACCOUNT = re.compile(
+    r"Service account ((?:dimmy|service)-[^@\s]+@[^.\s]+)\S* does not exist"
+)
+# The agent of Cloud Functions does not have its role in a new project yet
+# (https://github.com/firebase/firebase-tools/issues/5244).
+_FRESH_AGENT = re.compile(r"Unable to retrieve the repository metadata")
 _ERROR = re.compile(r"^[\s│╷╵]*Error: ", re.MULTILINE)  # how each error of Terraform's begins
 
 # https://cloud.google.com/resource-manager/docs/organization-policy/restricting-domains
@@ -48,6 +53,18 @@ _FOREIGN_MEMBER = re.compile(r"do(es)? not belong to a permitted customer|allowe
 # https://developer.hashicorp.com/terraform/language/state/locking
 _LOCKED = re.compile(r"Error acquiring the state lock.*Lock Info:", re.DOTALL)
 _LOCK_FIELD = r"^[\s│╷╵]*{}:\s*(.+?)\s*$"
+
+
+# Terraform's GCS backend, in its own words and in those of Cloud Storage.
+_NO_STATE = re.compile(
+    r"querying Cloud Storage failed:.*?(bucket doesn't exist|specified bucket does not exist)",
+    re.DOTALL,
+)
+
+
+def is_state_missing(output: str) -> bool:
+    """Whether the bucket of Terraform's state does not exist."""
+    return bool(_NO_STATE.search(output))
 
 
 def advice(output: str, deployment: Deployment) -> str:
@@ -145,6 +162,8 @@ def _reason_to_wait(error: str) -> str:
         return f"Cloud Monitoring does not know the new metric {metric[1]} yet; this takes minutes"
     if account := _FRESH_ACCOUNT.search(error):
         return f"Google does not know the new account {account[1]} yet; this takes a minute"
+    if _FRESH_AGENT.search(error):
+        return "Cloud Functions does not have its role in this project yet; this takes minutes"
     if _FRESH_GRANT.search(error):
         return "Pub/Sub does not know its role on the BigQuery dataset yet; this takes a minute"
     return ""

@@ -31,12 +31,16 @@ def read_secrets_of_functions(gcloud: Gcloud, outputs: Mapping[str, Any]) -> lis
     for function in outputs["functions"].values():
         name = function["name"]
         service = gcloud.read_json("run", "services", "describe", name, f"--region={region}")
-        variables = service["spec"]["template"]["spec"]["containers"][0].get("env", [])
+        template = service["spec"]["template"]
+        aliases = _read_aliases(template.get("metadata", {}).get("annotations", {}))
         read = [
             SecretOfFunction(
-                name, variable["name"], reference["name"].rpartition("/")[2], reference["key"]
+                name,
+                variable["name"],
+                aliases.get(reference["name"], reference["name"]).rpartition("/")[2],
+                reference["key"],
             )
-            for variable in variables
+            for variable in template["spec"]["containers"][0].get("env", [])
             if (reference := variable.get("valueFrom", {}).get("secretKeyRef"))
         ]
         of_deployment = [secret for secret in read if secret.secret_id in known]
@@ -48,6 +52,16 @@ def read_secrets_of_functions(gcloud: Gcloud, outputs: Mapping[str, Any]) -> lis
         if secret_id not in found_ids:
             raise CommandError(f"No function reads {secret_id}: deploy again.")
     return found
+
+
+def _read_aliases(annotations: Mapping[str, str]) -> dict[str, str]:
+    """The full names of secrets by their aliases in a service, where it has any.
+
+    Cloud Run calls a secret that was given with its project by an alias:
+    https://cloud.google.com/run/docs/configuring/services/secrets
+    """
+    pairs = annotations.get("run.googleapis.com/secrets", "").split(",")
+    return {alias: secret for alias, _, secret in (pair.partition(":") for pair in pairs) if secret}
 
 
 def read_versions_of_deployment(gcloud: Gcloud, outputs: Mapping[str, Any]) -> set[tuple[str, str]]:

@@ -11,18 +11,25 @@ from operate.google import rest
 from operate.google.deployment import Deployment
 from operate.google.gcloud import Gcloud
 
-# Terraform asks for those of Cloud Storage and BigQuery by itself, while it plans.
-_SERVICES = ("pubsub",)
+# Terraform asks for those of Cloud Storage and BigQuery by itself, while it plans. That of Cloud
+# Functions gets its role some minutes after it was created, and the first build needs that.
+_SERVICES = ("cloudfunctions", "pubsub")
+# A sink creates its agent, which the topic's policy refuses until IAM knows it.
+_SERVICES_WITH_BIGQUERY = ("logging",)
 # With a customer-managed key, also the services that encrypt with it
 # (https://cloud.google.com/functions/docs/securing/cmek).
-_SERVICES_WITH_KEY = ("artifactregistry", "cloudfunctions", "eventarc", "run", "secretmanager")
+_SERVICES_WITH_KEY = ("artifactregistry", "eventarc", "run", "secretmanager")
 _POLL_SECONDS = 1.0
 _WAIT_SECONDS = 120.0
 
 
 def services_with_agents(deployment: Deployment) -> tuple[str, ...]:
     """The services whose agents `create_service_agents` asks for."""
-    return (*_SERVICES, *_SERVICES_WITH_KEY) if _uses_key(deployment) else _SERVICES
+    return (
+        *_SERVICES,
+        *(_SERVICES_WITH_BIGQUERY if deployment.variables.get("bigquery") else ()),
+        *(_SERVICES_WITH_KEY if _uses_key(deployment) else ()),
+    )
 
 
 def apis_of_agents(deployment: Deployment) -> tuple[str, ...]:

@@ -39,6 +39,11 @@ def protected_deletions(changes: list[Change]) -> list[Change]:
     ]
 
 
+def _is_rest_of(confirmed: list[str] | None, actions: list[str]) -> bool:
+    """Whether a change is a confirmed one, or creates again what it has created in part."""
+    return actions == confirmed or (confirmed == ["create"] and "create" in actions)
+
+
 class Terraform:
     """Works on the state of a deployment. Raises CommandError where Terraform fails."""
 
@@ -104,6 +109,8 @@ class Terraform:
     ) -> Path:
         """Plan what is missing of changes that somebody has confirmed.
 
+        Terraform replaces what it has created only in part.
+
         Raises:
             UsageError: the plan has other changes, too.
         """
@@ -112,7 +119,7 @@ class Terraform:
         other = [
             each["address"]
             for each in self.changes(plan)
-            if known.get(each["address"]) != each["change"]["actions"]
+            if not _is_rest_of(known.get(each["address"]), each["change"]["actions"])
         ]
         if other:
             raise UsageError(
@@ -216,7 +223,18 @@ class Terraform:
             self._fail(error)
 
     def _fail(self, error: ProgramError) -> NoReturn:
-        """Raise the error, with what to do where that is known."""
+        """Raise the error, with what to do where that is known.
+
+        Raises:
+            UsageError: there is no state yet.
+        """
+        if refusals.is_state_missing(error.output):
+            deployment = self.deployment
+            bootstrap = deployment.instructions.command("bootstrap")
+            raise UsageError(
+                f"gs://{deployment.state_bucket} with Terraform's state does not exist. Is"
+                f" {deployment.project} the right project? Before the first deployment: {bootstrap}"
+            ) from error
         if advice := refusals.advice(error.output, self.deployment):
             raise CommandError(advice) from error
         raise error
