@@ -92,6 +92,7 @@ try:
         )
 
     server.keep_idle_connections()
+    server.keep_idle_workers()
 
 except SettingsError as error:
     sys.exit(str(error))

@@ -18,6 +18,16 @@ def keep_idle_connections() -> None:
     gunicorn.config.Keepalive.default = KEEP_ALIVE_SECONDS
 
 
+def keep_idle_workers() -> None:
+    """Never take a worker that had no CPU for one that hangs.
+
+    Between requests, Cloud Run withdraws the CPU, so a worker cannot tell gunicorn that it is
+    alive. After the function's timeout, which the framework takes for gunicorn's, the next request
+    would bring back the CPU and lose its worker. Cloud Run ends requests that take too long.
+    """
+    os.environ["CLOUD_RUN_TIMEOUT_SECONDS"] = "0"
+
+
 def ignore_forwarded_addresses() -> None:
     """Never replace the peer's address by one that a header claims.
 

@@ -363,6 +363,23 @@ def test_no_signature_is_logged(archive: RunningArchive) -> None:
     assert not any("hunter2" in path for path in archive.stored(item))
 
 
+def test_no_signature_is_logged_by_a_library(api: DimmyApi, tmp_path: Path) -> None:
+    """Google sets LOG_EXECUTION_ID, with which the framework logs what libraries report.
+
+    urllib3 reports a response whose type lacks a parameter, with the whole URL.
+    """
+    function = start_archive(api, tmp_path, LOG_EXECUTION_ID="true")
+    try:
+        archive = RunningArchive(function, api, tmp_path)
+        archive.photos.put(name := new_name(), b"a photo", "multipart/form-data")
+
+        assert archive.deliver(archive.item_with(f"{name}?sig=hunter2"))[0] == 204
+    finally:
+        function.stop()
+
+    assert not any("hunter2" in line for line in function.lines)
+
+
 def test_an_item_that_was_too_large_for_its_message_is_read_from_storage(
     archive: RunningArchive,
 ) -> None:
@@ -454,6 +471,27 @@ def test_the_memory_of_large_photos_is_bounded(api: DimmyApi, tmp_path: Path) ->
     assert status == 204
     assert archive.stored(item) == archive.photos_of(*names)
     assert taken < 8 * 20, "at most some parts of each photo may be in memory"
+
+
+def test_the_memory_of_large_stored_items_is_bounded(api: DimmyApi, tmp_path: Path) -> None:
+    """Eight messages at once that contain no item, because it has 30 MB."""
+    function = start_archive(api, tmp_path, THREADS="8")
+    try:
+        archive = RunningArchive(function, api, tmp_path)
+        rows = ["one of the many short texts of a large item"] * (30_000_000 // 46)
+        item = item_with() | {"rows": rows}
+        (tmp_path / "items").mkdir()
+        (tmp_path / "items" / f"{item['_id']}.json").write_text(json.dumps(item))
+        message = envelope(message_of(item) | {"item": None})
+
+        with ThreadPoolExecutor(8) as senders:
+            answers = list(senders.map(archive.push, [message] * 8))
+
+        peak = peak_mebibytes(function)
+    finally:
+        function.stop()
+    assert [answer.status_code for answer in answers] == [204] * 8
+    assert peak < 450, "a deployed instance has 512 MiB"
 
 
 def test_the_line_of_an_attempt_names_the_event(archive: RunningArchive) -> None:

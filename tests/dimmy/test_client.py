@@ -382,6 +382,31 @@ def test_a_response_that_is_sent_byte_by_byte_ends_with_the_timeout(
     assert [thread.name for thread in threading.enumerate()].count("closer") == 1
 
 
+def test_a_proxy_that_answers_byte_by_byte_is_a_timeout(
+    background: Background, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = background.run(
+        asyncio.start_server(
+            functools.partial(_send_slowly, SLOW_RESPONSES["head"]), "127.0.0.1", 0
+        )
+    )
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    environment = {
+        "DIMMY_API_URL": "https://api.example.com",
+        "DIMMY_API_KEY": "a-test-api-key",
+        "DIMMY_TIMEOUT_SECONDS": "0.5",
+    }
+    client = DimmyClient(read_dimmy_settings(Environment(environment)))
+    with ThreadPoolExecutor(1) as pool:
+        fetched = pool.submit(client.fetch_item, "a" * 24, Deadline(1.0), RequestStatistics())
+        try:
+            wait_for(fetched.done, "the end of the request")
+        finally:
+            background.run(_close(server))
+
+    assert str(fetched.exception()) == "timeout"
+
+
 async def _close(server: asyncio.Server) -> None:
     server.close()  # which is not safe in another thread than its event loop's
 

@@ -172,7 +172,7 @@ def test_bootstrap_creates_what_the_first_deployment_needs(
 
     state = "gs://warehouse-1-dimmy-terraform-state"
     steps = operator.steps
-    assert steps[0].startswith("gcloud services enable cloudresourcemanager.googleapis.com")
+    assert steps[0].startswith("gcloud services enable cloudfunctions.googleapis.com")
     assert "pubsub.googleapis.com" in steps[0], "its service agent is created before its topics"
     assert steps[1:4] == [
         f"gcloud storage buckets {verb} {state}" for verb in ("describe", "create", "update")

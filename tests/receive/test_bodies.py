@@ -203,6 +203,18 @@ def test_unsigned_bodies_cost_little_memory(topic: Topic, tmp_path: Path) -> Non
         assert peak_mebibytes(function) < PEAK_MEBIBYTES
 
 
+def test_bodies_that_cannot_be_published_are_not_kept(topic: Topic, tmp_path: Path) -> None:
+    with ExitStack() as cleanup:
+        settings = settings_of(topic, tmp_path)
+        settings["EVENTS_TOPIC"] += "-missing"
+        function = start_receive(settings)
+        cleanup.callback(function.stop)
+        receive = RunningReceive(function, topic)
+        for _ in range(25):
+            assert receive.post(new_message(b"x" * 9_000_000)).status_code == 503
+        assert peak_mebibytes(function) < PEAK_MEBIBYTES
+
+
 @pytest.mark.parametrize("excess", [0, 1])
 def test_a_chunked_body_has_the_same_size_limit_as_others(
     receive: RunningReceive, excess: int

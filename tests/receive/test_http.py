@@ -1,4 +1,4 @@
-"""Odd but legal HTTP: requests that offer an upgrade, in every framing.
+"""Odd but legal HTTP: requests that offer an upgrade, in every framing, and trailers.
 
 One of them: .venv/bin/pytest tests/receive/test_http.py -k chunked
 """
@@ -98,6 +98,20 @@ def test_a_chunked_body_after_an_offered_upgrade_is_read(
     connection.sendall(head + chunks)
     wait_until_received(receive)
     connection.sendall(b"0\r\n\r\n")
+
+    assert_published(receive, connection, message)
+
+
+@pytest.mark.parametrize("upgrade", ["", UPGRADES["h2c"]], ids=["plain", "upgrade"])
+def test_trailers_are_no_headers(
+    receive: RunningReceive, connection: Connection, upgrade: str
+) -> None:
+    message = new_message({"chunked": upgrade})
+    chunk = b"%x\r\n%s\r\n" % (len(message.body), message.body)
+    trailers = b"svix-id: msg_another\r\nX-Forwarded-For: 203.0.113.7\r\n"
+    head = head_of(receive, message, "Transfer-Encoding: chunked\r\n", upgrade)
+
+    connection.sendall(head + chunk + b"0\r\n" + trailers + b"\r\n")
 
     assert_published(receive, connection, message)
 

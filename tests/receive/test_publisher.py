@@ -223,10 +223,43 @@ def test_a_publish_that_is_never_confirmed_fails(
         results = await asyncio.gather(
             *(publisher.publish(event) for event in events), return_exceptions=True
         )
-        assert [type(result) for result in results] == [PublishError] * len(events)
+        assert all(isinstance(result, PublishError) for result in results)
 
     background.run(asyncio.wait_for(publish(), 60))
     server.may_respond.set()
+
+
+def test_an_event_is_not_refused_with_an_older_one_of_its_batch(
+    pubsub_server: tuple[RecordingPubSub, str],
+    background: Background,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, host = pubsub_server
+
+    async def publish_old_and_new() -> None:
+        publisher = await open_publisher(topic_path("events"), host)
+        server.may_respond.clear()
+
+        def publish(event_id: str, seconds: float) -> asyncio.Task[None]:
+            monkeypatch.setattr(publisher_module, "CONFIRMATION_SECONDS", seconds)
+            return asyncio.create_task(publisher.publish(verified(event_id)))
+
+        hanging = []
+        for number in range(MAX_IN_FLIGHT):
+            hanging.append(publish(f"hanging{number}", 1.0))
+            await server.wait_for_requests(number + 1)
+        old = publish("old", 2.0)
+        await asyncio.sleep(0)
+        new = publish("new", 60.0)
+        for task in (*hanging, old):
+            with pytest.raises(PublishError):
+                await task
+        server.may_respond.set()
+        await new
+
+    background.run(asyncio.wait_for(publish_old_and_new(), 60))
+
+    assert 2 in [len(batch) for batch in server.batches]
 
 
 def test_an_unresponsive_connection_is_replaced(

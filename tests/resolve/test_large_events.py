@@ -132,6 +132,21 @@ def test_six_items_of_the_largest_response_are_stored_in_bounded_memory(
         function.stop()
 
 
+def test_many_large_items_are_stored_in_bounded_memory(api: DimmyApi, tmp_path: Path) -> None:
+    """Only some of them are in memory at once, whatever the concurrency is."""
+    rows = ["one of the many short texts of a large item"] * (12_000_000 // 46)
+    large_ids = [put_item(api, number, rows=rows) for number in range(32)]
+    small_ids = [put_item(api, number) for number in range(32, 64)]
+    item_ids = [item_id for pair in zip(large_ids, small_ids, strict=True) for item_id in pair]
+    function = start_resolve(api, tmp_path, DIMMY_TIMEOUT_SECONDS="20")
+    try:
+        status, receipt = RunningResolve(function, api, tmp_path).deliver({"item_ids": item_ids})
+        assert (status, receipt["items"]) == (204, dict.fromkeys(item_ids, "stored"))
+        assert peak_mebibytes(function) < 400
+    finally:
+        function.stop()
+
+
 class StalledRequest:
     """A push request whose sender has announced a body of this size, but sends only its start."""
 

@@ -100,7 +100,7 @@ def test_all_problems_are_listed_at_once() -> None:
             {
                 "SIGNING_SECRETS": f"{SECRET} hunter2hunter2",
                 "EVENTS_TOPIC": "dimmy-events",
-                "ALLOWED_SOURCES": "svix-mars",
+                "ALLOWED_SOURCES": f"svix-us {SECRET}",
                 "TRUSTED_PROXY_HOPS": "one",
                 "LOG_LEVEL": "LOUD",
             }
@@ -115,6 +115,7 @@ def test_all_problems_are_listed_at_once() -> None:
         "TRUSTED_PROXY_HOPS",
         "LOG_LEVEL",
     ]
+    assert "number 2 of 2" in problems[3]
     assert "hunter2" not in str(error.value)
     assert SECRET not in str(error.value)
 

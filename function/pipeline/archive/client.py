@@ -97,7 +97,11 @@ class PhotoClient:
         for _ in range(_REDIRECTS_FOLLOWED + 1):
             response = self._send(address, end)
             if response.status_code not in _REDIRECTS:
-                _check(response)
+                try:
+                    _check(response)
+                except (PhotoError, TooLargeError):
+                    response.close()  # its body is not read
+                    raise
                 return response
             location = response.headers.get("Location", "")
             response.close()  # its body is not read

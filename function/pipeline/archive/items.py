@@ -1,6 +1,7 @@
 """Reads the item that a message of the items topic announces."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,10 @@ from pipeline.store.errors import StorageError
 from pipeline.store.items import is_item_id
 from pipeline.store.objects import Objects
 from pipeline.store.timestamps import Timestamp, read_timestamp
+
+# A stored item may have 32 MiB, so one at a time is in memory. Always in the same thread, because
+# each thread keeps much of what it has freed.
+_reader_of_stored_items = ThreadPoolExecutor(1, thread_name_prefix="stored-items")
 
 
 class MessageError(ValueError):
@@ -58,10 +63,17 @@ def read_photos(announcement: Announcement, objects: Objects) -> Sequence[Photo]
             writes.
         MessageError: it is not an item.
     """
-    is_stored = announcement.line is None
-    line = announcement.line
-    if line is None:
+    if announcement.line is not None:
+        return _read_photos(announcement.line, announcement, is_stored=False)
+
+    def read() -> Sequence[Photo]:
         line = objects.get(item_name(announcement.item_id)).content
+        return _read_photos(line, announcement, is_stored=True)
+
+    return _reader_of_stored_items.submit(read).result()
+
+
+def _read_photos(line: bytes, announcement: Announcement, *, is_stored: bool) -> Sequence[Photo]:
     with turn_to_decode(line):
         try:
             item = read_json(line)

@@ -34,6 +34,7 @@ from pipeline.store.items import Item, MalformedItem, NotAnItemError, read_item,
 T = TypeVar("T")
 
 MAX_RESPONSE_BYTES = 32 * 1024 * 1024
+SMALL_ITEM_BYTES = 1024 * 1024
 CONNECT_SECONDS = 5.0
 
 _EXPECTED_STATUSES = {200, 404}  # of an API that is up and accepts the key
@@ -77,6 +78,10 @@ class RateLimitedError(TransientError):
     """429: applies to all requests of the process."""
 
 
+class LargeItemError(Exception):
+    """The response is larger than SMALL_ITEM_BYTES, and its caller has no room for it."""
+
+
 class ItemQuery(NamedTuple):
     """At most `limit` of the items created from `start` to `end`, after the first `skip`."""
 
@@ -101,13 +106,22 @@ class DimmyClient:
         # been checked.
         self._request = self._session.prepare_request(requests.Request("GET", self._items_url))
 
-    def fetch_item(self, item_id: str, deadline: Deadline, statistics: RequestStatistics) -> Item:
+    def fetch_item(
+        self,
+        item_id: str,
+        deadline: Deadline,
+        statistics: RequestStatistics,
+        *,
+        has_room: bool = True,
+    ) -> Item:
         """The item. Transient failures are retried.
 
-        `item_id` becomes part of a URL, so it must have passed `is_item_id`.
+        `item_id` becomes part of a URL, so it must have passed `is_item_id`. `has_room`: the item
+        may be as large as MAX_RESPONSE_BYTES.
 
         Raises:
             ApiKeyRejectedError: the key is not accepted.
+            LargeItemError: the item is large, and there is no room for it.
             DimmyError: the item cannot be fetched now.
         """
 
@@ -117,7 +131,8 @@ class DimmyClient:
                 raise DimmyError("200, but another item was returned")
             return item
 
-        return self._fetch(f"{self._items_url}/{item_id}", read_this_item, deadline, statistics)
+        url = f"{self._items_url}/{item_id}"
+        return self._fetch(url, read_this_item, deadline, statistics, has_room=has_room)
 
     def list_items(
         self, query: ItemQuery, deadline: Deadline, statistics: RequestStatistics
@@ -185,12 +200,14 @@ class DimmyClient:
         read: Callable[[bytes], T],
         deadline: Deadline,
         statistics: RequestStatistics,
+        *,
+        has_room: bool = True,
     ) -> T:
         tries = 0
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
-                return self._fetch_once(url, read, deadline, statistics)
+                return self._fetch_once(url, read, deadline, statistics, has_room=has_room)
             except TransientError as error:
                 is_rate_limit = isinstance(error, RateLimitedError)
                 # Waiting because the API asked for it does not use up a try.
@@ -210,6 +227,8 @@ class DimmyClient:
         read: Callable[[bytes], T],
         deadline: Deadline,
         statistics: RequestStatistics,
+        *,
+        has_room: bool,
     ) -> T:
         with self._slots:
             self._wait_for_rate_limit(deadline)
@@ -231,8 +250,11 @@ class DimmyClient:
                         stream=True,
                     ) as response,
                 ):
-                    body = _read_body(response, end)
+                    body = _read_body(response, end, has_room=has_room)
                 failed = response.status_code not in _EXPECTED_STATUSES
+            except LargeItemError:
+                failed = False
+                raise
             except (requests.Timeout, ReadTimeoutError, TimeoutError):
                 raise TransientError("timeout") from None
             except (requests.RequestException, HTTPError) as error:
@@ -297,12 +319,14 @@ def _open_session(settings: DimmySettings) -> requests.Session:
     return session
 
 
-def _read_body(response: requests.Response, deadline: float) -> bytes:
+def _read_body(response: requests.Response, deadline: float, *, has_room: bool) -> bytes:
     """The body, bounded in size and in time, also where a server sends it byte by byte."""
     body = io.BytesIO()  # which needs no copy of all chunks at the end
     # read1 returns what has arrived; iter_content would wait until a chunk is complete.
     while chunk := response.raw.read1(64 * 1024, decode_content=True):
         body.write(chunk)
+        if not has_room and body.tell() > SMALL_ITEM_BYTES:
+            raise LargeItemError
         if body.tell() > MAX_RESPONSE_BYTES:
             raise UnreadableError(f"the response is over {MAX_RESPONSE_BYTES} bytes")
         if time.monotonic() > deadline:

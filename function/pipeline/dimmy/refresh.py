@@ -5,8 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from pipeline.deadline import Deadline
-from pipeline.dimmy.client import DimmyClient, DimmyError
-from pipeline.dimmy.request_statistics import RequestStatistics
+from pipeline.dimmy.client import DimmyError
 from pipeline.store.items import Item
 from pipeline.store.store import CLOCK_UNCERTAINTY, PutResult, WriteResult
 
@@ -14,24 +13,20 @@ _TRIES = 5
 
 
 def refresh_item(
-    dimmy: DimmyClient,
-    put: Callable[[Item, datetime], PutResult],
-    item_id: str,
-    deadline: Deadline,
-    statistics: RequestStatistics,
+    fetch: Callable[[], Item], put: Callable[[Item, datetime], PutResult], deadline: Deadline
 ) -> tuple[Item, PutResult]:
     """Fetch an item and store it; fetch it again where another one was stored in between.
 
-    `put` is `Store.put_item`, with what the caller adds to it.
+    `fetch` calls `DimmyClient.fetch_item`, `put` is `Store.put_item`, with what the caller adds to
+    it.
 
     Raises:
-        ApiKeyRejectedError: the key is not accepted.
-        DimmyError: the item cannot be fetched now, or is stored by others again and again.
-        StorageError: it cannot be stored now.
+        DimmyError: the item is stored by others again and again.
+        Exception: what `fetch` and `put` raise.
     """
     for _ in range(_TRIES):
         fetched_at = datetime.now(UTC)
-        item = dimmy.fetch_item(item_id, deadline, statistics)
+        item = fetch()
         written = put(item, fetched_at)
         if written.result is not WriteResult.FETCHED_TOO_EARLY:
             return item, written

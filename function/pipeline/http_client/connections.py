@@ -19,6 +19,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 PoolClasses = dict[str, type[HTTPConnectionPool]]  # by scheme
 
+_INCOMPLETE = "the response was not complete at its deadline"
+
 
 class DeadlineAdapter(HTTPAdapter):
     """An adapter whose requests end within `response_deadline`."""
@@ -61,7 +63,7 @@ def response_deadline(end: float) -> Iterator[None]:
         del _of_thread.deadline
         removed = [_closer.remove(number) for number in _of_thread.numbers]
         if not all(removed):
-            raise TimeoutError("the response was not complete at its deadline")
+            raise TimeoutError(_INCOMPLETE)
 
 
 class _Closer:
@@ -92,6 +94,12 @@ class _Closer:
         with self._changed:
             return self._sockets.pop(number, None) is not None
 
+    def check(self, numbers: list[int]) -> None:
+        """Raise TimeoutError if one of the sockets has been shut down."""
+        with self._changed:
+            if not self._sockets.keys() >= set(numbers):
+                raise TimeoutError(_INCOMPLETE)
+
     def _run(self) -> None:
         with self._changed:
             while True:
@@ -116,10 +124,20 @@ def _shut_down(connected: socket.socket) -> None:
 
 class _DeadlineMixin(HTTPConnection):
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as in urllib3
+        self._close_at_deadline()
+        return super().getresponse()
+
+    def _tunnel(self) -> None:
+        """Called by the base class, to ask a proxy for a connection and read its response."""
+        self._close_at_deadline()
+        super()._tunnel()
+        # The end of the connection looks like the end of the proxy's response.
+        _closer.check(getattr(_of_thread, "numbers", []))
+
+    def _close_at_deadline(self) -> None:
         deadline = getattr(_of_thread, "deadline", None)
         if deadline is not None and self.sock is not None:
             _of_thread.numbers.append(_closer.add(self.sock, deadline))
-        return super().getresponse()
 
 
 class DeadlineHttpConnection(_DeadlineMixin, HTTPConnection):

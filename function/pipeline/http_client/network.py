@@ -5,6 +5,7 @@ latest/user/advanced/). They are read once and checked at start: requests itself
 file or a proxy that it cannot use only when it sends a request.
 """
 
+import logging
 import os
 import ssl
 from collections.abc import Mapping
@@ -44,8 +45,10 @@ class _Session(requests.Session):
 def open_session() -> requests.Session:
     """A session that sends only what its caller sets: no cookies, nothing from .netrc.
 
-    Neither does it look at the environment before every request; `Network` has been read once.
+    Neither does it look at the environment before every request; `Network` has been read once. Its
+    library logs nothing: it would log whole URLs, whose queries may be secret.
     """
+    logging.getLogger("urllib3").propagate = False
     session = _Session()
     session.trust_env = False
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))

@@ -1,8 +1,9 @@
-"""HTTP/1.1 as uvicorn reads it with httptools, except for requests that offer an upgrade.
+"""HTTP/1.1 as uvicorn reads it with httptools, except for upgrades and trailers.
 
 Java's HTTP client and `curl --http2` offer one with their first request (`Upgrade: h2c`), which a
 server may ignore (RFC 9110, 7.8). httptools takes such a request to end with its headers, so its
-body would be lost.
+body would be lost. It passes the trailers of a chunked body on as headers, which they must not
+become (RFC 9110, 6.5.1): no proxy has checked them.
 """
 
 from collections.abc import Iterator
@@ -19,6 +20,18 @@ def use() -> None:
 
 class HttpProtocol(HttpToolsProtocol):
     """One connection of the server."""
+
+    _is_in_head = False
+
+    def on_message_begin(self) -> None:
+        """Called by the parser."""
+        self._is_in_head = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser, for a header or a trailer."""
+        if self._is_in_head:
+            super().on_header(name, value)
 
     def data_received(self, data: bytes) -> None:
         """Called by the event loop with what has arrived."""
@@ -50,6 +63,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Called by the parser, also for a head that offers an upgrade and is parsed again."""
+        self._is_in_head = False
         if not self._offers_upgrade():
             super().on_headers_complete()
 

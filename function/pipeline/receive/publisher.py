@@ -45,11 +45,16 @@ _TRANSIENT = {
     grpc.StatusCode.UNKNOWN,
 }
 _FIRST_PAUSE_SECONDS = 0.1
+_LEAST_SECONDS = 1.0  # for another try
 _LONGEST_PAUSE_SECONDS = 1.0
 
 
 class PublishError(Exception):
     """Pub/Sub did not confirm the message, although it may have stored it."""
+
+
+class _TimeIsOverError(PublishError):
+    """Pub/Sub has failed for as long as one of the messages could wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,12 @@ class Publisher:
         deadline = loop.time() + CONFIRMATION_SECONDS
         self._waiting.append(_Waiting(message, message.ByteSize(), deadline, confirmed))
         self._start_publishing()
-        await confirmed
+        try:
+            await confirmed
+        finally:
+            # The traceback of its exception refers to this frame, and so to the body: a circle,
+            # which the garbage collector would break only after many such failures.
+            del confirmed
 
     async def close(self) -> None:
         """Close the connection. Nothing may be waiting or in flight."""
@@ -116,6 +126,8 @@ class Publisher:
                 outcome: PublishError | None = PublishError("the publish was interrupted")
                 try:
                     outcome = await self._publish_batch(batch)
+                    if isinstance(outcome, _TimeIsOverError):
+                        batch = self._put_back_recent(batch)
                 except Exception as error:  # noqa: BLE001  # see pipeline.unforeseen
                     outcome = PublishError(state_after(error))
                     log("ERROR", "publish failed", reason=str(outcome), **stack_trace(error))
@@ -145,8 +157,17 @@ class Publisher:
             size += following.size
         return batch
 
+    def _put_back_recent(self, batch: list[_Waiting]) -> list[_Waiting]:
+        """Let the events with time for another try wait for the next batch; return the others."""
+        last = asyncio.get_running_loop().time() + _LEAST_SECONDS
+        self._waiting.extendleft(reversed([each for each in batch if each.deadline > last]))
+        return [each for each in batch if each.deadline <= last]
+
     async def _publish_batch(self, batch: list[_Waiting]) -> PublishError | None:
-        """Publish and retry until the batch is confirmed; return why it is not."""
+        """Publish and retry until the batch is confirmed; return why it is not.
+
+        A _TimeIsOverError: for the oldest message.
+        """
         request = _PublishRequest(topic=self._topic, messages=[w.message for w in batch])
         now = asyncio.get_running_loop().time
         deadline = batch[0].deadline  # of the oldest message
@@ -157,8 +178,11 @@ class Publisher:
             try:
                 response = await _publish_rpc(channel)(request, timeout=timeout)
             except grpc.aio.AioRpcError as error:
-                if error.code() not in _TRANSIENT or now() + pause >= deadline:
-                    return PublishError(f"{error.code().name}: {error.details()}")
+                reason = f"{error.code().name}: {error.details()}"
+                if error.code() not in _TRANSIENT:
+                    return PublishError(reason)
+                if now() + pause >= deadline:
+                    return _TimeIsOverError(reason)
                 if timeout == TRY_SECONDS and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                     self._replace_channel(channel)
             else:

@@ -1,5 +1,6 @@
 """The source address of a request, and whether it is allowed."""
 
+import re
 from collections.abc import Sequence
 from ipaddress import (
     IPv4Address,
@@ -28,16 +29,20 @@ def parse(text: str) -> tuple[Network, ...]:
         ValueError: the text has no entries, or one that is none of these.
     """
     entries = text.replace(",", " ").split()
-    addresses = [a for entry in entries for a in SVIX_SOURCES.get(entry.lower(), entry).split()]
-    if not addresses:
+    if not entries:
         raise ValueError("has no entries: leave it out to allow any source, or list the sources")
-    try:
-        return tuple(ip_network(address) for address in addresses)
-    except ValueError as error:
-        raise ValueError(
-            "has an entry that is neither an address nor a CIDR range nor one of"
-            f" {', '.join(SVIX_SOURCES)}: {error}"
-        ) from None
+    networks: list[Network] = []
+    for number, entry in enumerate(entries, start=1):
+        try:
+            networks += map(ip_network, SVIX_SOURCES.get(entry.lower(), entry).split())
+        except ValueError as error:
+            # An entry with other characters may be a secret by mistake.
+            detail = f": {error}" if re.fullmatch(r"[0-9A-Fa-f.:/]+", entry) else ""
+            raise ValueError(
+                f"has an entry, number {number} of {len(entries)}, that is neither an address nor a"
+                f" CIDR range nor one of {', '.join(SVIX_SOURCES)}{detail}"
+            ) from None
+    return tuple(networks)
 
 
 def client_address(forwarded_for: str, peer: str | None, trusted_hops: int) -> Address | None:

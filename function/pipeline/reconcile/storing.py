@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 from pipeline.deadline import Deadline
@@ -150,7 +151,8 @@ class ItemStorer:
         """
         bounds = attempt.deadline, attempt.statistics
         try:
-            return refresh_item(self._dimmy, self._put, item_id, *bounds)
+            fetch = partial(self._dimmy.fetch_item, item_id, *bounds)
+            return refresh_item(fetch, self._put, attempt.deadline)
         except NotFoundError as error:
             self._dimmy.check_route(error, *bounds)
             raise

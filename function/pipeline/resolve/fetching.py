@@ -7,7 +7,13 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from pipeline.deadline import Deadline
-from pipeline.dimmy.client import ApiKeyRejectedError, DimmyClient, DimmyError, NotFoundError
+from pipeline.dimmy.client import (
+    ApiKeyRejectedError,
+    DimmyClient,
+    DimmyError,
+    LargeItemError,
+    NotFoundError,
+)
 from pipeline.dimmy.refresh import refresh_item
 from pipeline.dimmy.request_statistics import RequestStatistics
 from pipeline.items_topic.topic import ItemsTopic, ItemsTopicError
@@ -26,6 +32,9 @@ GRACE_SECONDS = 2.0
 # The least time of an attempt for its items. Without it, an event that takes the whole attempt to
 # be read would never make progress.
 LEAST_SECONDS = 2.0
+
+# How many items of more than 1 MiB, of up to 32 MiB each, the process has in memory at once.
+_LARGE_ITEMS = 4
 
 _POLL_SECONDS = 0.25  # how soon the loop notices the deadline, and that the server is asked to stop
 
@@ -52,6 +61,7 @@ class Attempt:
 class ItemFetcher:
     """Fetches, stores and publishes items for all events of the process, in one pool of threads.
 
+    Large items have a small pool of their own, because each is in memory until it is published.
     An item is published after it was stored, and before it is settled. One that was stored already
     is published, too: an earlier attempt may have stored it and ended before it was published.
     An event never has more items in the pool than there are threads, so that an event of thousands
@@ -67,6 +77,7 @@ class ItemFetcher:
         # The client limits the requests. While threads wait for a confirmation, others fetch.
         self._threads = 2 * concurrency if topic.exists else concurrency
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="items")
+        self._pool_of_large_items = ThreadPoolExecutor(_LARGE_ITEMS, thread_name_prefix="large")
 
     def fetch_all(self, item_ids: Sequence[str], attempt: Attempt) -> None:
         """Fetch and store those of the items that are not settled, and keep the state of each.
@@ -84,7 +95,11 @@ class ItemFetcher:
 
         def start(count: int) -> None:
             for item_id in islice(waiting, count):
-                running[self._pool.submit(self._fetch_one, item_id, attempt)] = item_id
+                submit(self._pool, item_id, has_room=False)
+
+        def submit(pool: ThreadPoolExecutor, item_id: str, *, has_room: bool) -> None:
+            future = pool.submit(self._fetch_one, item_id, attempt, has_room=has_room)
+            running[future] = item_id
 
         start(self._threads)
         while running and not is_shutting_down() and deadline.overdue < GRACE_SECONDS:
@@ -94,6 +109,9 @@ class ItemFetcher:
                 item_id = running.pop(future)
                 try:
                     state = future.result()
+                except LargeItemError:
+                    submit(self._pool_of_large_items, item_id, has_room=True)
+                    continue
                 except ApiKeyRejectedError as error:
                     stop_reason = state = str(error)
                 progress.set_state(item_id, state)
@@ -109,8 +127,12 @@ class ItemFetcher:
         """Store an item that an event has brought with it; return its state."""
         return self._store_one(item.item_id, lambda: (item, self._store.put_item(item)), attempt)
 
-    def _fetch_one(self, item_id: str, attempt: Attempt) -> str:
-        return self._store_one(item_id, lambda: self._fetch_and_store(item_id, attempt), attempt)
+    def _fetch_one(self, item_id: str, attempt: Attempt, *, has_room: bool) -> str:
+        return self._store_one(
+            item_id,
+            lambda: self._fetch_and_store(item_id, attempt, has_room=has_room),
+            attempt,
+        )
 
     def _store_one(
         self, item_id: str, put: Callable[[], tuple[Item, PutResult]], attempt: Attempt
@@ -118,7 +140,8 @@ class ItemFetcher:
         """Store and publish one item; return its state.
 
         Raises:
-            ApiKeyRejectedError: every other item would fail, too. Other failures become the state.
+            ApiKeyRejectedError: every other item would fail, too.
+            LargeItemError: there is no room for the item. Other failures become the state.
         """
         try:
             item, written = put()
@@ -127,6 +150,8 @@ class ItemFetcher:
                 self._publish(written.stored, attempt.progress.event_id)
         except ApiKeyRejectedError as error:
             _log_item("ERROR", item_id, str(error), attempt.progress)
+            raise
+        except LargeItemError:
             raise
         except (DimmyError, ItemsTopicError) as error:
             state = str(error)
@@ -151,15 +176,20 @@ class ItemFetcher:
             if stored and stored.line != item.line:
                 self._topic.publish(stored, event_id)
 
-    def _fetch_and_store(self, item_id: str, attempt: Attempt) -> tuple[Item, PutResult]:
+    def _fetch_and_store(
+        self, item_id: str, attempt: Attempt, *, has_room: bool
+    ) -> tuple[Item, PutResult]:
         """Fetch and store an item.
 
         One that an earlier attempt has stored and could not publish may have been deleted from
         Dimmy since: then the stored one is published.
         """
+        bounds = attempt.deadline, attempt.statistics
         try:
             return refresh_item(
-                self._dimmy, self._store.put_item, item_id, attempt.deadline, attempt.statistics
+                lambda: self._dimmy.fetch_item(item_id, *bounds, has_room=has_room),
+                self._store.put_item,
+                attempt.deadline,
             )
         except NotFoundError:
             stored = self._store.get_item(item_id) if self._topic.exists else None

@@ -12,7 +12,7 @@ from operate.google.gcloud import Gcloud
 from operate.google.programs import ProgramError, follow
 from operate.google.terraform import Change, Terraform, protected_deletions
 
-_DELETED = "Removing "  # how gcloud begins its line about each object
+_DELETED = "Removing gs://"  # how gcloud begins its line about each object
 _EMPTY = "matched no objects"
 
 
