@@ -55,6 +55,21 @@ def test_rotate_changes_only_the_functions_that_read_an_older_version(operator: 
     ]
 
 
+def test_rotate_reads_a_secret_that_a_service_calls_by_an_alias(operator: Operator) -> None:
+    """Cloud Run may do so with a secret that was given with its project."""
+    words, text, *_ = _service("resolve", "DIMMY_API_KEY", "alias-1", "2")
+    service = json.loads(text)
+    secret = f"alias-1:projects/1/secrets/{_KEY}"
+    annotations = {"run.googleapis.com/secrets": f"alias-2:projects/1/secrets/other,{secret}"}
+    service["spec"]["template"]["metadata"] = {"annotations": annotations}
+    newest = [(f"versions list {_SIGNING}", "5", 0), (f"versions list {_KEY}", "4", 0)]
+    operator.set_answers(*newest, (words, json.dumps(service), 0), *_SERVICES)
+
+    assert operator.run("rotate", YES="1") == 0
+
+    assert f"dimmy-dev-resolve: {_KEY}, version 2 becomes 4" in operator.printed
+
+
 def test_rotate_asks(operator: Operator) -> None:
     operator.set_answers(("versions list", "9", 0), *_SERVICES)
 
