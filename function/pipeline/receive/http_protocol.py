@@ -21,18 +21,6 @@ def use() -> None:
 class HttpProtocol(HttpToolsProtocol):
     """One connection of the server."""
 
-    _is_in_head = False
-
-    def on_message_begin(self) -> None:
-        """Called by the parser."""
-        self._is_in_head = True
-        super().on_message_begin()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser, for a header or a trailer."""
-        if self._is_in_head:
-            super().on_header(name, value)
-
     def data_received(self, data: bytes) -> None:
         """Called by the event loop with what has arrived."""
         self._unset_keepalive_if_required()
@@ -63,9 +51,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Called by the parser, also for a head that offers an upgrade and is parsed again."""
-        self._is_in_head = False
         if not self._offers_upgrade():
             super().on_headers_complete()
+            self.headers = []  # another list than the request's, for the trailers
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
