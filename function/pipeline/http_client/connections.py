@@ -94,11 +94,10 @@ class _Closer:
         with self._changed:
             return self._sockets.pop(number, None) is not None
 
-    def check(self, numbers: list[int]) -> None:
-        """Raise TimeoutError if one of the sockets has been shut down."""
+    def is_open(self, number: int) -> bool:
+        """Whether the socket has not been shut down."""
         with self._changed:
-            if not self._sockets.keys() >= set(numbers):
-                raise TimeoutError(_INCOMPLETE)
+            return number in self._sockets
 
     def _run(self) -> None:
         with self._changed:
@@ -129,15 +128,20 @@ class _DeadlineMixin(HTTPConnection):
 
     def _tunnel(self) -> None:
         """Called by the base class, to ask a proxy for a connection and read its response."""
-        self._close_at_deadline()
+        number = self._close_at_deadline()
         super()._tunnel()
         # The end of the connection looks like the end of the proxy's response.
-        _closer.check(getattr(_of_thread, "numbers", []))
+        if number is not None and not _closer.is_open(number):
+            raise TimeoutError(_INCOMPLETE)
 
-    def _close_at_deadline(self) -> None:
+    def _close_at_deadline(self) -> int | None:
+        """Its number for the closer; None where there is no deadline."""
         deadline = getattr(_of_thread, "deadline", None)
-        if deadline is not None and self.sock is not None:
-            _of_thread.numbers.append(_closer.add(self.sock, deadline))
+        if deadline is None or self.sock is None:
+            return None
+        number = _closer.add(self.sock, deadline)
+        _of_thread.numbers.append(number)
+        return number
 
 
 class DeadlineHttpConnection(_DeadlineMixin, HTTPConnection):
