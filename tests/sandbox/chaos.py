@@ -39,6 +39,7 @@ from rich.table import Table
 
 from operate.console import open_console
 from pipeline.archive.photos import photos_of
+from pipeline.message import event_id_of
 from pipeline.reconcile.counts import COUNTS
 from pipeline.store.errors import ObjectNotFoundError
 from pipeline.store.settings import StorageSettings
@@ -53,7 +54,7 @@ from sandbox.photo_comparison import missing_photos
 from sandbox.photos import PhotoFault
 from sandbox.processes import StartError
 from sandbox.proxies import never_use_for_loopback
-from sandbox.stack import PubSubKind, Stack, pubsub_kind, start_stack
+from sandbox.stack import DEAD_LETTERS, RESOLVE, PubSubKind, Stack, pubsub_kind, start_stack
 from sandbox.svix_sender import Message, new_message
 from sandbox.view_comparison import wrong_rows
 
@@ -89,6 +90,7 @@ REPEAT_SHARE = 0.05  # of the acknowledged deliveries
 DELETED_SHARE = 0.01  # of the events: one item of each
 WITHOUT_EVENT_SHARE = 0.05
 MAX_RECONCILES = 60
+LEASE_SECONDS = 90.0  # after which a message that was pulled or pushed can be pulled again
 VIEW_SECONDS = 60.0  # until the last messages are rows, and the last photos are stored
 PHOTOGRAPHED_SHARE = 0.1  # of the items; the photos of the others are on a host that is refused
 LATE_PHOTOS_SHARE = 0.3  # of those photos: their first requests fail
@@ -517,7 +519,7 @@ def _compare(run: _Run, kind: str, seed: int, dead_letters: int, seconds: float)
         items=len(run.plan.expected),
         lost=[item_id for item_id, body in stored.items() if body is None],
         wrong=[i for i, body in stored.items() if body not in {None, run.plan.expected[i]}],
-        unfinished=[event_id for event_id in accepted if _outcome(run.storage, event_id) != "done"],
+        unfinished=_describe_unfinished(run, accepted),
         never_accepted=sorted(all_ids - accepted),
         repeated_writes=run.storage.repeated_writes,
         api_calls_per_item=len(fetches) / len(run.plan.expected),
@@ -535,6 +537,38 @@ def _compare(run: _Run, kind: str, seed: int, dead_letters: int, seconds: float)
         seconds=seconds,
         most_attempts=max((r.get("attempts", 0) for r in receipts), default=0),
     )
+
+
+def _describe_unfinished(run: _Run, event_ids: set[str]) -> list[str]:
+    """The events that are not finished, with their receipts, and where their messages are."""
+    unfinished = {each for each in event_ids if _outcome(run.storage, each) != "done"}
+    places = _places(run, unfinished)
+    described = []
+    for event_id in sorted(unfinished):
+        receipt = _receipt(run.storage, event_id)
+        states = Counter(str(state) for state in receipt.get("items", {}).values())
+        place = places.get(event_id, "nowhere")
+        described.append(
+            f"{event_id}: {_outcome(run.storage, event_id)}, {receipt.get('attempts', 0)} attempts,"
+            f" {dict(states)}; its message is {place}"
+        )
+    return described
+
+
+def _places(run: _Run, event_ids: set[str]) -> dict[str, str]:
+    """The subscriptions that have messages of these events."""
+    places: dict[str, str] = {}
+    subscriptions = (RESOLVE, DEAD_LETTERS)
+    if event_ids:
+        for subscription in subscriptions:
+            run.stack.admin.modify_push_config(subscription, "")
+    deadline = time.monotonic() + LEASE_SECONDS
+    while event_ids - places.keys() and time.monotonic() < deadline:
+        for subscription in subscriptions:
+            for pulled in run.stack.admin.pull(subscription, count=1000, timeout=3):
+                event_id = event_id_of(pulled.attributes, pulled.message_id)
+                places[event_id] = f"in the subscription {subscription}"
+    return places
 
 
 def as_table(report: Report) -> Table:
@@ -574,9 +608,9 @@ def _item(storage: CloudStorage, item_id: str) -> bytes | None:
     return stored.content if stored else None
 
 
-def _receipt(storage: CloudStorage, event_id: str) -> dict[str, int]:
+def _receipt(storage: CloudStorage, event_id: str) -> dict[str, Any]:
     stored = storage.objects.get(f"{BUCKET}/events/{event_id}.json")
-    receipt: dict[str, int] = json.loads(stored.content) if stored else {}
+    receipt: dict[str, Any] = json.loads(stored.content) if stored else {}
     return receipt
 
 
