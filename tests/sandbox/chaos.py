@@ -41,7 +41,6 @@ from operate.console import open_console
 from pipeline.archive.photos import photos_of
 from pipeline.message import event_id_of
 from pipeline.reconcile.counts import COUNTS
-from pipeline.store.errors import ObjectNotFoundError
 from pipeline.store.settings import StorageSettings
 from pipeline.store.store import Store
 from sandbox import catalogue
@@ -355,14 +354,15 @@ def _redrive_dead_letters(run: _Run) -> int:
 
 
 async def _discard_deleted_items(run: _Run) -> None:
-    """Give up the items that the API does not know, as `make discard` does."""
+    """Give up the items that the API does not know, as `make discard` does, until it is cancelled.
+
+    A resend that is resolved later asks for all items again, so they are given up again.
+    """
     store = Store(StorageSettings(f"gs://{BUCKET}", run.storage.url))
-    left = dict(run.plan.deleted)
-    while left:
-        for item_id, event_id in list(left.items()):
-            with contextlib.suppress(ObjectNotFoundError):  # the event has not been resolved yet
+    while True:
+        for item_id, event_id in run.plan.deleted.items():
+            if _outcome(run.storage, event_id) == "partial":
                 await asyncio.to_thread(store.discard_items, event_id, [item_id], "make chaos")
-                del left[item_id]
         await asyncio.sleep(0.5)
 
 
