@@ -71,8 +71,7 @@ def parse_photo_hosts(text: str) -> tuple[str, ...]:
         ValueError: says which entry is wrong.
     """
     origins: dict[str, None] = {}
-    entries = list(filter(None, re.split(r"[\s,]+", text)))
-    for number, entry in enumerate(entries, start=1):
+    for entry in filter(None, re.split(r"[\s,]+", text)):
         host = entry.lower()
         if _LOOPBACK_ORIGIN.fullmatch(host) and 0 < int(host.rpartition(":")[2]) < 65536:
             origins[host] = None
@@ -80,8 +79,8 @@ def parse_photo_hosts(text: str) -> tuple[str, ...]:
             origins[f"https://{host}"] = None
         else:
             raise ValueError(
-                f"has an entry, number {number} of {len(entries)}, that is not the name of a host,"
-                f" such as {DEFAULT_HOST}"
+                f"has an entry that is not the name of a host, such as {DEFAULT_HOST}:"
+                f" {entry[:_SHOWN_CHARACTERS]}"
             )
     if not origins:
         raise ValueError("names no host")
