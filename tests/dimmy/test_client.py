@@ -371,14 +371,7 @@ def test_a_response_that_is_sent_byte_by_byte_ends_with_the_timeout(
             )
         )
     )
-    with ThreadPoolExecutor(1) as pool:
-        fetched = pool.submit(client.fetch_item, "a" * 24, Deadline(1.0), RequestStatistics())
-        try:
-            wait_for(fetched.done, "the end of the request")
-        finally:
-            background.run(_close(server))
-
-    assert str(fetched.exception()) == "timeout"
+    assert _failure(client, server, background) == "timeout"
     assert [thread.name for thread in threading.enumerate()].count("closer") == 1
 
 
@@ -397,14 +390,18 @@ def test_a_proxy_that_answers_byte_by_byte_is_a_timeout(
         "DIMMY_TIMEOUT_SECONDS": "0.5",
     }
     client = DimmyClient(read_dimmy_settings(Environment(environment)))
+    assert _failure(client, server, background) == "timeout"
+
+
+def _failure(client: DimmyClient, server: asyncio.Server, background: Background) -> str:
+    """Why the client cannot fetch an item from this server, which is then closed."""
     with ThreadPoolExecutor(1) as pool:
         fetched = pool.submit(client.fetch_item, "a" * 24, Deadline(1.0), RequestStatistics())
         try:
             wait_for(fetched.done, "the end of the request")
         finally:
             background.run(_close(server))
-
-    assert str(fetched.exception()) == "timeout"
+    return str(fetched.exception())
 
 
 async def _close(server: asyncio.Server) -> None:
