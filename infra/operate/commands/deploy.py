@@ -43,8 +43,7 @@ def run(settings: Mapping[str, str], console: Console) -> int:
     if not (deployment.variables.get("alert_emails") or deployment.variables.get("alert_channels")):
         print_text(
             console,
-            f"Nobody gets alerts: set alert_emails in infra/envs/{deployment.environment}.tfvars"
-            f" and {deployment.instructions.command('deploy')}.",
+            f"Nobody gets alerts: {deployment.instructions.change_setting('alert_emails')}.",
         )
     receive = outputs["functions"]["receive"]
     is_callable = True

@@ -30,13 +30,13 @@ def run(settings: Mapping[str, str], console: Console) -> int:
     if protected_deletions(changes):
         raise UsageError(
             f"{environment} is protected, so nothing was changed. To delete it: set"
-            f" deletion_protection = false in infra/envs/{environment}.tfvars, then"
+            f" deletion_protection = false in {deployment.instructions.settings_file}, then"
             f" {deployment.instructions.command('deploy')}, then this command again."
         )
     word = f"destroy-{environment}" if environment == "prod" else "yes"
     confirm(console, settings, "Delete all of this, with every scan that is stored?", word)
     for bucket in _buckets(changes):
-        _delete_objects(console, deployment.project, bucket)
+        _delete_objects(console, gcloud, bucket)
     terraform.apply(plan)
     print_text(
         console,
@@ -55,7 +55,7 @@ def _buckets(changes: list[Change]) -> list[str]:
     ]
 
 
-def _delete_objects(console: Console, project: str, bucket: str) -> None:
+def _delete_objects(console: Console, gcloud: Gcloud, bucket: str) -> None:
     """Delete all versions of all objects.
 
     Terraform would do so one by one, with a token that it cannot renew after an hour. What is
@@ -64,8 +64,7 @@ def _delete_objects(console: Console, project: str, bucket: str) -> None:
     Raises:
         ProgramError: not all of them could be deleted. The command can be repeated.
     """
-    command = ["gcloud", "storage", "rm", "--all-versions", f"gs://{bucket}/**", "--quiet"]
-    command.append(f"--project={project}")
+    command = gcloud.command("storage", "rm", "--all-versions", f"gs://{bucket}/**")
     other_lines: list[str] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:

@@ -34,11 +34,14 @@ class Gcloud:
         self._token = ""
         self._token_is_kept_until = 0.0
 
+    def command(self, *arguments: str) -> list[str]:
+        """The words of a command in the project, which asks nothing."""
+        return ["gcloud", *arguments, f"--project={self.deployment.project}", "--quiet"]
+
     def run(self, *arguments: str, stdin: bytes | None = None) -> str:
         """Run a command; return what it prints."""
-        project = f"--project={self.deployment.project}"
         try:
-            return call(["gcloud", *arguments, project, "--quiet"], stdin=stdin)
+            return call(self.command(*arguments), stdin=stdin)
         except CommandError as error:
             if _SIGN_IN in str(error):
                 text = f"gcloud is not signed in, or has to sign in again: {_SIGN_IN}"

@@ -154,8 +154,9 @@ class GoogleInstallation:
     def _item_dead_letters(self) -> Iterator[Finding]:
         """Those of BigQuery and the item subscribers. Those of `archive` are in `photo_backlog`."""
         for name, subscription in self._outputs.get("item_dead_letter_subscriptions", {}).items():
-            count = self._monitoring.of_subscription("num_undelivered_messages", subscription)
-            if count and name != "archive":
+            if name == "archive":
+                continue
+            if count := self._monitoring.of_subscription("num_undelivered_messages", subscription):
                 remedy = "infra/README.md, Items for other systems"
                 yield Finding(f"dead letters of {name}", f"{count:.0f}", remedy)
 
@@ -281,7 +282,7 @@ class GoogleInstallation:
         if not topic:
             raise UsageError(
                 "This installation has no items topic: set items_topic = true in"
-                f" infra/envs/{self._deployment.environment}.tfvars, and"
+                f" {self.instructions.settings_file}, and"
                 f" {self.instructions.command('deploy')}."
             )
         return str(topic)

@@ -54,7 +54,6 @@ _FOREIGN_MEMBER = re.compile(r"do(es)? not belong to a permitted customer|allowe
 _LOCKED = re.compile(r"Error acquiring the state lock.*Lock Info:", re.DOTALL)
 _LOCK_FIELD = r"^[\s│╷╵]*{}:\s*(.+?)\s*$"
 
-
 # Terraform's GCS backend, in its own words and in those of Cloud Storage.
 _NO_STATE = re.compile(
     r"querying Cloud Storage failed:.*?(bucket doesn't exist|specified bucket does not exist)",
@@ -78,13 +77,13 @@ def advice(output: str, deployment: Deployment) -> str:
 
 def advice_about_public_invoker(deployment: Deployment) -> str:
     """The two ways to make `receive` public where an organisation refuses `allUsers`."""
-    environment, project = deployment.environment, deployment.project
+    instructions, project = deployment.instructions, deployment.project
     return (
         "The organisation forbids members from outside its domains, so allUsers cannot get the role"
         " run.invoker on receive, which Svix calls unauthenticated. Either switch off the check of"
         " the invoker, on this one service:\n"
-        f"  1. Set public_invoker = false in infra/envs/{environment}.tfvars, and"
-        f" {deployment.instructions.command('deploy')}.\n"
+        f"  1. Set public_invoker = false in {instructions.settings_file}, and"
+        f" {instructions.command('deploy')}.\n"
         f"  2. gcloud run services update {deployment.prefix}-receive --no-invoker-iam-check"
         f" --region={deployment.region} --project={project}\n"
         "Or an administrator of the organisation exempts the project, and you deploy again:\n"
