@@ -98,13 +98,13 @@ class Function:
         return self.process.lines
 
     def wait_until_up(self) -> None:
-        """Return once it answers requests.
+        """Return once it answers requests; another server on its port does not count.
 
         Raises:
             StartError: it ended or took too long; the text has its last output, such as the
                 problems of its settings.
         """
-        self.process.wait_until(self._answers)
+        self.process.wait_until(lambda: self._answers() and self.process.listens_on(self.port))
 
     @property
     def workers(self) -> list[psutil.Process]:

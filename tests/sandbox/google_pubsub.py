@@ -49,7 +49,7 @@ def start_emulator() -> tuple[Process, str]:
         [str(script), f"--host={address}", f"--port={port}"],
         os.environ | {"JAVA_OPTS": "-Xmx768m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"},
     )
-    process.wait_until(lambda: _answers(host))
+    process.wait_until(lambda: _answers(host) and process.listens_on(int(port)))
     return process, host
 
 

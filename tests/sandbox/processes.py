@@ -5,11 +5,15 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+import psutil
 
 from operate.ports import is_free
 
@@ -26,12 +30,35 @@ class StartError(Exception):
     """A process did not start; the text has the last lines that it printed."""
 
 
+# A server binds its port some time after the port was chosen. Until then, a UDP socket of the same
+# number keeps every other process from choosing it; the kernel closes it with this process.
+_reservations: deque[socket.socket] = deque()
+_MAX_RESERVATIONS = 256
+
+
 def free_port() -> int:
-    """An unused port on loopback, below the ephemeral ports that the kernel gives to clients."""
+    """An unused port on loopback, below the ephemeral ports that the kernel gives to clients.
+
+    No other call returns it, in any process, while this one runs and until 256 calls later.
+    """
     while True:
         port = random.randint(15_000, 32_000)
-        if is_free(port):
+        if is_free(port) and _reserve(port):
             return port
+
+
+def _reserve(port: int) -> bool:
+    """Reserve the port, unless somebody else has."""
+    reservation = socket.socket(type=socket.SOCK_DGRAM)
+    try:
+        reservation.bind(("127.0.0.1", port))
+    except OSError:
+        reservation.close()
+        return False
+    _reservations.append(reservation)
+    if len(_reservations) > _MAX_RESERVATIONS:
+        _reservations.popleft().close()
+    return True
 
 
 def peak_bytes(pid: int) -> int | None:
@@ -99,14 +126,32 @@ class Process:
                 self._reader.join(STOP_SECONDS)
                 raise StartError("\n".join(self.lines[-30:]) or "it ended without any output")
             if time.monotonic() > deadline:
-                raise StartError(f"not ready after {seconds:.0f} s\n" + "\n".join(self.lines[-30:]))
+                raise StartError(self._describe(f"not ready after {seconds:.0f} s"))
             time.sleep(0.02)
 
     def wait(self, seconds: float = START_SECONDS) -> int:
-        """Wait until the process ends by itself; return its exit status."""
-        status = self._popen.wait(seconds)
+        """Wait until the process ends by itself; return its exit status.
+
+        Raises:
+            TimeoutError: it has not ended; the text has its last output.
+        """
+        try:
+            status = self._popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(self._describe(f"still running after {seconds:.0f} s")) from None
         self._reader.join(STOP_SECONDS)
         return status
+
+    def listens_on(self, port: int) -> bool:
+        """Whether the process or a descendant of it accepts TCP connections on this port."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.pid)
+            return any(
+                connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+                for each in [process, *process.children(recursive=True)]
+                for connection in each.net_connections("tcp")
+            )
+        return False
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process and its children."""
@@ -136,6 +181,9 @@ class Process:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._popen.wait(STOP_SECONDS)
         self.kill()
+
+    def _describe(self, problem: str) -> str:
+        return "\n".join([problem, *self.lines[-30:]])
 
     def _read(self) -> None:
         if self._popen.stdout is None:

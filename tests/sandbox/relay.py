@@ -2,13 +2,15 @@
 
 import asyncio
 
+from sandbox.processes import free_port
+
 
 class Relay:
     """Forwards connections to a port on loopback between `start` and `cut`."""
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
-        self._port = 0
+        self._port = free_port()  # no client gets it while the relay is cut
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.StreamWriter] = set()
         self._dropping: set[asyncio.StreamWriter] = set()
@@ -18,7 +20,6 @@ class Relay:
         if self._server:
             return self._port
         self._server = await asyncio.start_server(self._forward, "127.0.0.1", self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
         return self._port
 
     async def cut(self) -> None:

@@ -6,6 +6,8 @@ import ssl
 
 from aiohttp import web
 
+from sandbox.processes import free_port
+
 
 class WebServer:
     """A server that accepts connections. Start and stop it in the same event loop."""
@@ -28,7 +30,8 @@ class WebServer:
         Raises:
             OSError: the port is not free.
         """
-        listening = socket.create_server(("127.0.0.1", port))
+        # A port that the kernel chose could be a client's when the server is started again.
+        listening = socket.create_server(("127.0.0.1", port or free_port()))
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_seconds)
         await runner.setup()
         await web.SockSite(runner, listening, ssl_context=certificate).start()
