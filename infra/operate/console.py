@@ -1,5 +1,6 @@
 """Output, questions and exit statuses, shared by all commands."""
 
+import getpass
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import TypeVar
@@ -106,3 +107,15 @@ def confirm(
         console.print()
     if answer.strip() != word:
         raise UsageError(refused)
+
+
+def ask_unseen(question: str) -> str:
+    """The answer of a person, which the terminal does not show while it is typed.
+
+    Raises:
+        UsageError: there is none, after Ctrl-D.
+    """
+    try:
+        return getpass.getpass(f"{question}: ").strip()
+    except EOFError:
+        raise UsageError("Nothing was changed.") from None

@@ -172,3 +172,26 @@ def test_an_installation_in_google_cloud_takes_no_dead_letter(operator: Operator
 
     assert "Only `make run` takes a dead letter" in operator.printed
     assert DEPLOYED["topic"] not in str(operator.calls)
+
+
+def test_the_secret_of_another_endpoint_is_asked_for_and_not_shown(
+    operator: Operator, endpoint: Callable[..., Endpoint]
+) -> None:
+    other, secret = endpoint((200, {})), new_secret()
+
+    assert operator.type("send", secret, "yes", ITEMS="67c8", URL=other.url) == 0
+
+    assert other.bodies == [b'{"item_ids": ["67c8"]}']
+    assert secret not in operator.printed
+
+
+@pytest.mark.parametrize(("typed", "problem"), [("", "SECRET is missing"), ("\x04", "Nothing")])
+def test_without_the_secret_of_another_endpoint_nothing_is_sent(
+    operator: Operator, endpoint: Callable[..., Endpoint], typed: str, problem: str
+) -> None:
+    other = endpoint((200, {}))
+
+    assert operator.type("send", typed, ITEMS="67c8", URL=other.url) == 2
+
+    assert problem in operator.printed
+    assert other.requests == []

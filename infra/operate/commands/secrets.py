@@ -6,7 +6,6 @@ go to Secret Manager and nowhere else: not to a command line, a file, a log or T
 """
 
 import base64
-import getpass
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dotenv import dotenv_values
 from rich.console import Console
 
-from operate.console import UsageError, print_text
+from operate.console import UsageError, ask_unseen, print_text
 from operate.google.deployment import Deployment, read_deployment
 from operate.google.gcloud import Gcloud
 from pipeline.dimmy.settings import parse_api_key
@@ -86,7 +85,7 @@ def _ask(console: Console, deployment: Deployment) -> dict[str, str]:
     )
     values = {}
     for name, (setting, question, parse) in _SECRETS.items():
-        while value := _read_unseen(question):
+        while value := ask_unseen(question):
             try:
                 parse(value)
             except ValueError as error:
@@ -95,13 +94,6 @@ def _ask(console: Console, deployment: Deployment) -> dict[str, str]:
                 values[name] = value
                 break
     return values
-
-
-def _read_unseen(question: str) -> str:
-    try:
-        return getpass.getpass(f"{question}: ").strip()
-    except EOFError:  # Ctrl-D
-        raise UsageError("Nothing was changed.") from None
 
 
 def _read_lines() -> dict[str, str]:

@@ -1,13 +1,14 @@
 """`make send FILE=event.json` (or ITEMS=id,id or FULL=item.json): sends an event as Svix does.
 
-It is signed with the secret of the installation and posted to its endpoint; SECRET and URL choose
-others, EVENT the id of the event. DEAD_LETTER=1 puts it among the dead letters of `make run`
-instead, to try `make redrive`. Exit status 0 when it was accepted; 1 when it was refused; 2 when it
-could not be sent.
+It is signed with the secret of the installation and posted to its endpoint; URL and SECRET choose
+others, EVENT the id of the event. A URL without SECRET makes it ask, where there is a terminal.
+DEAD_LETTER=1 puts it among the dead letters of `make run` instead, to try `make redrive`. Exit
+status 0 when it was accepted; 1 when it was refused; 2 when it could not be sent.
 """
 
 import json
 import re
+import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,7 +18,14 @@ from urllib.parse import urlsplit
 from rich.console import Console
 
 from operate.commands.arguments import read_event_id
-from operate.console import CommandError, UsageError, confirm, print_error, print_text
+from operate.console import (
+    CommandError,
+    UsageError,
+    ask_unseen,
+    confirm,
+    print_error,
+    print_text,
+)
 from operate.installation import Installation
 from operate.signed_webhooks import message_of, new_event_id, send_signed
 from pipeline.json_text import NotJsonError
@@ -91,6 +99,8 @@ def _endpoint(installation: Installation, settings: Mapping[str, str]) -> tuple[
     url, secret = settings.get("URL", ""), settings.get("SECRET", "")
     if url and not _is_url(url):
         raise UsageError(f"URL={url} is not a URL: it begins with https:// or http://.")
+    if url and not secret and sys.stdin.isatty():
+        secret = ask_unseen(f"Signing secret of {url}, whsec_...")
     if url and not secret:
         # Signed with the secret of this installation, another host could send it here again.
         raise UsageError(f"SECRET is missing: the signing secret of {url}, whsec_...")
