@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, NoReturn
 
@@ -13,11 +14,18 @@ MAX_DEPTH = 100
 _LARGE_BYTES = 1024 * 1024
 _large_text = threading.Lock()
 
-_DECODER = json.JSONDecoder()
-_OPENING_BRACKET = re.compile(r"\s*\[\s*")
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_OPENING_BRACKET = re.compile(r"[ \t\r\n]*\[[ \t\r\n]*")
 _OPENING_BRACE = re.compile(r"\s*\{\s*")
 _COLON = re.compile(r"\s*:\s*")
 _COMMA = re.compile(r"\s*,?\s*")
+_NEXT_ELEMENT = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
+_END_OF_ARRAY = re.compile(r"[ \t\r\n]*\][ \t\r\n]*\Z")
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SPACES = (b" ", b"\t", b"\r", b"\n")
@@ -83,24 +91,40 @@ def objects_in(value: object) -> list[dict[str, Any]]:
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
-def read_array(body: bytes) -> list[tuple[Any, bytes]]:
+def read_array(body: bytes) -> Iterator[tuple[Any, bytes]]:
     """The elements of a JSON array, each as its value and as its text.
 
+    They are decoded one after the other, because a decoded page takes several times its size.
+
     Raises:
-        NotJsonError: the body is not a JSON array. The depth of its elements is not checked.
+        NotJsonError: the body is not a JSON array, which may be seen only after some elements. The
+            depth of its elements is not checked.
     """
-    _read_json(body)
-    text = body.decode("utf-8")
+    try:
+        yield from _elements(body.decode("utf-8"))
+    except RecursionError as error:
+        raise TooDeepError("nested too deeply to be read") from error
+    except ValueError as error:
+        raise NotJsonError(f"not JSON: {error}") from error
+
+
+def _elements(text: str) -> Iterator[tuple[Any, bytes]]:
     bracket = _OPENING_BRACKET.match(text)
     if bracket is None:
-        raise NotJsonError("not JSON: not an array")
-    elements = []
-    start = bracket.end()
-    while text[start] != "]":
-        value, end = _DECODER.raw_decode(text, start)
-        elements.append((value, text[start:end].encode("utf-8")))
-        start = _COMMA.match(text, end).end()  # type: ignore[union-attr]
-    return elements
+        raise ValueError("not an array")
+    place = bracket.end()
+    if _END_OF_ARRAY.match(text, place):
+        return
+    while True:
+        value, end = _DECODER.raw_decode(text, place)
+        yield value, text[place:end].encode("utf-8")
+        del value
+        if _END_OF_ARRAY.match(text, end):
+            return
+        comma = _NEXT_ELEMENT.match(text, end)
+        if comma is None:
+            raise ValueError(f"neither a comma nor the end after an element: char {end}")
+        place = comma.end()
 
 
 def read_member(body: bytes, name: str) -> bytes:
@@ -160,7 +184,3 @@ def compact(body: bytes) -> bytes:
     text = body.decode("utf-8")
     compacted = _TOKENS_OR_SPACE.sub(r"\1", text)
     return body if len(compacted) == len(text) else compacted.encode("utf-8")
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

@@ -46,7 +46,7 @@ def id_of(number: int) -> str:
 
 
 def put_item(api: DimmyApi, number: int, **members: object) -> str:
-    return api.put({"_id": id_of(number), **TIMES, **members})
+    return api.put({"_id": id_of(number)} | TIMES | members)
 
 
 def body_of(numbers: range) -> bytes:
@@ -127,6 +127,29 @@ def test_six_items_of_the_largest_response_are_stored_in_bounded_memory(
     try:
         status, receipt = RunningResolve(function, api, tmp_path).deliver({"item_ids": item_ids})
         assert (status, receipt["items"]) == (204, dict.fromkeys(item_ids, "stored"))
+        assert peak_mebibytes(function) < PEAK_MEBIBYTES
+    finally:
+        function.stop()
+
+
+@pytest.mark.parametrize("changes", [True, False], ids=["newer items", "the same items"])
+def test_six_items_of_the_largest_response_are_compared_in_bounded_memory(
+    api: DimmyApi, tmp_path: Path, changes: bool
+) -> None:
+    """Stored items are decoded, too: points take ten times their size."""
+    rows = [{"x": 0.123456, "y": 1.234567, "z": 0.004321}] * (30_000_000 // 42)
+    item_ids = [put_item(api, number, rows=rows) for number in range(6)]
+    (tmp_path / "items").mkdir()
+    for item_id in item_ids:
+        (tmp_path / "items" / f"{item_id}.json").write_bytes(api.body_of(item_id))
+    if changes:
+        for number in range(6):
+            put_item(api, number, updated_at="2026-11-01T09:00:00", rows=rows)
+    function = start_resolve(api, tmp_path, DIMMY_TIMEOUT_SECONDS="20")
+    try:
+        status, receipt = RunningResolve(function, api, tmp_path).deliver({"item_ids": item_ids})
+        assert (status, len(receipt["items"])) == (204, 6)
+        assert set(receipt["items"].values()) == {"stored" if changes else "unchanged"}
         assert peak_mebibytes(function) < PEAK_MEBIBYTES
     finally:
         function.stop()

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.json_text import MAX_DEPTH, NotJsonError, TooDeepError, compact, read_json
+from pipeline.json_text import (
+    MAX_DEPTH,
+    NotJsonError,
+    TooDeepError,
+    compact,
+    read_array,
+    read_json,
+)
 from pipeline.store.items import (
     Item,
     MalformedItem,
@@ -201,6 +208,37 @@ def test_the_depth_that_can_be_read_is_far_below_what_python_can_read() -> None:
         read_json(nested(MAX_DEPTH + 1))
     with pytest.raises(TooDeepError):
         read_json(b'{"a":' * 101 + b"1" + b"}" * 101)
+
+
+@given(
+    st.lists(st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.text())),
+    st.sampled_from([None, 0, 2, "\t"]),
+    st.text(" \t\r\n", max_size=3),
+)
+def test_the_elements_of_an_array_are_those_of_python(
+    values: list[object], indent: int | str | None, space: str
+) -> None:
+    body = f"{space}{json.dumps(values, indent=indent)}{space}".encode()
+
+    found = list(read_array(body))
+
+    assert [value for value, _ in found] == values
+    assert [json.loads(text) for _, text in found] == values
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "7", "{}", "[", "[1", "[1,", '["a', "[1,]", "[,1]", "[1 2]", "[1]]", "[1] x"),
+        *("[NaN]", "[1\u00a0]", "\ufeff[]", "[" * 100_000),
+    ],
+    ids=lambda text: ascii(text[:8]),
+)
+def test_what_is_not_an_array_is_refused(text: str) -> None:
+    with pytest.raises(NotJsonError):
+        list(read_array(text.encode()))
+    with pytest.raises(NotJsonError):
+        list(read_array(b"[1,\xff]"))
 
 
 def test_an_element_that_is_nested_too_deeply_does_not_hide_the_others() -> None:

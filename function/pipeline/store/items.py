@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import starmap
 
 from pipeline.json_text import NotJsonError, check_depth, compact, read_array, read_json
 from pipeline.store.timestamps import Timestamp, read_timestamp
@@ -114,14 +115,16 @@ def read_items(body: bytes) -> list[Item | MalformedItem]:
     Raises:
         NotJsonError: the body is not a JSON array.
     """
-    found: list[Item | MalformedItem] = []
-    for value, text in read_array(body):
-        try:
-            check_depth(value)
-            found.append(as_item(value, text))
-        except (NotAnItemError, NotJsonError) as error:
-            found.append(MalformedItem(str(error), text))
-    return found
+    # starmap keeps no decoded element while the next one is decoded.
+    return list(starmap(_read_element, read_array(body)))
+
+
+def _read_element(value: object, text: bytes) -> Item | MalformedItem:
+    try:
+        check_depth(value)
+        return as_item(value, text)
+    except (NotAnItemError, NotJsonError) as error:
+        return MalformedItem(str(error), text)
 
 
 def _shown(value: object) -> str:

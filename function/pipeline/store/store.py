@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.json_text import NotJsonError
+from pipeline.json_text import NotJsonError, turn_to_decode
 from pipeline.layout import checkpoint_name, item_name, payload_name, receipt_name
 from pipeline.store.errors import ObjectNotFoundError, StorageError
 from pipeline.store.items import Item, NotAnItemError, Order, read_item
@@ -85,7 +85,7 @@ class Store:
             if self._objects.create(name, item.line):
                 return PutResult(WriteResult.CREATED, item)
         for _ in range(CONFLICTS_ALLOWED):
-            found = self._find_item(name)
+            found = self._find_item(name, item)
             if found and found.item:
                 written_at = found.object.written_at
                 stays = _why_stored_item_stays(item, fetched_at, found.item, written_at)
@@ -103,8 +103,8 @@ class Store:
         found = self._find_item(item_name(item_id))
         return found.item if found else None
 
-    def _find_item(self, name: str) -> _StoredItem | None:
-        """The stored object of an item; None where there is none.
+    def _find_item(self, name: str, expected: Item | None = None) -> _StoredItem | None:
+        """The stored object of an item; None where there is none. The expected one is not decoded.
 
         An object that is not an item is read once more, because what arrived may be garbled.
         """
@@ -113,7 +113,9 @@ class Store:
                 stored = self._objects.get(name)
             except ObjectNotFoundError:
                 return None
-            with contextlib.suppress(NotJsonError, NotAnItemError):
+            if expected and stored.content == expected.line:
+                return _StoredItem(stored, expected)
+            with contextlib.suppress(NotJsonError, NotAnItemError), turn_to_decode(stored.content):
                 return _StoredItem(stored, read_item(stored.content))
         return _StoredItem(stored, None)
 

@@ -68,7 +68,7 @@ locals {
       account         = "reconciler"
       description     = "Polls Dimmy's API for scans whose webhook never arrived"
       concurrency     = 1
-      memory          = "512Mi"
+      memory          = "2Gi"
       min_instances   = 0
       max_instances   = 2
       timeout_seconds = local._reconcile_timeout_seconds
@@ -84,7 +84,7 @@ locals {
       account         = "archiver"
       description     = "Stores the photos of items"
       concurrency     = 8
-      memory          = "512Mi"
+      memory          = "1Gi"
       min_instances   = 0
       max_instances   = 4
       timeout_seconds = local._push_timeout_seconds

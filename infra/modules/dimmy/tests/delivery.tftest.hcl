@@ -106,7 +106,7 @@ run "delivery" {
       } == {
       receive   = "receive 1 512Mi 100 60"
       resolve   = "resolve 1 1Gi 8 540"
-      reconcile = "reconcile 1 512Mi 1 1800"
+      reconcile = "reconcile 1 2Gi 1 1800"
     }
     error_message = "Entry point, processors, memory, concurrency and timeout of each function."
   }
@@ -325,7 +325,7 @@ run "photos" {
       google_cloudfunctions2_function.this["archive"].service_config[0].available_memory,
       google_cloudfunctions2_function.this["archive"].service_config[0].max_instance_request_concurrency,
       google_cloudfunctions2_function.this["archive"].service_config[0].environment_variables["THREADS"],
-    ]) == "archive 512Mi 8 8"
+    ]) == "archive 1Gi 8 8"
     error_message = "Entry point, memory and concurrency of archive, with a thread for each request."
   }
 
