@@ -207,6 +207,18 @@ def test_a_resend_replaces_the_states_of_its_receipt_and_continues_the_attempt_c
     assert (merged.attempts, merged.outcome, merged.items) == (2, "partial", {"a": "timeout"})
 
 
+def test_a_resend_or_a_discard_is_not_taken_for_a_re_drive(backend: Backend) -> None:
+    """`make redrive` waits until a dead letter that it has pushed is noted in the receipt."""
+    backend.store.put_receipt(replace(receipt(1, a="timeout", b="stored"), redriven=True))
+    assert backend.store.put_receipt(receipt(2, a="timeout")).redriven
+
+    assert not backend.store.discard_items("msg_1", ["a"], "by a person").redriven
+    assert backend.store.mark_redriven("msg_1").redriven
+    resend = "2026-11-02T08:00:00.000000Z"
+    assert not backend.store.put_receipt(receipt(1, resend, a="stored")).redriven
+    assert backend.store.put_receipt(replace(receipt(3, a="timeout"), redriven=True)).redriven
+
+
 def test_a_failure_of_an_attempt_keeps_its_event_unfinished_until_another_one_finishes_it(
     backend: Backend,
 ) -> None:

@@ -158,14 +158,13 @@ class Receipt:
         own states count, whichever delivery writes last.
         """
         attempts = max(self.attempts, stored.attempts + (not same_attempt))
-        redriven = self.redriven or stored.redriven
         if self.delivery.is_same_as(stored.delivery):
             return replace(
                 self,
                 delivery=stored.delivery,
                 attempts=attempts,
                 items=_merge_states(stored, self),
-                redriven=redriven,
+                redriven=self.redriven or stored.redriven,
                 discarded={
                     name: note
                     for name, note in stored.discarded.items()
@@ -177,7 +176,8 @@ class Receipt:
         return replace(
             latest,
             attempts=attempts,
-            redriven=redriven,
+            # What was stored of an earlier delivery does not say that this one was re-driven.
+            redriven=self.redriven or latest.redriven,
             payload=self.payload,
             encoded_payload=self.encoded_payload,
             version=stored.version,
@@ -190,6 +190,7 @@ class Receipt:
             self,
             items={**self.items, **dict.fromkeys(given_up, DISCARDED)},
             discarded={**self.discarded, **dict.fromkeys(given_up, note)},
+            redriven=False,  # its dead letter is still there, and is pushed once more
         )
 
     @classmethod
