@@ -168,6 +168,22 @@ def test_a_photo_that_does_not_arrive_whole_is_not_stored(
     assert archive.stored(item) == archive.photos_of(name)
 
 
+@pytest.mark.parametrize("content_type", ["text/html", "application/json", "application/xml"])
+def test_a_notice_in_place_of_a_photo_is_not_stored(
+    archive: RunningArchive, content_type: str
+) -> None:
+    archive.photos.put(name := new_name(), b"Sign in to see this", content_type)
+    item = archive.item_with(name)
+
+    assert archive.deliver(item)[0] == 503
+
+    assert archive.stored(item) == {}
+    assert archive.state_of(item, name) == f"200, but {content_type} instead of a photo"
+    archive.photos.put(name, RNG.randbytes(1_000))
+    assert archive.deliver(item, attempt=2)[0] == 204
+    assert archive.stored(item) == archive.photos_of(name)
+
+
 @pytest.mark.parametrize("kind", ["too large", "endless"])
 def test_a_photo_that_is_too_large_is_never_stored_and_not_waited_for(
     archive: RunningArchive, kind: FaultKind

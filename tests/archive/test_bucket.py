@@ -62,7 +62,7 @@ def stored(bucket: CloudStorage, item: Item, name: str) -> StoredObject | None:
         ("IMAGE/HEIC; q=1", "image/heic"),
         ("binary/octet-stream", "binary/octet-stream"),
         ("application/octet-stream", "application/octet-stream"),
-        ("text/html", "application/octet-stream"),
+        ("text/plain", "application/octet-stream"),
         ("image/svg+xml", "application/octet-stream"),
         ("application/pdf", "application/octet-stream"),
     ],

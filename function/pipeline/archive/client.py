@@ -46,6 +46,15 @@ _BINARY = "application/octet-stream"
 _IMAGE = re.compile(r"image/[a-z0-9][a-z0-9.+-]{0,60}")
 _NOT_KEPT = {"image/svg+xml"}  # a document, which may contain a program
 _KEPT = {_BINARY, "binary/octet-stream"}
+# The notice of a gateway or a page to sign in, in place of the photo.
+_NO_PHOTOS = {
+    "text/html",
+    "text/xml",
+    "application/json",
+    "application/problem+json",
+    "application/xhtml+xml",
+    "application/xml",
+}
 
 LookUp = Callable[[str, int], Sequence[str]]
 
@@ -174,6 +183,8 @@ def _check(response: requests.Response) -> None:
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in {"", "identity"}:
         raise PhotoError(f"200, but encoded as {encoding[:_REASON_CHARACTERS]}")
+    if (given := _given_type(response)) in _NO_PHOTOS:
+        raise PhotoError(f"200, but {given} instead of a photo")
     length = response.raw.length_remaining
     # Otherwise a connection that is cut looks like the end of the photo.
     if length is None and not response.raw.chunked:
@@ -202,11 +213,15 @@ def _chunks(response: requests.Response, deadline: Deadline, end: float) -> Iter
 def _content_type(response: requests.Response) -> str:
     """That of the photo if it is one of images or binary data, without parameters.
 
-    Anything else, such as text/html, would make a web page of the stored object.
+    Anything else might make a web page of the stored object.
     """
-    given = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    given = _given_type(response)
     is_kept = given in _KEPT or (_IMAGE.fullmatch(given) and given not in _NOT_KEPT)
     return given if is_kept else _BINARY
+
+
+def _given_type(response: requests.Response) -> str:
+    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 @contextlib.contextmanager
