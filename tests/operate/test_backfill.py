@@ -5,9 +5,11 @@ One of them: .venv/bin/pytest tests/operate/test_backfill.py -k retries
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
+from operate.commands.arguments import read_window
 from support.operator import DEPLOYED, Endpoint, Operator, log_entry
 
 
@@ -115,6 +117,29 @@ def test_backfill_goes_through_cloud_scheduler_where_reconcile_is_internal(
         "--oidc-service-account-email=dimmy-dev-scheduler@warehouse-1.iam.gserviceaccount.com",
         "--location=europe-west1",
     } <= set(create)
+
+
+def test_a_window_that_ends_in_the_future_ends_now() -> None:
+    settings = {"SINCE": "2026-11-01", "UNTIL": "2199-01-01"}
+    before = datetime.now(UTC)
+
+    _, end = read_window(settings)
+
+    assert before <= end <= datetime.now(UTC)
+
+
+def test_the_answer_of_a_reconcile_whose_clock_is_behind_is_found(operator: Operator) -> None:
+    """It ends a window at its own present."""
+    times = {"start_date": "2026-11-01T00:00:00+00:00", "end_date": "2026-11-01T23:59:00+00:00"}
+    done = {"message": "reconcile done", "outcome": "done", "seen": 5.0, "stored": 2.0}
+    operator.set_answers(
+        ("logging read", json.dumps([log_entry("reconcile", 1, **done, **times)]), 0),
+        reconcile_ingress="ALLOW_INTERNAL_ONLY",
+    )
+
+    assert operator.run("backfill", SINCE="2026-11-01", UNTIL="2026-11-02", YES="1") == 0
+
+    assert "5 seen, 2 stored" in operator.printed
 
 
 def test_the_job_of_a_backfill_is_deleted_when_no_answer_comes(operator: Operator) -> None:

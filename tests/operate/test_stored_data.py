@@ -7,11 +7,21 @@ import base64
 import json
 import random
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
+from operate.commands import republish
+from operate.installation import Installation
+from pipeline.store.items import read_item
+from pipeline.store.settings import StorageSettings
+from pipeline.store.store import Store
 from sandbox import catalogue
 from sandbox.background import Background
 from sandbox.cloud_storage import CloudStorage
@@ -96,6 +106,26 @@ def test_replay_publishes_the_stored_body(
     ]
 
 
+def test_a_replay_is_later_than_the_stored_delivery_whatever_the_clock_says(
+    operator: Operator, bucket: CloudStorage, endpoint: Callable[..., Endpoint]
+) -> None:
+    receipt = RECEIPT.replace("2026-11-01T08:00:00.000000Z", "2199-11-01T08:00:00.000001Z")
+    bucket.put(f"{BUCKET}/events/msg_1.json", receipt.encode())
+    pubsub = endpoint((200, {"messageIds": ["8"]}))
+
+    status = operator.run(
+        "replay",
+        YES="1",
+        EVENT="msg_1",
+        STORAGE_EMULATOR_HOST=bucket.url,
+        CLOUDSDK_API_ENDPOINT_OVERRIDES_PUBSUB=pubsub.url,
+    )
+
+    assert status == 0, operator.printed
+    (message,) = json.loads(pubsub.bodies[0])["messages"]
+    assert message["attributes"]["received-at"] == "2199-11-01T08:00:00.000002Z"
+
+
 def test_replay_that_pubsub_refuses_is_an_error(
     operator: Operator, bucket: CloudStorage, endpoint: Callable[..., Endpoint]
 ) -> None:
@@ -150,6 +180,33 @@ def test_republish_publishes_every_stored_item_in_few_requests(
     assert published.keys() == {item["_id"] for item in items}
     for item in items[10:]:
         assert json.loads(published[item["_id"]]["item"]) == item
+
+
+def test_an_item_that_is_replaced_while_it_is_republished_is_published_last(
+    tmp_path: Path,
+) -> None:
+    settings = StorageSettings(f"file://{tmp_path}")
+    store = Store(settings)
+    item, newer = (read_item(b'{"_id":"a","n":%d}' % number) for number in (1, 22))
+    store.put_item(item)
+    published: list[Any] = []
+
+    def publish(batch: Sequence[tuple[object, bytes]]) -> None:
+        if not published:  # `resolve` stores and publishes an answer of the API meanwhile
+            store.put_item(newer, datetime.now(UTC) + timedelta(minutes=1))
+            published.append(json.loads(newer.line))
+        published.extend(json.loads(json.loads(data)["item"]) for _, data in batch)
+
+    installation = SimpleNamespace(
+        asks_before_changes=False,
+        items_topic=lambda: TOPIC,
+        storage=lambda: settings,
+        publish_items=publish,
+    )
+
+    assert republish.run(cast(Installation, installation), {}, Console(file=StringIO())) == 0
+
+    assert [each["n"] for each in published] == [22, 1, 22]
 
 
 def test_republish_since_leaves_out_what_was_stored_before(

@@ -65,7 +65,7 @@ def read_number(settings: Mapping[str, str], name: str, default: int, highest: i
 
 
 def read_window(settings: Mapping[str, str]) -> tuple[datetime, datetime]:
-    """From SINCE to UNTIL, by default now; UTC where no zone is given.
+    """From SINCE to UNTIL, by default and at most now; UTC where no zone is given.
 
     Raises:
         UsageError: one of them is not a date, or the window is empty.
@@ -73,7 +73,9 @@ def read_window(settings: Mapping[str, str]) -> tuple[datetime, datetime]:
     if not settings.get("SINCE"):
         raise UsageError("SINCE is missing: the date to begin with, as in SINCE=2026-11-01")
     start = read_date(settings, "SINCE")
-    end = read_date(settings, "UNTIL") if settings.get("UNTIL") else datetime.now(UTC)
+    end = datetime.now(UTC)
+    if settings.get("UNTIL"):
+        end = min(end, read_date(settings, "UNTIL"))
     if start >= end:
         raise UsageError(
             f"The window from SINCE={start:%F %T} to UNTIL={end:%F %T} (UTC) is empty."

@@ -9,7 +9,7 @@ are published; 2 when it could not begin.
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import obstore
@@ -31,6 +31,7 @@ from operate.installation import Installation, open_objects
 from pipeline.layout import RECEIPTS, payload_name, receipt_name
 from pipeline.message import write_attributes
 from pipeline.store.receipts import Receipt, ReceiptError
+from pipeline.store.timestamps import read_timestamp
 
 if TYPE_CHECKING:
     from obstore.store import GCSStore, LocalStore
@@ -101,6 +102,13 @@ def _publish(
             raise CommandError(f"{payload}: {first_line(error)}") from error
         body = b""
     attributes = write_attributes(
-        receipt.event_id, str(int(time.time())), datetime.now(UTC), payload
+        receipt.event_id, str(int(time.time())), _later_than(receipt), payload
     )
     installation.publish(attributes, body)
+
+
+def _later_than(receipt: Receipt) -> datetime:
+    """Now, but after the stored delivery, also where this machine's clock is behind."""
+    now = datetime.now(UTC)
+    stored = read_timestamp(receipt.received_at)
+    return max(now, stored.datetime + timedelta(microseconds=1)) if stored else now

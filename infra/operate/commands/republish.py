@@ -1,15 +1,16 @@
 """`make republish [SINCE=...]`: publishes the stored items to the items topic once more.
 
 It fills a new subscriber with what was stored before it existed. The other subscribers get the
-items again, too, which does no harm: each keeps the newest version. SINCE leaves out what was
-stored before. Exit status 0 when all are published; 1 when an object is not an item; 2 when it
-could not begin.
+items again, too, which does no harm: each keeps the newest version. What is replaced meanwhile is
+published again, because the last one counts of two contents with the same time. SINCE leaves out
+what was stored before. Exit status 0 when all are published; 1 when an object is not an item; 2
+when it could not begin.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import obstore
 from obstore.exceptions import BaseError
@@ -63,28 +64,53 @@ def publish_stored(
     with ThreadPoolExecutor(_READERS) as readers:
         starts = range(0, len(names), _READ_AT_ONCE)
         for start in show_progress(console, f"published, {_READ_AT_ONCE} at a time", starts):
-            part = names[start : start + _READ_AT_ONCE]
-            read = list(readers.map(partial(_read, storage), part))
-            messages = [found for found in read if isinstance(found, ItemMessage)]
-            encoded = ((each.attributes(), each.data()) for each in messages if is_wanted(each))
-            for batch in _batches(encoded):
-                installation.publish_items(batch)
-            problems += [found for found in read if isinstance(found, str)]
+            part: Sequence[str] = names[start : start + _READ_AT_ONCE]
+            while part:
+                read = list(readers.map(partial(_read, storage), part))
+                messages = [each.content for each in read if isinstance(each.content, ItemMessage)]
+                encoded = ((each.attributes(), each.data()) for each in messages if is_wanted(each))
+                for batch in _batches(encoded):
+                    installation.publish_items(batch)
+                problems += [each.content for each in read if isinstance(each.content, str)]
+                part = [name for name in readers.map(partial(_replaced, storage), read) if name]
     for problem in problems:
         print_error(console, problem)
     return 1 if problems else 0
 
 
-def _read(storage: "LocalStore | GCSStore", name: str) -> ItemMessage | str | None:
-    """The message of a stored item, or why there is none; None where it is gone."""
+class _Found(NamedTuple):
+    """What an object had when it was read: a message, or why there is none; None: it is gone."""
+
+    name: str
+    e_tag: str | None
+    content: ItemMessage | str | None
+
+
+def _read(storage: "LocalStore | GCSStore", name: str) -> _Found:
     try:
-        return describe(read_item(bytes(obstore.get(storage, name).bytes())))
+        found = obstore.get(storage, name)
+        e_tag, content = found.meta["e_tag"], bytes(found.bytes())
     except FileNotFoundError:
-        return None
-    except (NotJsonError, NotAnItemError) as error:
-        return f"{name} is not an item: {error}"
+        return _Found(name, None, None)
     except BaseError as error:
         raise CommandError(f"{name}: {first_line(error)}") from error
+    try:
+        return _Found(name, e_tag, describe(read_item(content)))
+    except (NotJsonError, NotAnItemError) as error:
+        return _Found(name, e_tag, f"{name} is not an item: {error}")
+
+
+def _replaced(storage: "LocalStore | GCSStore", found: _Found) -> str:
+    """The name of an object that was replaced after it was read, else nothing."""
+    if not isinstance(found.content, ItemMessage):
+        return ""
+    try:
+        is_same = obstore.head(storage, found.name)["e_tag"] == found.e_tag
+    except FileNotFoundError:
+        return ""
+    except BaseError as error:
+        raise CommandError(f"{found.name}: {first_line(error)}") from error
+    return "" if is_same else found.name
 
 
 def _batches(messages: Iterable[EncodedMessage]) -> Iterator[list[EncodedMessage]]:

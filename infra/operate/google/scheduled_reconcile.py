@@ -61,7 +61,7 @@ class ScheduledCaller:
         give_up = time.monotonic() + self._patience_seconds
         while time.monotonic() < give_up:
             for fields in read_reconcile_lines(self._gcloud, began_at):
-                if all(_same_time(fields, parameters, name) for name in ("start_date", "end_date")):
+                if _is_answer(fields, parameters):
                     status = 200 if fields["outcome"] == "done" else 503
                     return status, {"message": fields.get("reason", ""), **fields}
             time.sleep(self._pause_seconds)
@@ -71,7 +71,13 @@ class ScheduledCaller:
         self._gcloud.run("scheduler", "jobs", *arguments, f"--location={self._region}")
 
 
-def _same_time(fields: Mapping[str, Any], parameters: Mapping[str, str], name: str) -> bool:
-    """Whether both have the same time, with or without the offset of UTC."""
-    times = [datetime.fromisoformat(str(each[name])) for each in (fields, parameters)]
-    return times[0].replace(tzinfo=None) == times[1].replace(tzinfo=None)
+def _is_answer(fields: Mapping[str, Any], parameters: Mapping[str, str]) -> bool:
+    """Whether a run had this window; `reconcile` ends one at its own present, not in the future."""
+    start, asked_start = (_time(each["start_date"]) for each in (fields, parameters))
+    end, asked_end = (_time(each["end_date"]) for each in (fields, parameters))
+    return start == asked_start and end <= asked_end
+
+
+def _time(text: object) -> datetime:
+    """A time in UTC, with or without its offset."""
+    return datetime.fromisoformat(str(text)).replace(tzinfo=None)
